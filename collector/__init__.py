@@ -1,0 +1,1 @@
+"""Exchanges to events to tables: adapters, connections, sessions, replay and the simulator."""

@@ -1,0 +1,1 @@
+"""One file an exchange, and the registry that finds them by id."""

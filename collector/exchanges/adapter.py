@@ -1,0 +1,163 @@
+"""What every exchange adapter is: a sans-IO translator between an exchange's protocol and our events."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Literal
+
+from msgspec import Struct
+
+from collector.exchanges.events import BookDelta, BookReset, Event
+from market import Instrument, OrderBook, WrongUse
+
+
+class MalformedMessage(Exception):  # noqa: N818 - it says what the message is
+    """The message is not what the exchange's protocol allows; the text says why."""
+
+
+class RestRequest(Struct, frozen=True):
+    """A GET of `path` (with its query, from the root) on the exchange's REST host."""
+
+    path: str
+
+
+BookRule = Literal["rest_snapshot", "stream_snapshot"]
+"""Where a book starts: from a REST answer between buffered deltas, or from a message of the stream."""
+
+
+class BookSequence(ABC):
+    """Decides, per exchange, whether a delta follows from the book as it stands. One per symbol."""
+
+    @abstractmethod
+    def reset(self, event: BookReset) -> None:
+        """A whole book was applied."""
+
+    @abstractmethod
+    def follows(self, event: BookDelta) -> bool | None:
+        """True: apply it; None: it is older than the book, skip it; False: something is missing."""
+
+    def check(self, event: BookDelta, book: OrderBook) -> bool | None:
+        """After applying: True if `book` matches the event's checksum, False if not, None without one.
+
+        May first cut the book to the subscribed depth. A crossed book fails in the session, not here.
+        """
+        return None
+
+
+class Adapter(ABC):
+    """One exchange's protocol. Holds the symbol mapping and nothing else that a message changes."""
+
+    exchange: ClassVar[str]
+    ws_url: ClassVar[str]
+    """Scheme, host and port of the websocket, without a path."""
+    rest_url: ClassVar[str]
+    """Scheme, host and port of the REST interface, without a path; empty where there is none."""
+    book_rule: ClassVar[BookRule]
+    has_consecutive_ids: ClassVar[bool]
+    """Whether each trade's numeric id is the one before plus one, per symbol."""
+    is_replay_only: ClassVar[bool] = False
+    silence_limit: ClassVar[float] = 30.0
+    """Seconds without any message after which a connection is dead."""
+
+    def __init__(self) -> None:
+        self.inexact = 0
+        """Numbers seen so far that no double holds exactly."""
+        self._by_exchange_symbol: dict[str, Instrument] = {}
+        self._by_symbol: dict[str, Instrument] = {}
+
+    # Symbols
+
+    def add_instruments(self, instruments: Iterable[Instrument]) -> None:
+        """Learn the exchange's instruments; they win over the rule."""
+        for instrument in instruments:
+            self._by_exchange_symbol[instrument.exchange_symbol] = instrument
+            self._by_symbol[instrument.symbol] = instrument
+
+    @property
+    def instruments(self) -> list[Instrument]:
+        """Every instrument learned so far, from the exchange's list or by rule."""
+        return list(self._by_symbol.values())
+
+    def instrument_of(self, exchange_symbol: str) -> Instrument:
+        """The instrument that the exchange calls so, from its list, else by rule.
+
+        Raises:
+            WrongUse: neither resolves it.
+        """
+        instrument = self._by_exchange_symbol.get(exchange_symbol)
+        if instrument is None:
+            instrument = self.by_rule(exchange_symbol)
+            if instrument is None:
+                raise WrongUse(f"{self.exchange}: cannot resolve the symbol {exchange_symbol!r}")
+            self.add_instruments([instrument])
+        return instrument
+
+    def instrument_for(self, symbol: str) -> Instrument:
+        """The instrument of a unified symbol, from the exchange's list, else by rule.
+
+        Raises:
+            WrongUse: the exchange's list does not have it, or it is no unified symbol.
+        """
+        instrument = self._by_symbol.get(symbol)
+        if instrument is None:
+            instrument = self.by_symbol_rule(symbol)
+            self.add_instruments([instrument])
+        return instrument
+
+    @abstractmethod
+    def by_rule(self, exchange_symbol: str) -> Instrument | None:
+        """The instrument by the exchange's naming rule alone, None if the rule does not fit."""
+
+    @abstractmethod
+    def by_symbol_rule(self, symbol: str) -> Instrument:
+        """The instrument of a unified symbol by the naming rule; raises WrongUse if it is malformed."""
+
+    # Websocket
+
+    @abstractmethod
+    def path(self, symbols: Sequence[str]) -> str:
+        """Path and query to connect to, for these unified symbols."""
+
+    @abstractmethod
+    def subscribe(self, symbols: Sequence[str]) -> list[str]:
+        """Texts to send after connecting: trades, level-2 book, and candles where streamed."""
+
+    def resubscribe_book(self, symbol: str) -> list[str]:
+        """Texts to send to get a whole new book of `symbol`, for `stream_snapshot` exchanges."""
+        return []
+
+    def keep_alive(self) -> tuple[float, str] | None:
+        """(seconds, text): send `text` that often; None where the websocket's own pings are enough."""
+        return None
+
+    @abstractmethod
+    def parse(self, message: bytes | str) -> list[Event]:
+        """What one websocket message says.
+
+        Raises:
+            MalformedMessage: it is damaged.
+            WrongUse: it names a symbol that cannot be resolved.
+        """
+
+    @abstractmethod
+    def book_sequence(self, symbol: str) -> BookSequence:
+        """A fresh sequence check for the book of `symbol`."""
+
+    # REST
+
+    def instruments_request(self) -> RestRequest | None:
+        """Where the exchange lists its instruments."""
+        return None
+
+    def book_request(self, symbol: str) -> RestRequest | None:
+        """Where to get a whole book of `symbol`, for `rest_snapshot` exchanges."""
+        return None
+
+    @abstractmethod
+    def parse_rest(self, path: str, body: bytes | str) -> list[Event] | list[Instrument]:
+        """What a REST answer to `path` (with its query) says: events, or the exchange's instruments.
+
+        An answer that is known but not stored gives a `Heard`; an unknown one an `Unhandled`.
+
+        Raises:
+            MalformedMessage: it is damaged, or an error in the exchange's words.
+        """

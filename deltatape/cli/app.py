@@ -1,0 +1,87 @@
+"""`deltatape`: the verbs, loaded when they are used, and what every failure becomes."""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Iterable
+
+import typer
+
+from deltatape.cli.output import fail
+from market import DeltatapeError
+
+VERBS = {
+    "alerts": "What the outbox holds, and sending it.",
+    "backtest": "Run strategies over stored candles.",
+    "collect": "Write an exchange's trades, books, candles and CVD onto the tape.",
+    "db": "The database: start, stop, migrate, connect.",
+    "demo": "The whole job, offline, against the simulator.",
+    "indicators": "Indicators: list, show, compute.",
+    "replay": "Write recorded messages onto the tape.",
+    "serve-recording": "Play a recording back over a local websocket and REST port.",
+    "signals": "Compute and list signals.",
+    "simulate": "A seeded local exchange with a ground truth.",
+    "sql": "One SQL statement, as table, JSON or CSV.",
+    "status": "What is stored, how fresh it is, what runs.",
+    "sweep": "Backtest a grid of parameters on all cores.",
+    "up": "Everything in one process, until stopped.",
+}
+"""Each verb, its module `deltatape.cli.<verb>` (with underscores), and its line in `--help`."""
+
+
+_GROUPS = {"alerts", "backtest", "db", "indicators", "signals", "sweep"}
+
+
+def build(verbs: Iterable[str]) -> typer.Typer:
+    """The command line with these verbs; each module's `app` holds one command, or a group of them."""
+    app = typer.Typer(
+        name="deltatape",
+        help="Keeps the whole tape of crypto markets, proves that it is whole, and researches on it.",
+        epilog="Example: deltatape collect --exchange kraken --symbols BTC/USD",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+    @app.callback()
+    def root() -> None:
+        """Keeps a callback, so that a single verb stays a subcommand."""
+
+    root.__doc__ = None
+    for verb in verbs:
+        module = importlib.import_module(f"deltatape.cli.{verb.replace('-', '_')}")
+        if verb in _GROUPS:
+            app.add_typer(module.app, name=verb, help=VERBS[verb], no_args_is_help=True)
+        else:
+            app.add_typer(module.app)
+    return app
+
+
+def main() -> None:
+    """Run the command line; exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 missing, 4 our fault."""
+    level = os.environ.get("DELTATAPE_LOG_LEVEL", "WARNING").upper()
+    logging.basicConfig(
+        level=level if level in logging.getLevelNamesMapping() else "WARNING",
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    # Only the verb in use is imported: numba and polars must not slow down `deltatape --help`.
+    used = sys.argv[1] if len(sys.argv) > 1 else ""
+    verbs = [used] if used in VERBS else sorted(VERBS)
+    try:
+        build(verbs)()
+    except DeltatapeError as error:
+        fail(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        fail("stopped")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe went away (`| head`); what is left has no reader to tell.
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - the last door: a line and an exit code, no traceback
+        logging.getLogger("deltatape").debug("failed", exc_info=True)
+        fail(f"{type(error).__name__}: {error} (DELTATAPE_LOG_LEVEL=DEBUG shows where)")
+        sys.exit(4)

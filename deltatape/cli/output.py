@@ -1,0 +1,41 @@
+"""How results are shown: tables for people, JSON for scripts, one line for a failure."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def say(message: str) -> None:
+    """A line about what is going on, on stderr, so that stdout stays the result's."""
+    errors.print(message, style="dim", markup=False, soft_wrap=True)
+
+
+def fail(message: str) -> None:
+    """The one line that a failure gets."""
+    errors.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """`value` as one line of JSON on stdout; numbers and times as msgspec writes them."""
+    sys.stdout.write(msgspec.json.encode(value, decimal_format="number").decode() + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
+    """A table of `rows`; without any, the line `empty`, which says which command fills it."""
+    shown = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        shown.add_column(column)
+    count = 0
+    for count, row in enumerate(rows, 1):
+        shown.add_row(*("" if cell is None else str(cell) for cell in row))
+    if count:
+        console.print(shown)
+    else:
+        console.print(empty, markup=False)
