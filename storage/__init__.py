@@ -1,0 +1,1 @@
+"""TimescaleDB: the private server, the tables, and every way onto the tape and off it."""

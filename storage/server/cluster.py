@@ -1,0 +1,212 @@
+"""The cluster: made once, started, stopped, and the database in it."""
+
+import os
+import re
+import time
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from market.errors import Unavailable
+from storage.server.account import Account
+from storage.server.binaries import Binaries
+from storage.server.layout import DATABASE, PORT, Layout
+
+SUPERUSER = "postgres"
+_PATIENCE = 60.0
+
+_SETTINGS = """\
+# Written at every start; your own settings go into postgresql.conf, below the line that includes it.
+listen_addresses = ''
+port = {port}
+unix_socket_directories = '{socket}'
+unix_socket_permissions = 0700
+shared_preload_libraries = 'timescaledb'
+timescaledb.telemetry_level = off
+# No TimescaleDB jobs are used; its schedulers would hold every database open and so forbid copying
+# one as a template.
+timescaledb.max_background_workers = 0
+# The server is unpacked without LLVM.
+jit = off
+# One unbounded read of a year of day chunks takes 1,100 locks.
+max_locks_per_transaction = 1024
+max_wal_size = 2GB
+default_toast_compression = pglz
+timezone = 'UTC'
+log_timezone = 'UTC'
+logging_collector = on
+log_directory = 'log'
+log_filename = 'server-%a.log'
+log_truncate_on_rotation = on
+log_rotation_age = 1d
+log_rotation_size = 0
+fsync = {fsync}
+full_page_writes = {fsync}
+"""
+
+
+def make(place: Layout, binaries: Binaries, account: Account) -> None:
+    """Make the cluster if there is none; one that was left half made is made anew.
+
+    Everyone who can open the socket may connect: its folder is 0700, so that is the owner and root.
+    """
+    if (place.cluster / "PG_VERSION").exists():
+        return
+    # initdb writes into an empty folder only, so a cluster is made aside and moved when whole.
+    fresh = place.home / "cluster.new"
+    if fresh.exists():
+        account.run(["rm", "-rf", *fresh.iterdir()])
+        fresh.rmdir()
+    fresh.mkdir(mode=0o700)
+    if not account.is_self:
+        os.chown(fresh, account.uid, account.gid)
+    options = ["--no-locale", "--encoding=UTF8", "--auth=trust", f"--username={SUPERUSER}"]
+    done = account.run([binaries.program("initdb"), *options, "-D", fresh], timeout=300)
+    if done.returncode:
+        raise Unavailable(f"cannot make a database in {place.home}: {_last_line(done.stderr)}")
+    _write(fresh / "pg_hba.conf", "local all all trust\n", account)
+    with (fresh / "postgresql.conf").open("a") as settings:
+        settings.write("\ninclude 'deltatape.conf'\n")
+    if place.cluster.exists():
+        place.cluster.rmdir()
+    fresh.rename(place.cluster)
+
+
+def launch(place: Layout, binaries: Binaries, account: Account, *, durable: bool) -> None:
+    """Start the server and wait until it answers; harmless where it already runs.
+
+    A server that was killed leaves lock files and dying processes for a second or two: retried.
+
+    Raises:
+        Unavailable: it does not come up; the message names the log.
+    """
+    socket = str(place.socket).replace("'", "''")
+    text = _SETTINGS.format(port=PORT, socket=socket, fsync="on" if durable else "off")
+    _write(place.cluster / "deltatape.conf", text, account)
+    log = place.cluster / "start.log"
+    command: list[str | Path] = [binaries.program("pg_ctl"), "start", "-w", "-t", str(int(_PATIENCE))]
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        _drop_stale_pid(place)
+        done = account.run([*command, "-s", "-D", place.cluster, "-l", log], timeout=2 * _PATIENCE)
+        if is_up(place):
+            return
+        if time.monotonic() > deadline:
+            reason = _last_error(place) or _last_line(done.stderr)
+            raise Unavailable(f"the private server does not start: {reason} (see {log})")
+        time.sleep(0.5)
+
+
+def halt(place: Layout, binaries: Binaries, account: Account) -> None:
+    """Stop the server, ending open sessions, and wait until it is gone."""
+    command: list[str | Path] = [
+        binaries.program("pg_ctl"),
+        "stop",
+        "-w",
+        "-m",
+        "fast",
+        "-t",
+        str(int(_PATIENCE)),
+    ]
+    done = account.run([*command, "-s", "-D", place.cluster], timeout=2 * _PATIENCE)
+    if done.returncode and pid(place) is not None:
+        raise Unavailable(f"the private server does not stop: {_last_line(done.stderr)}")
+
+
+def is_up(place: Layout) -> bool:
+    """Whether the server takes connections."""
+    try:
+        psycopg.connect(place.url("postgres", SUPERUSER), connect_timeout=10).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def is_ready(place: Layout) -> bool:
+    """Whether the server runs and its database is complete."""
+    try:
+        with psycopg.connect(place.url(), connect_timeout=10) as connection:
+            found = connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'")
+            return found.fetchone() is not None
+    except psycopg.OperationalError:
+        return False
+
+
+def make_database(place: Layout) -> None:
+    """Make the role, the database and its extension, as far as they are missing.
+
+    The role is an ordinary one: what runs as it can neither start programs nor read files of the
+    server's user.
+    """
+    name = sql.Identifier(DATABASE)
+    with psycopg.connect(place.url("postgres", SUPERUSER), autocommit=True) as connection:
+        if not _exists(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s"):
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB").format(name))
+        if not _exists(connection, "SELECT 1 FROM pg_database WHERE datname = %s"):
+            connection.execute(sql.SQL("CREATE DATABASE {0} OWNER {0}").format(name))
+        connection.execute(sql.SQL("ALTER DATABASE {} SET timezone = 'UTC'").format(name))
+    with psycopg.connect(place.url(), autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+
+
+def pid(place: Layout) -> int | None:
+    """The process id of the running server, None if it does not run."""
+    number = _recorded_pid(place)
+    return number if number is not None and _is_postgres(number) else None
+
+
+def _exists(connection: psycopg.Connection[tuple[object, ...]], query: str) -> bool:
+    return connection.execute(query.encode(), (DATABASE,)).fetchone() is not None
+
+
+def _recorded_pid(place: Layout) -> int | None:
+    try:
+        return int((place.cluster / "postmaster.pid").read_text().splitlines()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _is_postgres(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    try:
+        return Path(f"/proc/{number}/comm").read_text().strip() == "postgres"
+    except OSError:
+        return not Path("/proc/self").exists()  # no /proc (macOS): then any process of that id
+
+
+def _drop_stale_pid(place: Layout) -> None:
+    """Remove the lock file of a dead server whose process id went to another program.
+
+    PostgreSQL itself takes any living process of that id for the old server; in a container, where
+    ids start at 1 each time, that is common.
+    """
+    number = _recorded_pid(place)
+    if number is not None and not _is_postgres(number):
+        (place.cluster / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str, account: Account) -> None:
+    path.write_text(text)
+    path.chmod(0o600)
+    if not account.is_self:
+        os.chown(path, account.uid, account.gid)
+
+
+def _last_error(place: Layout) -> str:
+    """The last FATAL line of the newest log."""
+    logs = [place.cluster / "start.log", *(place.cluster / "log").glob("*.log")]
+    newest = max((log for log in logs if log.exists()), key=lambda p: p.stat().st_mtime, default=None)
+    if newest is None:
+        return ""
+    return _last_line("\n".join(re.findall(r"FATAL: +(.*)", newest.read_text(errors="replace"))))
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
