@@ -1,0 +1,1 @@
+"""Closed candles and order flow in, explained signals out."""

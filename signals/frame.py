@@ -1,0 +1,129 @@
+"""Candles of one instrument and timeframe as arrays: what every indicator and rule reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from market.errors import WrongUse
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from market.timeframe import Timeframe
+
+Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+PRICES = ("open", "high", "low", "close", "volume")
+EXTRAS = (
+    "buy_volume",
+    "sell_volume",
+    "cvd_close",
+    "imbalance_mean",
+    "imbalance_last",
+    "spread_bps_mean",
+)
+COLUMNS = PRICES + EXTRAS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CandleFrame:
+    """Closed candles in ascending order of open time; a candle that is not there is a hole.
+
+    Attributes:
+        timeframe: their interval.
+        timestamp: open times, int64 microseconds UTC, multiples of the interval.
+        open, high, low, close: prices in quote units.
+        volume, buy_volume, sell_volume: sizes in base units.
+        cvd_close: the day's CVD at the close, only to be shown: it restarts at midnight.
+        imbalance_mean, imbalance_last: book imbalance inside the candle, percent.
+        spread_bps_mean: mean spread inside the candle, basis points.
+        is_whole: whether the candle's bucket lies inside proven coverage.
+
+    The columns of `EXTRAS` are NaN where the source did not give them.
+    """
+
+    timeframe: Timeframe
+    timestamp: Indices
+    open: Array
+    high: Array
+    low: Array
+    close: Array
+    volume: Array
+    buy_volume: Array
+    sell_volume: Array
+    cvd_close: Array
+    imbalance_mean: Array
+    imbalance_last: Array
+    spread_bps_mean: Array
+    is_whole: Flags
+
+    def __post_init__(self) -> None:
+        if np.any(np.diff(self.timestamp) <= 0):
+            raise WrongUse("candles must be in ascending order of time, each once")
+        if np.any(self.timestamp % self.timeframe.microseconds):
+            raise WrongUse(f"candles must open at whole multiples of {self.timeframe}")
+
+    def __len__(self) -> int:
+        return len(self.timestamp)
+
+    @classmethod
+    def from_polars(cls, candles: pl.DataFrame, timeframe: Timeframe) -> Self:
+        """The frame of a table as `storage.read.candles` gives it.
+
+        Args:
+            candles: columns timestamp (Datetime or int64 µs), open … volume; those of `EXTRAS` and
+                is_whole may be missing (then NaN, and whole).
+            timeframe: their interval.
+
+        Raises:
+            WrongUse: they are not in order, or not of this timeframe.
+        """
+        columns = {name: _floats(candles, name) for name in COLUMNS}
+        return cls(timeframe, _times(candles), **columns, is_whole=_flags(candles))
+
+    @property
+    def close_time(self) -> Indices:
+        """When each candle became known: its open time plus the interval, microseconds UTC."""
+        return self.timestamp + self.timeframe.microseconds
+
+    def column(self, name: str) -> Array:
+        """One of the float columns by name."""
+        values: Array = getattr(self, name)
+        return values
+
+    def part(self, start: int, stop: int) -> Self:
+        """Candles [start, stop) as views of the same arrays."""
+        arrays = (getattr(self, field.name)[start:stop] for field in fields(self)[1:])
+        return type(self)(self.timeframe, *arrays)
+
+    def find(self, timestamp: int) -> int:
+        """Index of the first candle that opens at `timestamp` (µs) or later."""
+        return int(np.searchsorted(self.timestamp, timestamp))
+
+
+def _times(candles: pl.DataFrame) -> Indices:
+    import polars as pl
+
+    column = candles["timestamp"]
+    if isinstance(column.dtype, pl.Datetime):
+        column = column.dt.timestamp("us")
+    return np.array(column.to_numpy(), dtype=np.int64)
+
+
+def _floats(candles: pl.DataFrame, name: str) -> Array:
+    if name not in candles.columns and name in EXTRAS:
+        return np.full(candles.height, np.nan)
+    # A copy of our own: compiled kernels are typed for writable arrays.
+    return np.array(candles[name].cast(float).to_numpy(), dtype=np.float64)
+
+
+def _flags(candles: pl.DataFrame) -> Flags:
+    if "is_whole" not in candles.columns:
+        return np.ones(candles.height, dtype=np.bool_)
+    return np.array(candles["is_whole"].to_numpy(), dtype=np.bool_)

@@ -1,0 +1,95 @@
+"""Order flow from each candle's own volumes; never from the CVD that restarts at midnight.
+
+Windows are summed afresh for every candle, oldest first, so that a value depends on its window alone
+and one candle without sides (NaN) spoils only the windows that hold it.
+"""
+
+import numpy as np
+
+from signals.frame import Array
+from signals.kernel import compiled
+from signals.registry import Period, indicator
+
+
+@indicator(warmup=lambda: 0)
+def delta(buy_volume: Array, sell_volume: Array) -> Array:
+    """Aggressive buying minus selling inside the candle, base units."""
+    return buy_volume - sell_volume
+
+
+@indicator(warmup=lambda period: period)
+def delta_slope(buy_volume: Array, sell_volume: Array, *, period: Period = 20) -> Array:
+    """Least-squares slope of delta over `period` candles, base units a candle."""
+    return window_slope(buy_volume - sell_volume, period)
+
+
+@indicator(warmup=lambda period: period)
+def cvd(buy_volume: Array, sell_volume: Array, *, period: Period = 20) -> Array:
+    """Delta accumulated over the last `period` candles, base units."""
+    return window_sum(buy_volume - sell_volume, period)
+
+
+@indicator(warmup=lambda period: period)
+def cvd_slope(buy_volume: Array, sell_volume: Array, *, period: Period = 20) -> Array:
+    """Least-squares slope of the CVD accumulated inside the last `period` candles, base units."""
+    return window_walk_slope(buy_volume - sell_volume, period)
+
+
+@indicator(warmup=lambda period: period)
+def cvd_share(buy_volume: Array, sell_volume: Array, volume: Array, *, period: Period = 20) -> Array:
+    """Delta over the last `period` candles as a share of their volume, -1 … 1; NaN without any."""
+    traded = window_sum(volume, period)
+    traded[traded == 0.0] = np.nan
+    return window_sum(buy_volume - sell_volume, period) / traded
+
+
+@indicator(warmup=lambda period: period + 1)
+def relative_volume(volume: Array, *, period: Period = 20) -> Array:
+    """Volume over the mean volume of the `period` candles before; NaN where those had none."""
+    result = np.full(len(volume), np.nan)
+    before = window_sum(volume, period)[:-1] / period
+    before[before == 0.0] = np.nan
+    result[1:] = volume[1:] / before
+    return result
+
+
+@compiled
+def window_sum(values: Array, period: int) -> Array:
+    """Sum of the last `period` values, added from the oldest; NaN until there are so many."""
+    result = np.full(len(values), np.nan)
+    for i in range(period - 1, len(values)):
+        total = 0.0
+        for j in range(i - period + 1, i + 1):
+            total += values[j]
+        result[i] = total
+    return result
+
+
+@compiled
+def window_slope(values: Array, period: int) -> Array:
+    """Least-squares slope, a step, of the last `period` values over their positions."""
+    result = np.full(len(values), np.nan)
+    middle = (period - 1) / 2.0
+    spread = period * (period * period - 1.0) / 12.0
+    for i in range(period - 1, len(values)):
+        total = 0.0
+        for j in range(period):
+            total += (j - middle) * values[i - period + 1 + j]
+        result[i] = total / spread
+    return result
+
+
+@compiled
+def window_walk_slope(values: Array, period: int) -> Array:
+    """Least-squares slope of the running sum of the last `period` values, started at each window."""
+    result = np.full(len(values), np.nan)
+    middle = (period - 1) / 2.0
+    spread = period * (period * period - 1.0) / 12.0
+    for i in range(period - 1, len(values)):
+        total = 0.0
+        walk = 0.0
+        for j in range(period):
+            walk += values[i - period + 1 + j]
+            total += (j - middle) * walk
+        result[i] = total / spread
+    return result
