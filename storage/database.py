@@ -1,0 +1,118 @@
+"""Connections to the database, and what must be true of it before anyone works on it."""
+
+from typing import Any, Literal
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.pool import NullPool
+
+from market.errors import Unavailable, WrongUse
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+# The Alembic revision whose tables storage.tables describes; a test holds it to migrations.head().
+SCHEMA_REVISION = "0005"
+
+_CONNECT_SECONDS = 10
+
+
+def connect(
+    url: str,
+    *,
+    application_name: str = "deltatape",
+    autocommit: bool = False,
+    read_only: bool = False,
+) -> Connection:
+    """Connect to the database, with UTC as the session's time zone.
+
+    Args:
+        url: a libpq URL or key=value string.
+        application_name: what pg_stat_activity shows.
+        autocommit: commit each statement by itself.
+        read_only: every transaction is READ ONLY, so that the server refuses each write.
+
+    Raises:
+        WrongUse: `url` is not a PostgreSQL URL.
+        Unavailable: the server does not answer, or refuses.
+    """
+    target = describe(url)
+    options = f"{conninfo_to_dict(url).get('options') or ''} -c timezone=UTC".strip()
+    try:
+        connection = psycopg.connect(
+            url,
+            application_name=application_name,
+            autocommit=autocommit,
+            options=options,
+            connect_timeout=_CONNECT_SECONDS,
+        )
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"cannot connect to {target}: {reason(error)}") from error
+    connection.read_only = read_only or None
+    return connection
+
+
+def engine(url: str) -> Engine:
+    """An SQLAlchemy engine whose connections are those of `connect`, none of them kept."""
+    return create_engine("postgresql+psycopg://", creator=lambda: connect(url), poolclass=NullPool)
+
+
+def describe(url: str) -> str:
+    """Which database `url` names, without user or password, for messages.
+
+    Raises:
+        WrongUse: `url` is not a PostgreSQL URL.
+    """
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise WrongUse(
+            f"not a PostgreSQL URL ({reason(error)}); write it like postgresql://user@host:5432/name"
+        ) from error
+    host = parts.get("host") or parts.get("hostaddr") or "the local socket"
+    return f"database {parts.get('dbname') or '(default)'} at {host}"
+
+
+def reason(error: psycopg.Error) -> str:
+    """What the server or libpq says, in one line."""
+    text = error.diag.message_primary or str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def edition(connection: Connection) -> Literal["apache", "timescale"]:
+    """Which edition of TimescaleDB answers: `apache` has no compression, `timescale` has.
+
+    Raises:
+        Unavailable: the database has no TimescaleDB.
+    """
+    row = connection.execute("SELECT current_setting('timescaledb.license', true)").fetchone()
+    licence = row[0] if row else None
+    if licence not in ("apache", "timescale"):
+        raise Unavailable("the database has no TimescaleDB; run: deltatape db upgrade")
+    return "apache" if licence == "apache" else "timescale"
+
+
+def require_schema(connection: Connection) -> None:
+    """Check that the tables are there, in the revision that this code speaks.
+
+    Raises:
+        Unavailable: they are not; the message names the command that makes them.
+    """
+    found = schema_revision(connection)
+    if found is None:
+        raise Unavailable("the database has no Deltatape tables yet; run: deltatape db upgrade")
+    if found != SCHEMA_REVISION:
+        raise Unavailable(
+            f"the database is at schema revision {found}, this Deltatape needs {SCHEMA_REVISION};"
+            " run: deltatape db upgrade"
+        )
+
+
+def schema_revision(connection: Connection) -> str | None:
+    """The schema revision that the database is at; None where it has no Deltatape tables."""
+    present = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone()
+    if not present or not present[0]:
+        return None
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return row[0] if row else None

@@ -1,0 +1,65 @@
+"""Every table of the research core, as SQLAlchemy Core tables over one `metadata`.
+
+The migrations are what makes them; a test proves that both say the same.
+"""
+
+from storage.tables.backtests import (
+    backtest_equity_curve,
+    backtest_runs,
+    fills,
+    positions,
+    sweeps,
+)
+from storage.tables.columns import metadata
+from storage.tables.ledger import (
+    rejected_messages,
+    stream_coverage,
+    stream_gaps,
+    stream_state,
+    tape_revisions,
+)
+from storage.tables.market import (
+    candles,
+    cvd_snapshots,
+    funding_rates,
+    instrument_changes,
+    instruments,
+    orderbook_snapshots,
+    trades,
+)
+from storage.tables.signals import (
+    calibrations,
+    indicators,
+    signal_outcomes,
+    signal_state,
+    signals,
+)
+from storage.tables.system import alerts, system_metrics
+
+__all__ = [
+    "alerts",
+    "backtest_equity_curve",
+    "backtest_runs",
+    "calibrations",
+    "candles",
+    "cvd_snapshots",
+    "fills",
+    "funding_rates",
+    "indicators",
+    "instrument_changes",
+    "instruments",
+    "metadata",
+    "orderbook_snapshots",
+    "positions",
+    "rejected_messages",
+    "signal_outcomes",
+    "signal_state",
+    "signals",
+    "stream_coverage",
+    "stream_gaps",
+    "stream_state",
+    "sweeps",
+    "system_metrics",
+    "tape_revisions",
+    "trades",
+]

@@ -1,0 +1,65 @@
+"""What the system says of itself: its metrics, and the outbox of alerts."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Computed,
+    ForeignKey,
+    Index,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from storage.tables.backtests import positions
+from storage.tables.columns import (
+    count,
+    document,
+    finite,
+    flag,
+    metadata,
+    moment,
+    number,
+    one_of,
+    words,
+)
+from storage.tables.signals import signals
+
+system_metrics = Table(
+    "system_metrics",
+    metadata,
+    moment("timestamp"),
+    words("component"),
+    words("metric"),
+    finite("value"),
+    document("labels", default="{}"),
+    Column("labels_hash", Text, Computed("md5(labels::text)", persisted=True), nullable=False),
+    PrimaryKeyConstraint("component", "metric", "labels_hash", "timestamp"),
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    number(),
+    moment("timestamp"),
+    words("alert_type"),
+    one_of("severity", ("info", "warning", "critical")),
+    words("title"),
+    words("message"),
+    document("payload", default="{}"),
+    words("channel"),
+    one_of("status", ("pending", "sent", "failed", "dead", "suppressed"), default="pending"),
+    count("attempts", default="0"),
+    flag("is_possible_duplicate", default="false"),
+    moment("next_attempt_timestamp", null=True),
+    moment("sent_timestamp", null=True),
+    words("dedupe_key"),
+    words("error", null=True),
+    Column("signal_id", BigInteger, ForeignKey(signals.c.id, ondelete="SET NULL")),
+    Column("position_id", BigInteger, ForeignKey(positions.c.id, ondelete="SET NULL")),
+    UniqueConstraint("dedupe_key", "channel"),
+    Index("alerts_status_next_attempt_timestamp_idx", "status", "next_attempt_timestamp"),
+    Index("alerts_signal_id_idx", "signal_id"),
+    Index("alerts_position_id_idx", "position_id"),
+)

@@ -1,0 +1,193 @@
+"""Fixtures on the real thing: one private TimescaleDB for every test session on this machine.
+
+Sessions at once share the server: each holds a shared lock on a file beside it, and the one that
+can make its lock exclusive at its end is the last and stops it. A session that is killed loses its
+lock to the kernel, so the next last one cleans up after it.
+"""
+
+import fcntl
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+from psycopg import sql
+
+import migrations
+from storage import server
+from storage.database import Connection, connect
+
+ROOT = Path(__file__).parent.parent
+CONFIGURED_HOME = Path(os.environ.get("DELTATAPE_TEST_HOME") or ROOT / ".cache" / "test-home")
+SESSIONS = CONFIGURED_HOME.parent / f"{CONFIGURED_HOME.name}.sessions"
+TEMPLATE_LOCK = CONFIGURED_HOME.parent / f"{CONFIGURED_HOME.name}.template"
+
+session_lock = pytest.StashKey[int]()
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        return
+    # A terminated session ends like an interrupted one: with its fixtures torn down.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    SESSIONS.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(SESSIONS, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    config.stash[session_lock] = handle
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    handle = config.stash.get(session_lock, None)
+    if handle is None:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # another session still works on the server
+    else:
+        _stop()
+    finally:
+        os.close(handle)
+
+
+def _stop() -> None:
+    """Drop what killed sessions and older migrations left, then stop the server."""
+    home = server.reachable_home(CONFIGURED_HOME)
+    if not server.status(home).is_running:
+        return
+    with connect(server.url(home), autocommit=True) as admin:
+        rows = admin.execute(
+            "SELECT datname FROM pg_database WHERE datname ^@ 'test_'"
+            " OR (datname ^@ 'template_' AND datname <> %s)",
+            (template_name(home),),
+        )
+        for (name,) in rows.fetchall():
+            drop_database(admin, name)
+    server.stop(home)
+
+
+def template_name(home: Path) -> str:
+    """Names the migrated database that tests copy after what it was made from."""
+    digest = hashlib.sha256(server.status(home).timescaledb.encode())
+    for path in sorted((ROOT / "migrations").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return f"template_{digest.hexdigest()[:16]}"
+
+
+def drop_database(admin: Connection, name: str) -> None:
+    admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def url_of(server_url: str, name: str) -> str:
+    return urlsplit(server_url)._replace(path=f"/{name}").geturl()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@pytest.fixture(scope="session")
+def server_url() -> str:
+    """The URL of the tests' own server; its database is for CREATE DATABASE and nothing else."""
+    return server.start(server.reachable_home(CONFIGURED_HOME), durable=False)
+
+
+@pytest.fixture(scope="session")
+def admin(server_url: str) -> Iterator[Connection]:
+    with connect(server_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def template(server_url: str, admin: Connection) -> str:
+    """The name of a database at the head of the migrations, which nobody may connect to."""
+    name = template_name(server.reachable_home(CONFIGURED_HOME))
+    with locked(TEMPLATE_LOCK):
+        known = admin.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone()
+        if known is None:
+            _make_template(server_url, admin, name)
+    return name
+
+
+def _make_template(server_url: str, admin: Connection, name: str) -> None:
+    # Made under another name, so that one that was left half made is never taken for it.
+    draft = f"test_draft_{uuid4().hex[:12]}"
+    admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(draft)))
+    migrations.upgrade(url_of(server_url, draft))
+    for change in ("ALTER DATABASE {} ALLOW_CONNECTIONS false", "ALTER DATABASE {} RENAME TO {}"):
+        names = (sql.Identifier(draft), sql.Identifier(name))
+        admin.execute(sql.SQL(change).format(*names[: change.count("{}")]))
+
+
+@pytest.fixture
+def empty_database(server_url: str, admin: Connection) -> Iterator[str]:
+    """The URL of a new database without any tables or extensions of ours."""
+    name = f"test_{uuid4().hex[:12]}"
+    admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    yield url_of(server_url, name)
+    drop_database(admin, name)
+
+
+@pytest.fixture
+def database(server_url: str, admin: Connection, template: str) -> Iterator[str]:
+    """The URL of a new database at the head of the migrations, dropped afterwards."""
+    name = f"test_{uuid4().hex[:12]}"
+    copy = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+    admin.execute(copy.format(sql.Identifier(name), sql.Identifier(template)))
+    # A copy does not take a database's settings along.
+    admin.execute(sql.SQL("ALTER DATABASE {} SET timezone = 'UTC'").format(sql.Identifier(name)))
+    yield url_of(server_url, name)
+    drop_database(admin, name)
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[Connection]:
+    """A connection to `database`."""
+    with connect(database) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real recordings."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no recordings: {folder} is missing")
+    return folder
+
+
+@pytest.fixture
+def cli(database: str, tmp_path: Path) -> Cli:
+    """Runs `deltatape …` as its own process on `database`, with an empty home."""
+
+    def run(*arguments: str, env: dict[str, str] | None = None, **options: Any) -> Any:
+        program = Path(sys.executable).parent / "deltatape"
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("DELTATAPE_")}
+        ours = {"DELTATAPE_DATABASE_URL": database, "DELTATAPE_HOME": str(tmp_path / "home")}
+        return subprocess.run(
+            [program, *arguments],
+            env={**clean, **ours, **(env or {})},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=options.pop("timeout", 60),
+            check=False,
+            **options,
+        )
+
+    return run
