@@ -77,7 +77,7 @@ def reason(error: psycopg.Error) -> str:
     """What the server or libpq says, in one line."""
     text = error.diag.message_primary or str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return lines[0] if lines else type(error).__name__
 
 
 def edition(connection: Connection) -> Literal["apache", "timescale"]:
