@@ -1,0 +1,48 @@
+# `make run` and `make test` set up all they need; `make help` lists the rest.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint types imports pytest format soak bench lock clean
+
+BIN := .venv/bin
+PACKAGES := market storage collector signals backtest alerts deltatape migrations benchmarks tests
+ROUNDS ?= 20
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## .venv with the locked packages and the command .venv/bin/deltatape
+	@bash scripts/setup.sh
+
+run: setup ## the main job, offline, against the simulator; ends by itself
+	@$(BIN)/deltatape demo
+
+test: lint types imports pytest ## everything that must hold before a change lands
+
+lint: setup ## style and common mistakes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## strict static types
+	$(BIN)/mypy
+
+imports: setup ## which package may import which
+	$(BIN)/lint-imports
+
+pytest: setup ## the tests, on a TimescaleDB of their own
+	$(BIN)/pytest -n 2
+
+format: setup ## rewrite the sources in the house's style
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+soak: setup ## the tests again and again, each round in a new random order (ROUNDS=20)
+	@for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(BIN)/pytest -q -n 2 || exit 1; done
+
+bench: setup ## what benchmarks/ measures, on this machine
+	$(BIN)/python -m benchmarks
+
+lock: setup ## resolve requirements.lock anew, for Python 3.11 to 3.13 on every platform
+	@bash scripts/lock.sh
+
+clean: ## what was built and cached here; never the tape
+	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find $(PACKAGES) -name __pycache__ -prune -exec rm -rf {} +
