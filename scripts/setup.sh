@@ -55,8 +55,8 @@ make_venv() {
 
 # One line for every tenth package instead of pip's four for each.
 progress() {
-    awk -v total="$1" '
-        /^Collecting / { if (++count % 10 == 0) printf "setup: %d of %d packages\n", count, total }
+    awk '
+        /^Collecting / { if (++count % 10 == 0) printf "setup: %d packages fetched\n", count }
         /^Installing collected/ { print "setup: unpacking them" }
         { fflush() }' >&2
 }
@@ -71,10 +71,9 @@ say "Deltatape in $PWD"
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     make_venv "$(find_python)"
 fi
-total=$(grep -c '^[A-Za-z0-9].*==' requirements.lock)
-say "installing $total packages, exactly as in requirements.lock"
+say "installing what requirements.lock lists (about 120 packages)"
 pip=(.venv/bin/python -m pip --disable-pip-version-check install --progress-bar off)
-"${pip[@]}" --require-hashes --only-binary :all: -r requirements.lock | progress "$total"
+"${pip[@]}" --require-hashes --only-binary :all: -r requirements.lock | progress
 "${pip[@]}" -q --no-deps --no-build-isolation --editable .
 printf '%s\n' "$inputs" >"$stamp"
 say "done: .venv/bin/deltatape --help"
