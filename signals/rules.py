@@ -2,7 +2,7 @@
 
 A rule reads columns and indicators by name. Where any of them is NaN it abstains. It works by plain
 arithmetic only (no exp or tanh, whose last bit may depend on an array's length), so that one candle
-scores the same alone and in a million.
+scores the same alone and among a million. Its parameters are the fields of a frozen dataclass.
 """
 
 from __future__ import annotations
@@ -13,31 +13,220 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
-from signals.registry import find
-
 if TYPE_CHECKING:
     from signals.frame import Array
 
 Values = Mapping[str, float]
 
 
+class Arrays(Protocol):
+    """Gives columns and indicators as arrays by name; `signals.blocks.Pass` is one."""
+
+    def __getitem__(self, name: str, /) -> Array:
+        """The values of `close`, `rsi_14` or `macd_12_26_9.signal`."""
+
+
 class Rule(Protocol):
-    """What a strategy needs of a rule; parameters are the fields of a frozen dataclass."""
+    """What a strategy needs of a rule."""
 
     kind: ClassVar[str]
 
     @property
     def cites(self) -> tuple[str, ...]:
-        """Columns and indicators that it reads, such as close, rsi_14, macd_12_26_9.signal."""
+        """Columns and indicators that it reads."""
 
-    def score(self, values: Mapping[str, Array]) -> Array:
-        """Scores in [-1, 1] from arrays of what it cites; NaN where any of them is NaN."""
+    def score(self, values: Arrays) -> Array:
+        """Scores in [-1, 1]; NaN, an abstention, where anything it cites is NaN."""
 
     def reason(self, values: Values) -> str:
-        """Why one candle scored as it did, with the numbers, from the values that it cites."""
+        """Why a candle scored as it did, with the numbers that it cites."""
 
 
-def warmup(rule: Rule) -> int:
-    """Candles before a block that the rule's indicators read."""
-    names = (cited.partition(".")[0] for cited in rule.cites)
-    return max((find(name).warmup for name in names if "_" in name and _is_indicator(name)), default=0)
+@dataclass(frozen=True, slots=True)
+class EmaTrend:
+    """With the trend: the fast EMA above the slow one buys, fully at `full` ATR(14) apart."""
+
+    kind: ClassVar[str] = "ema_trend"
+    fast: int = 12
+    slow: int = 26
+    full: float = 1.0
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        """Both averages and the ATR."""
+        return f"ema_{self.fast}", f"ema_{self.slow}", "atr_14"
+
+    def score(self, values: Arrays) -> Array:
+        """The distance of the averages in ATRs over `full`, cut off at 1."""
+        fast, slow, swing = (values[name] for name in self.cites)
+        return _limited(_ratio(fast - slow, swing) / self.full)
+
+    def reason(self, values: Values) -> str:
+        """Both averages and their distance."""
+        fast, slow, swing = (values[name] for name in self.cites)
+        relation = "above" if fast > slow else "below" if fast < slow else "at"
+        return (
+            f"EMA({self.fast}) = {_text(fast)} {relation} EMA({self.slow}) = {_text(slow)},"
+            f" {abs(fast - slow) / swing:.2f} ATR apart"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RsiReversal:
+    """Against exhaustion: 0 between the limits, ±0.5 at them, ±1 twenty points beyond."""
+
+    kind: ClassVar[str] = "rsi_reversal"
+    period: int = 14
+    low: float = 30.0
+    high: float = 70.0
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        """The RSI."""
+        return (f"rsi_{self.period}",)
+
+    def score(self, values: Arrays) -> Array:
+        """Positive below `low` (oversold), negative above `high`."""
+        strength = values[self.cites[0]]
+        oversold = _limited(0.5 + (self.low - strength) / 40.0)
+        overbought = _limited(0.5 + (strength - self.high) / 40.0)
+        calm = np.where(np.isnan(strength), np.nan, 0.0)
+        return np.where(strength < self.low, oversold, np.where(strength > self.high, -overbought, calm))
+
+    def reason(self, values: Values) -> str:
+        """The RSI against its limits."""
+        strength = values[self.cites[0]]
+        name = f"RSI({self.period}) = {strength:.1f}"
+        if strength < self.low:
+            return f"{name} < {self.low:g}"
+        if strength > self.high:
+            return f"{name} > {self.high:g}"
+        return f"{name} between {self.low:g} and {self.high:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class MacdMomentum:
+    """With momentum: a positive MACD histogram buys, fully at `full` ATR(14)."""
+
+    kind: ClassVar[str] = "macd_momentum"
+    fast: int = 12
+    slow: int = 26
+    signal: int = 9
+    full: float = 0.25
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        """Histogram, line, signal line and ATR."""
+        name = f"macd_{self.fast}_{self.slow}_{self.signal}"
+        return f"{name}.histogram", f"{name}.macd", f"{name}.signal", "atr_14"
+
+    def score(self, values: Arrays) -> Array:
+        """The histogram in ATRs over `full`, cut off at 1."""
+        return _limited(_ratio(values[self.cites[0]], values["atr_14"]) / self.full)
+
+    def reason(self, values: Values) -> str:
+        """The line against its signal line."""
+        histogram, line, signal, _ = (values[name] for name in self.cites)
+        relation = "above" if histogram > 0 else "below" if histogram < 0 else "at"
+        name = f"MACD({self.fast}, {self.slow}, {self.signal})"
+        return f"{name} = {_text(line)} {relation} its signal {_text(signal)}"
+
+
+@dataclass(frozen=True, slots=True)
+class BollingerReversal:
+    """Against stretched prices: 0 inside the bands, ±0.5 at a band, ±1 half a width beyond."""
+
+    kind: ClassVar[str] = "bollinger_reversal"
+    period: int = 20
+    deviations: float = 2.0
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        """The close and the three bands."""
+        name = f"bbands_{self.period}_{self.deviations:.10g}"
+        return "close", f"{name}.lower", f"{name}.middle", f"{name}.upper"
+
+    def score(self, values: Arrays) -> Array:
+        """Positive below the lower band, negative above the upper one."""
+        close, _, middle, upper = (values[name] for name in self.cites)
+        position = _ratio(close - middle, upper - middle)
+        beyond = np.abs(position) - 1.0
+        return np.where(beyond < 0.0, 0.0, -np.sign(position) * _limited(0.5 + beyond))
+
+    def reason(self, values: Values) -> str:
+        """The close against the bands."""
+        close, lower, _, upper = (values[name] for name in self.cites)
+        bands = f"Bollinger({self.period}, {self.deviations:g})"
+        if close <= lower:
+            return f"close {_text(close)} at or below the lower {bands} band {_text(lower)}"
+        if close >= upper:
+            return f"close {_text(close)} at or above the upper {bands} band {_text(upper)}"
+        return f"close {_text(close)} inside {bands} {_text(lower)} … {_text(upper)}"
+
+
+@dataclass(frozen=True, slots=True)
+class FlowTrend:
+    """With the flow: CVD that rises over the window buys, fully at `full` of the mean volume."""
+
+    kind: ClassVar[str] = "flow_trend"
+    period: int = 20
+    full: float = 0.3
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        """The window's CVD, its slope, and the slope as a share of volume."""
+        return tuple(f"{name}_{self.period}" for name in ("cvd", "cvd_slope", "cvd_trend"))
+
+    def score(self, values: Arrays) -> Array:
+        """The slope as a share of the mean volume, over `full`, cut off at 1."""
+        return _limited(values[self.cites[2]] / self.full)
+
+    def reason(self, values: Values) -> str:
+        """CVD, slope and share."""
+        total, slope, trend = (values[name] for name in self.cites)
+        return (
+            f"CVD over {self.period} candles = {_signed(total)}, slope {_signed(slope)} a candle"
+            f" ({100 * trend:+.1f}% of volume)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BookPressure:
+    """With the book: more volume bid than asked buys, fully at `full` percent of imbalance."""
+
+    kind: ClassVar[str] = "book_pressure"
+    full: float = 50.0
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        """The mean imbalance inside the candle."""
+        return ("imbalance_mean",)
+
+    def score(self, values: Arrays) -> Array:
+        """The imbalance over `full`, cut off at 1."""
+        return _limited(values["imbalance_mean"] / self.full)
+
+    def reason(self, values: Values) -> str:
+        """The imbalance."""
+        imbalance = values["imbalance_mean"]
+        side = "bids" if imbalance >= 0 else "asks"
+        return f"book imbalance {imbalance:+.1f}% over the candle: the {side} weigh more"
+
+
+def _limited(values: Array) -> Array:
+    return np.clip(values, -1.0, 1.0)
+
+
+def _ratio(top: Array, bottom: Array) -> Array:
+    """The quotient, NaN where bottom is not above 0."""
+    result = np.full(len(top), np.nan)
+    np.divide(top, bottom, out=result, where=bottom > 0.0)
+    return result
+
+
+def _text(value: float) -> str:
+    return f"{value:,.6g}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+,.4g}"

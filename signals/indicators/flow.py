@@ -36,11 +36,11 @@ def cvd_slope(buy_volume: Array, sell_volume: Array, *, period: Period = 20) -> 
 
 
 @indicator(warmup=lambda period: period)
-def cvd_share(buy_volume: Array, sell_volume: Array, volume: Array, *, period: Period = 20) -> Array:
-    """Delta over the last `period` candles as a share of their volume, -1 … 1; NaN without any."""
-    traded = window_sum(volume, period)
+def cvd_trend(buy_volume: Array, sell_volume: Array, volume: Array, *, period: Period = 20) -> Array:
+    """CVD's slope over `period` candles as a share of their mean volume; NaN without volume."""
+    traded = window_sum(volume, period) / period
     traded[traded == 0.0] = np.nan
-    return window_sum(buy_volume - sell_volume, period) / traded
+    return window_walk_slope(buy_volume - sell_volume, period) / traded
 
 
 @indicator(warmup=lambda period: period + 1)

@@ -10,7 +10,7 @@ from signals.registry import Bounds, Period, indicator
 Deviations = Annotated[float, Bounds(0.1, 10)]
 
 
-@indicator(warmup=lambda period, deviations: period, outputs=("upper", "middle", "lower"))  # noqa: ARG005
+@indicator(warmup=lambda period, deviations: period, outputs=("upper", "middle", "lower"))
 def bbands(close: Array, *, period: Period = 20, deviations: Deviations = 2.0) -> tuple[Array, Array, Array]:
     """Bollinger Bands: SMA of the close, plus and minus so many standard deviations (TA-Lib)."""
     import talib

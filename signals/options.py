@@ -1,0 +1,60 @@
+"""What can be set about signals, with the defaults; free of numpy, so that settings load fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """How a score becomes a type, and a calibrated confidence a level.
+
+    Attributes:
+        strong: |score| from which a signal is STRONG_BUY or STRONG_SELL.
+        weak: |score| from which it is BUY or SELL; below, NEUTRAL.
+        quorum: share of the strategy's weight that must have an opinion, or there is no signal.
+        medium: confidence from which the level is MEDIUM; an uncalibrated one is always LOW.
+        high: confidence from which it is HIGH.
+    """
+
+    strong: float = 0.5
+    weak: float = 0.2
+    quorum: float = 0.5
+    medium: float = 55.0
+    high: float = 65.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cautions:
+    """From where on a signal carries a warning.
+
+    Attributes:
+        thin_volume: volume below this share of the last 20 candles' mean.
+        high_volatility: ATR(14) above this multiple of ATR(50).
+        wide_spread_bps: mean spread above this, in basis points.
+        young_candles: fewer candles than this since a hole or the beginning of the data.
+    """
+
+    thin_volume: float = 0.25
+    high_volatility: float = 2.0
+    wide_spread_bps: float = 20.0
+    young_candles: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class SignalOptions:
+    """The [signals] table of the configuration.
+
+    Attributes:
+        strategies: names of the strategies that `signals run` and `signals compute` evaluate.
+        indicators: names whose values are kept in the table `indicators`.
+        thresholds: of every strategy.
+        cautions: of every strategy.
+        alert_channels: where a fresh signal is announced.
+    """
+
+    strategies: tuple[str, ...] = ("composite",)
+    indicators: tuple[str, ...] = ("rsi_14", "atr_14", "cvd_20")
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    cautions: Cautions = field(default_factory=Cautions)
+    alert_channels: tuple[str, ...] = ("console",)

@@ -1,0 +1,172 @@
+"""A strategy: weighted rules with their thresholds, named by a hash of its configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from market.errors import WrongUse
+from signals.frame import COLUMNS
+from signals.options import Cautions, SignalOptions, Thresholds
+from signals.registry import find
+from signals.rules import (
+    BollingerReversal,
+    BookPressure,
+    EmaTrend,
+    FlowTrend,
+    MacdMomentum,
+    RsiReversal,
+    Rule,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What the warnings read; every strategy computes these beside what its rules cite.
+CAUTION_CITES = ("relative_volume_20", "atr_14", "atr_50", "spread_bps_mean")
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """A rule and its weight in the mean."""
+
+    rule: Rule
+    weight: float
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A pure function from closed candles to signals, as data.
+
+    Attributes:
+        name: as in configuration and tables.
+        rules: each with its weight; at most one of a kind.
+        thresholds: from score to type and level.
+        cautions: from where on a signal carries a warning.
+    """
+
+    name: str
+    rules: tuple[Weighted, ...]
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    cautions: Cautions = field(default_factory=Cautions)
+
+    @cached_property
+    def cites(self) -> tuple[str, ...]:
+        """Columns and indicators that rules and warnings read, each once, in a fixed order."""
+        cited = [name for weighted in self.rules for name in weighted.rule.cites]
+        return tuple(dict.fromkeys([*cited, *CAUTION_CITES]))
+
+    @cached_property
+    def warmup(self) -> int:
+        """Candles that a pass reads before its block."""
+        indicators = (name.partition(".")[0] for name in self.cites if name not in COLUMNS)
+        return max(self.cautions.young_candles, *(find(name).warmup for name in indicators))
+
+    @cached_property
+    def configuration(self) -> dict[str, Any]:
+        """Everything that decides its results, as plain data."""
+        return {
+            "name": self.name,
+            "rules": [{"kind": w.rule.kind, "weight": w.weight, **_parameters(w.rule)} for w in self.rules],
+            "thresholds": asdict(self.thresholds),
+            "cautions": asdict(self.cautions),
+        }
+
+    @cached_property
+    def config_hash(self) -> str:
+        """SHA-256 of the canonical configuration, 16 hex digits."""
+        text = json.dumps(self.configuration, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def changed(self, parameters: Mapping[str, float]) -> Strategy:
+        """The strategy with some parameters set, as a sweep does.
+
+        Args:
+            parameters: `thresholds.strong`, `ema_trend.fast`, `book_pressure.weight`, … → value.
+
+        Raises:
+            WrongUse: there is no such parameter.
+        """
+        strategy = self
+        for path, value in parameters.items():
+            part, _, name = path.partition(".")
+            strategy = strategy._with(part, name, value)
+        return strategy
+
+    def _with(self, part: str, name: str, value: float) -> Strategy:
+        if part == "thresholds":
+            return replace(self, thresholds=_set(self.thresholds, part, name, value))
+        kinds = [weighted.rule.kind for weighted in self.rules]
+        if part not in kinds:
+            raise WrongUse(f"{self.name} has no {part!r}; it has thresholds, {', '.join(kinds)}")
+        rules = list(self.rules)
+        place = kinds.index(part)
+        old = rules[place]
+        if name == "weight":
+            rules[place] = replace(old, weight=float(value))
+        else:
+            rules[place] = replace(old, rule=_set(old.rule, part, name, value))
+        return replace(self, rules=tuple(rules))
+
+
+def composite() -> Strategy:
+    """Trend, momentum, exhaustion, order flow and book, weighed against one another."""
+    return Strategy(
+        "composite",
+        (
+            Weighted(EmaTrend(), 1.0),
+            Weighted(MacdMomentum(), 0.75),
+            Weighted(RsiReversal(), 0.75),
+            Weighted(BollingerReversal(), 0.5),
+            Weighted(FlowTrend(), 1.0),
+            Weighted(BookPressure(), 0.5),
+        ),
+    )
+
+
+def trend() -> Strategy:
+    """The fast EMA above or below the slow one, and nothing else."""
+    return Strategy("trend", (Weighted(EmaTrend(), 1.0),))
+
+
+SHIPPED = {"composite": composite, "trend": trend}
+
+
+def shipped(name: str) -> Strategy:
+    """The shipped strategy of this name.
+
+    Raises:
+        WrongUse: there is none.
+    """
+    if name not in SHIPPED:
+        raise WrongUse(f"unknown strategy {name!r}: use one of {', '.join(SHIPPED)}")
+    return SHIPPED[name]()
+
+
+def configured(options: SignalOptions) -> list[Strategy]:
+    """The strategies that the configuration lists, with its thresholds and cautions.
+
+    Raises:
+        WrongUse: it names one that does not exist.
+    """
+    return [
+        replace(shipped(name), thresholds=options.thresholds, cautions=options.cautions)
+        for name in options.strategies
+    ]
+
+
+def _parameters(rule: Any) -> dict[str, float]:
+    return {each.name: getattr(rule, each.name) for each in fields(rule)}
+
+
+def _set(thing: Any, part: str, name: str, value: float) -> Any:
+    known = {each.name: getattr(thing, each.name) for each in fields(thing)}
+    if name not in known:
+        raise WrongUse(f"{part} has no parameter {name!r}; it has {', '.join(known)}")
+    kind = type(known[name])
+    if kind(value) != value:
+        raise WrongUse(f"{part}.{name} must be a whole number, not {value}")
+    return replace(thing, **{name: kind(value)})
