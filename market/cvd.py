@@ -109,6 +109,11 @@ class Cvd:
         self._pending.append((trade.timestamp, self.value))
         return self.value
 
+    @property
+    def settled_until(self) -> int:
+        """The time of the last point: an earlier trade comes too late for it."""
+        return self._next_point - CVD_STEP
+
     def points_until(self, time: int) -> list[CvdPoint]:
         """The points due up to `time`, inclusive; every trade before it must have been added."""
         points: list[CvdPoint] = []

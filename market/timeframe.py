@@ -7,6 +7,8 @@ from market.errors import WrongUse
 
 MICROSECONDS = 1_000_000
 DAY = 86_400 * MICROSECONDS
+GRACE = 2 * MICROSECONDS
+"""How far a stream's time must pass a moment before what belongs before it counts as come."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNIT_SECONDS = {"m": 60, "h": 3600, "d": 86_400}
 

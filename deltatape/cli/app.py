@@ -81,7 +81,7 @@ def main() -> None:
         # The reader of a pipe went away (`| head`); what is left has no reader to tell.
         sys.stderr.close()
         sys.exit(0)
-    except Exception as error:  # noqa: BLE001 - the last door: a line and an exit code, no traceback
+    except Exception as error:
         logging.getLogger("deltatape").debug("failed", exc_info=True)
         fail(f"{type(error).__name__}: {error} (DELTATAPE_LOG_LEVEL=DEBUG shows where)")
         sys.exit(4)

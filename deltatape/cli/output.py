@@ -11,6 +11,8 @@ from rich.table import Table
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
+_json = msgspec.json.Encoder(decimal_format="number")
+
 
 def say(message: str) -> None:
     """A line about what is going on, on stderr, so that stdout stays the result's."""
@@ -24,7 +26,7 @@ def fail(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """`value` as one line of JSON on stdout; numbers and times as msgspec writes them."""
-    sys.stdout.write(msgspec.json.encode(value, decimal_format="number").decode() + "\n")
+    sys.stdout.write(_json.encode(value).decode() + "\n")
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:

@@ -1,0 +1,130 @@
+"""One instrument's order book, kept in step with the exchange. Pure: no I/O, no clock.
+
+A book is live from a whole book on, as long as every change follows from it, checksums match and it is
+not crossed. Otherwise it is stale at once: it gives no snapshots until a new whole book comes.
+"""
+
+from collections import deque
+
+from msgspec import Struct
+
+from collector.exchanges.adapter import BookRule, BookSequence
+from collector.exchanges.events import BookDelta, BookReset
+from market import MICROSECONDS, BookSnapshot, OrderBook
+
+MAX_BUFFERED_DELTAS = 20_000
+"""Changes held while a whole book is awaited; beyond it the oldest go, and the book is asked for again."""
+
+
+class BookBreak(Struct, frozen=True):
+    """The book was stale in [from_timestamp, to_timestamp), because of `cause`."""
+
+    from_timestamp: int
+    to_timestamp: int
+    cause: str
+
+
+class BookSync:
+    """The book of one instrument and the snapshots that come of it, one each whole second."""
+
+    def __init__(self, symbol: str, rule: BookRule, sequence: BookSequence) -> None:
+        self.symbol = symbol
+        self.wants_book = False
+        """Whether a whole book must be asked for; whoever asks sets it False."""
+        self.checksums = 0
+        self.breaks: list[BookBreak] = []
+        """Breaks that have ended; whoever takes them clears the list."""
+        self.time = 0
+        """The time of the last message that was applied."""
+        self._rule = rule
+        self._sequence = sequence
+        self._book = OrderBook()
+        self._is_live = False
+        self._next_second = 0
+        self._last_sequence: int | None = None
+        self._broken: tuple[int, str] | None = None
+        self._buffer: deque[BookDelta] = deque(maxlen=MAX_BUFFERED_DELTAS)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the book is in step with the exchange."""
+        return self._is_live
+
+    def reset(self, event: BookReset, time: int) -> list[BookSnapshot]:
+        """Start from a whole book, then apply the changes that were held back for it.
+
+        Args:
+            event: the whole book.
+            time: the stream's time; the book is known from then on.
+
+        Returns:
+            the snapshots that became due.
+        """
+        snapshots = self.settle(event.timestamp) if event.timestamp is not None else []
+        self._book.replace(event.bids, event.asks)
+        self._sequence.reset(event)
+        self._last_sequence = event.sequence
+        self._is_live = True
+        self.wants_book = False
+        self.time = max(self.time, time, event.timestamp or 0)
+        self._next_second = max(self._next_second, self.time - self.time % MICROSECONDS + MICROSECONDS)
+        broken = self._broken
+        held, self._buffer = self._buffer, deque(maxlen=MAX_BUFFERED_DELTAS)
+        while held and self._is_live:
+            snapshots += self.delta(held.popleft())
+        # Changes that do not follow from this book wait for the next one.
+        self._buffer.extend(held)
+        if not self._is_live:
+            self._broken = broken
+        elif broken is not None:
+            since, cause = broken
+            self.breaks.append(BookBreak(since, max(since, self.time), cause))
+            self._broken = None
+        return snapshots
+
+    def delta(self, event: BookDelta) -> list[BookSnapshot]:
+        """Apply a change, or hold it back while a whole book is awaited; the snapshots due before it."""
+        if not self._is_live:
+            if self._rule == "rest_snapshot":
+                self.wants_book = self.wants_book or not self._buffer
+                self._buffer.append(event)
+            return []
+        follows = self._sequence.follows(event)
+        if follows is None:
+            return []
+        if not follows:
+            self.stop("sequence")
+            return self.delta(event)
+        time = self.time if event.timestamp is None else event.timestamp
+        snapshots = self.settle(time)
+        self._book.apply(event.bids, event.asks)
+        self._last_sequence = event.last_sequence
+        self.time = max(self.time, time)
+        matches = self._sequence.check(event, self._book)
+        if matches is not None:
+            self.checksums += matches
+        if matches is False:
+            self.stop("checksum")
+        elif self._book.is_crossed:
+            self.stop("crossed")
+        return snapshots
+
+    def settle(self, time: int) -> list[BookSnapshot]:
+        """The snapshots of the seconds up to `time`, inclusive, that no later change can alter."""
+        snapshots: list[BookSnapshot] = []
+        if not self._is_live:
+            return snapshots
+        while self._next_second <= time:
+            snapshot = self._book.snapshot(self.symbol, self._next_second, self._last_sequence)
+            if snapshot is not None:
+                snapshots.append(snapshot)
+            self._next_second += MICROSECONDS
+        return snapshots
+
+    def stop(self, cause: str) -> None:
+        """The book is stale from now on, because of `cause`; a new whole book is wanted."""
+        if self._is_live:
+            self._is_live = False
+            self._broken = self._broken or (self.time, cause)
+        self.wants_book = True
+        self._buffer.clear()

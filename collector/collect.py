@@ -1,0 +1,285 @@
+"""Collecting from an exchange, live: connection → session → writer, until told to stop."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from random import uniform
+from typing import TypeVar
+
+import httpx
+import psycopg
+
+from collector import exchanges
+from collector.connection import Connection
+from collector.exchanges.adapter import RestRequest
+from collector.session import Counts, Fetch, Reconnect, Request, Send, Session, TapeBatch
+from collector.writer import Proof, Writer
+from market import Instrument, Unavailable, WrongUse
+from storage import database
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 0.25
+MAX_UNWRITTEN = 50_000
+"""Messages taken but not written, at most: beyond it the socket is not read, and its sender must wait."""
+REST_TIMEOUT = 20.0
+BOOK_RETRY_SECONDS = 2.0
+USER_AGENT = "deltatape"
+MAX_BACKOFF = 10.0
+
+
+Clock = Callable[[], int]
+T = TypeVar("T")
+
+
+def wall_clock() -> int:
+    """Microseconds UTC."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What to collect, and from where: URLs replace scheme, host and port of the exchange's own."""
+
+    exchange: str
+    symbols: tuple[str, ...]
+    ws_url: str | None = None
+    rest_url: str | None = None
+
+
+async def open_collector(
+    target: Target, url: str, *, wait: bool = False, clock: Clock = wall_clock
+) -> "Collector":
+    """Reach the database and the exchange, learn its instruments, and go on from what is stored.
+
+    Args:
+        target: what to collect, and from where.
+        url: the database.
+        wait: try for ever instead of raising Unavailable.
+        clock: microseconds UTC now.
+
+    Raises:
+        WrongUse: the exchange or a symbol is unknown, or another collector has it.
+        Unavailable: the database or the exchange does not answer.
+    """
+    adapter = exchanges.adapter(target.exchange)
+    if adapter.is_replay_only and not target.ws_url:
+        raise WrongUse(
+            f"{target.exchange} is no longer spoken by its exchange: "
+            "replay a recording of it, or name a server with --ws-url"
+        )
+    rest = Rest(target, adapter)
+    try:
+        await _eventually(lambda: _learn_instruments(adapter, rest), wait=wait)
+        session = Session(adapter, target.symbols)
+        proof: Proof = "ids" if adapter.has_consecutive_ids else "connection"
+
+        async def open_writer() -> Writer:
+            return await asyncio.to_thread(Writer, url, target.exchange, origin="live", proof=proof)
+
+        streams = [session.stream(symbol) for symbol in target.symbols]
+        writer = await _eventually(open_writer, wait=wait)
+        try:
+            for stream in streams:
+                await asyncio.to_thread(writer.claim, stream.symbol)
+                await asyncio.to_thread(writer.restore, stream)
+            collector = Collector(target, session, writer, rest, clock)
+            await _eventually(collector.connection.probe, wait=wait)
+        except BaseException:
+            writer.close()
+            raise
+    except BaseException:
+        await rest.close()
+        raise
+    return collector
+
+
+async def _eventually(attempt: Callable[[], Awaitable[T]], *, wait: bool) -> T:
+    delay = 0.5
+    while True:
+        try:
+            return await attempt()
+        except Unavailable as error:
+            if not wait:
+                raise
+            log.warning("%s; trying again", error)
+        await asyncio.sleep(delay)
+        delay = min(delay * 2, MAX_BACKOFF)
+
+
+async def _learn_instruments(adapter: Adapter, rest: "Rest") -> None:
+    request = adapter.instruments_request()
+    body = await rest.get(request) if request is not None else None
+    if request is None or body is None:
+        return
+    found = adapter.parse_rest(request.path, body)
+    adapter.add_instruments(item for item in found if isinstance(item, Instrument))
+
+
+class Rest:
+    """The exchange's REST interface; nowhere, when only a websocket's URL was named."""
+
+    def __init__(self, target: Target, adapter: Adapter) -> None:
+        self._exchange = target.exchange
+        self._base = (target.rest_url or ("" if target.ws_url else adapter.rest_url)).rstrip("/")
+        self._http = httpx.AsyncClient(timeout=REST_TIMEOUT, headers={"User-Agent": USER_AGENT})
+
+    async def get(self, request: RestRequest) -> bytes | None:
+        """The answer's body; None for what the other side does not have (404).
+
+        Raises:
+            Unavailable: no answer, or an error.
+        """
+        if not self._base:
+            return None
+        url = f"{self._base}{request.path}"
+        try:
+            response = await self._http.get(url)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            reason = str(error) or type(error).__name__
+            raise Unavailable(f"cannot reach {self._exchange} at {url}: {reason}") from None
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        if response.is_error:
+            raise Unavailable(f"{url} answers {response.status_code}: {response.text[:200]}")
+        return response.content
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
+
+
+class Collector:
+    """Collects one exchange's instruments; `open_collector` makes it.
+
+    Everything runs in one event loop but the writes, which run in a thread; while one runs, at most
+    MAX_UNWRITTEN further messages are taken.
+    """
+
+    def __init__(self, target: Target, session: Session, writer: Writer, rest: Rest, clock: Clock) -> None:
+        self.session = session
+        self.connection = Connection(
+            session.adapter,
+            target.symbols,
+            base=target.ws_url,
+            on_open=self._opened,
+            on_message=self._message,
+            on_close=self._closed,
+        )
+        self._exchange = target.exchange
+        self._writer = writer
+        self._rest = rest
+        self._clock = clock
+        self._unwritten = 0
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        self._fetches: set[asyncio.Task[None]] = set()
+
+    @property
+    def counts(self) -> Counts:
+        """What came so far."""
+        return self.session.counts
+
+    async def run(self, seconds: float | None = None) -> None:
+        """Collect until cancelled, or for `seconds`; what came is written before it returns."""
+        tasks = [asyncio.create_task(self.connection.run()), asyncio.create_task(self._flush_for_ever())]
+        try:
+            done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        finally:
+            for task in (*tasks, *self._fetches):
+                task.cancel()
+            await asyncio.gather(*tasks, *self._fetches, return_exceptions=True)
+            self.session.disconnected()
+            await self._flush()
+
+    async def close(self) -> None:
+        """Give everything back."""
+        await self._rest.close()
+        self._writer.close()
+
+    # What the connection says
+
+    async def _opened(self) -> None:
+        self.session.connected()
+
+    async def _message(self, message: bytes) -> None:
+        if not self._may_read.is_set() or self._unwritten >= MAX_UNWRITTEN:
+            self._may_read.clear()
+            await self._may_read.wait()
+        self._unwritten += 1
+        if requests := self.session.message(message, self._clock()):
+            await self._do(requests)
+
+    async def _closed(self, reason: str) -> None:
+        log.warning("%s: connection lost: %s", self._exchange, reason)
+        self.session.disconnected()
+
+    async def _do(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            match request:
+                case Send(text):
+                    await self.connection.send(text)
+                case Fetch():
+                    task = asyncio.create_task(self._fetch(request))
+                    self._fetches.add(task)
+                    task.add_done_callback(self._fetches.discard)
+                case Reconnect(reason):
+                    log.info("%s asks to reconnect: %s", self._exchange, reason)
+                    await self.connection.close()
+
+    async def _fetch(self, fetch: Fetch) -> None:
+        """Get a book and pass it on; one that cannot be had now is asked for again."""
+        while True:
+            try:
+                answer = await self._rest.get(fetch.request)
+            except Unavailable as error:
+                log.warning("%s", error)
+                answer = None
+            if answer is not None:
+                requests = self.session.rest(fetch.request.path, answer, self._clock())
+                if not requests:
+                    return
+                # The book was older than the first change: these ask for it once more, in a moment.
+            await asyncio.sleep(BOOK_RETRY_SECONDS)
+
+    # Writing
+
+    async def _flush_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(0 if self._unwritten >= MAX_UNWRITTEN else FLUSH_SECONDS)
+            if self.connection.is_open:
+                self.session.silent(self._clock())
+            await self._flush()
+
+    async def _flush(self) -> None:
+        """Write what came. While an instrument is merged nothing is read, so that it can go on after."""
+        writer = self._writer
+        if writer.merging:
+            self._may_read.clear()
+        batch = self.session.take()
+        merging = set(writer.merging)
+        self._unwritten = 0
+        if not writer.merging:
+            self._may_read.set()
+        if len(batch):
+            await self._write(writer, batch)
+        for symbol in merging:
+            await asyncio.to_thread(writer.restore, self.session.stream(symbol))
+        self._may_read.set()
+
+    async def _write(self, writer: Writer, batch: TapeBatch) -> None:
+        delay = 0.2
+        while True:
+            try:
+                return await asyncio.to_thread(writer.write, batch)
+            except (psycopg.OperationalError, psycopg.InterfaceError, Unavailable) as error:
+                log.warning("the database is away: %s; trying again", database.reason(error))
+            await asyncio.sleep(uniform(0, delay))
+            delay = min(delay * 2, MAX_BACKOFF)
+            with contextlib.suppress(Unavailable, psycopg.Error):
+                await asyncio.to_thread(writer.reconnect)

@@ -1,0 +1,107 @@
+"""Recorded messages onto the tape: the same adapters and session as live, offline, as fast as it goes."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from collector import exchanges
+from collector.recording import Damaged, EndedEarly, Frame, Opened, Received, RestAnswer, read
+from collector.session import Session
+from collector.writer import Proof, Writer
+
+MESSAGES_A_WRITE = 20_000
+"""Messages between two writes: enough for the speed of COPY, few enough to keep memory flat."""
+
+
+@dataclass(slots=True)
+class ReplayReport:
+    """What a replay found. `counts` is what `deltatape replay` prints; the rest is said to the user."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    shapes: dict[str, int] = field(default_factory=dict)
+    unresolved: list[str] = field(default_factory=list)
+    inexact: int = 0
+    ended_early: list[str] = field(default_factory=list)
+
+
+def replay(
+    files: Sequence[Path],
+    exchange: str,
+    url: str,
+    progress: Callable[[int], Any] = lambda _: None,
+) -> ReplayReport:
+    """Write what `files` recorded of `exchange` into the database at `url`.
+
+    Websocket and REST files of one session belong together: they are merged by time. Doing it again changes
+    no row.
+
+    Args:
+        files: recordings, plain or gzip.
+        exchange: the exchange's id.
+        url: the database.
+        progress: called now and then with the number of messages so far.
+
+    Raises:
+        WrongUse: the exchange is unknown, or a file has no readable message; nothing was written.
+        Unavailable: the database is missing.
+    """
+    adapter = exchanges.adapter(exchange)
+    session = Session(adapter)
+    report = ReplayReport()
+    frames = read(files)
+    proof: Proof = "ids" if adapter.has_consecutive_ids else "connection"
+    writer = Writer(url, exchange, origin="replay", proof=proof)
+    try:
+        _play(frames, session, writer, report, progress)
+    finally:
+        writer.close()
+    report.counts = asdict(session.counts)
+    report.shapes = session.shapes
+    report.unresolved = sorted(session.unresolved)
+    report.inexact = adapter.inexact
+    return report
+
+
+def _play(
+    frames: Iterable[Frame],
+    session: Session,
+    writer: Writer,
+    report: ReplayReport,
+    progress: Callable[[int], Any],
+) -> None:
+    candles: set[tuple[str, str, int]] = set()
+
+    def write() -> None:
+        batch = session.take()
+        for symbol, rows in batch.rows.items():
+            candles.update(
+                (symbol, c.timeframe, c.timestamp) for c in (*rows.candles, *rows.exchange_candles)
+            )
+        if len(batch):
+            writer.write(batch)
+        progress(session.counts.messages)
+
+    unwritten = 0
+    for frame in frames:
+        match frame:
+            case Received(time, message):
+                # What the session asks for is in the recording, or is not to be had.
+                session.message(message, time)
+                unwritten += 1
+            case RestAnswer(url, time, body):
+                parts = urlsplit(url)
+                session.rest(f"{parts.path}?{parts.query}" if parts.query else parts.path, body, time)
+            case Opened() if unwritten or session.counts.messages:
+                session.disconnected()
+            case Damaged(_, reason, raw):
+                session.damaged(raw, 0, reason)
+            case EndedEarly(path):
+                report.ended_early.append(str(path))
+        if unwritten >= MESSAGES_A_WRITE:
+            write()
+            unwritten = 0
+    session.disconnected()
+    write()
+    session.counts.candles = len(candles)

@@ -1,0 +1,286 @@
+"""One instrument's stream: trades and book messages in, rows of the tape out. Pure: no I/O, no clock.
+
+Every timed row is a function of the exchange's times. The stream's time is the largest that it has shown;
+what belongs before a moment counts as come once that time has passed the moment by GRACE.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from collector.book_sync import BookSync
+from collector.exchanges.events import BookDelta, BookReset, CandleSeen
+from market import BookSnapshot, Candle, CandleBuilder, Cvd, CvdPoint, Timeframe, Trade
+from market.timeframe import GRACE, MICROSECONDS
+
+_MINUTE = Timeframe.M1.microseconds
+
+
+class Gap(Struct, frozen=True, kw_only=True):
+    """A hole of one stream: a row of `stream_gaps`."""
+
+    symbol: str
+    stream: Literal["trades", "book"]
+    from_timestamp: int
+    to_timestamp: int
+    cause: str
+    status: Literal["suspected", "confirmed", "unhealable"]
+    proof: Literal["ids", "connection"]
+    from_id: str | None = None
+    to_id: str | None = None
+    missing_count: int | None = None
+
+
+class Span(Struct, frozen=True, kw_only=True):
+    """Trade coverage gained: [from_timestamp, to_timestamp), ids of its first and last trade, its rows."""
+
+    symbol: str
+    from_timestamp: int
+    to_timestamp: int
+    from_id: str | None
+    to_id: str | None
+    row_count: int
+
+
+class StreamRows(Struct):
+    """What one instrument's stream has to write since it was last asked."""
+
+    trades: list[tuple[Trade, float]]
+    received: list[int]
+    late: list[tuple[Trade, int]]
+    candles: list[Candle]
+    exchange_candles: list[Candle]
+    points: list[CvdPoint]
+    books: list[BookSnapshot]
+    spans: list[Span]
+    gaps: list[Gap]
+
+    @classmethod
+    def empty(cls) -> "StreamRows":
+        """Nothing to write."""
+        return cls(*([] for _ in cls.__struct_fields__))
+
+    def __len__(self) -> int:
+        return sum(len(getattr(self, name)) for name in self.__struct_fields__)
+
+
+class InstrumentStream:
+    """Builds the tape of one instrument from its events, in the order in which they come."""
+
+    def __init__(self, symbol: str, book: BookSync, *, has_consecutive_ids: bool) -> None:
+        self.symbol = symbol
+        self.book = book
+        self.time = 0
+        self._has_consecutive_ids = has_consecutive_ids
+        self._cvd = Cvd(symbol)
+        self._candles = CandleBuilder(symbol)
+        self._last: Trade | None = None
+        self._is_unbroken = False
+        self._tape_from: int | None = None
+        self._covered_until = 0
+        self._span_first_id: str | None = None
+        self._span_rows = 0
+        self._due = 0
+        self._rows = StreamRows.empty()
+        self._exchange_candle: CandleSeen | None = None
+
+    # Trades
+
+    def trade(self, trade: Trade, received: int) -> None:
+        """Take the next trade; one that comes after its time was settled is kept aside as late."""
+        if self._is_late(trade):
+            self._rows.late.append((trade, received))
+            return
+        if not self._is_unbroken or self._has_hole_before(trade):
+            self._connect(trade)
+        cvd = self._cvd.add(trade)
+        self._candles.add_trade(trade, cvd)
+        self._rows.trades.append((trade, cvd))
+        self._rows.received.append(received)
+        self._last = trade
+        self._span_rows += 1
+        self.show(trade.timestamp)
+
+    def _is_late(self, trade: Trade) -> bool:
+        last = self._last
+        return last is not None and (
+            trade.order <= last.order
+            or trade.timestamp < max(self._candles.closed_until, self._cvd.settled_until)
+        )
+
+    def _has_hole_before(self, trade: Trade) -> bool:
+        return (
+            self._has_consecutive_ids
+            and self._last is not None
+            and trade.trade_seq != self._last.trade_seq + 1
+        )
+
+    def _connect(self, trade: Trade) -> None:
+        """Go on in the open span if `trade` proves that nothing is missing, else begin a new one."""
+        last = self._last
+        self._is_unbroken = True
+        if last is not None:
+            if self._has_consecutive_ids and trade.trade_seq == last.trade_seq + 1:
+                return
+            self._break(last, trade)
+        self._cvd.begin_span(trade.timestamp)
+        self._candles.begin_span(trade.timestamp)
+        self._covered_until = trade.timestamp
+        self._span_first_id = trade.trade_id
+        if self._tape_from is None:
+            self._tape_from = trade.timestamp
+
+    def _break(self, last: Trade, trade: Trade) -> None:
+        """Record the hole between two trades; with ids it begins right after `last`, whatever was shown."""
+        ids = self._has_consecutive_ids
+        if ids:
+            self._is_unbroken = False
+        self._cover()
+        self._is_unbroken = True
+        self._cvd.end_span(self._covered_until)
+        self._candles.end_span()
+        self._rows.gaps.append(
+            Gap(
+                symbol=self.symbol,
+                stream="trades",
+                from_timestamp=last.timestamp + 1 if ids else min(self._covered_until, trade.timestamp),
+                to_timestamp=trade.timestamp,
+                cause="ids_missing" if ids else "disconnected",
+                status="confirmed" if ids else "suspected",
+                proof="ids" if ids else "connection",
+                from_id=str(last.trade_seq + 1) if ids else None,
+                to_id=str(trade.trade_seq - 1) if ids else None,
+                missing_count=trade.trade_seq - last.trade_seq - 1 if ids else None,
+            )
+        )
+
+    # The order book
+
+    def book_reset(self, event: BookReset) -> None:
+        """Take a whole book."""
+        self._take_books(self.book.reset(event, self.time))
+        if event.timestamp is not None:
+            self.show(event.timestamp)
+
+    def book_delta(self, event: BookDelta) -> None:
+        """Take changed levels of the book."""
+        self._take_books(self.book.delta(event))
+        if event.timestamp is not None:
+            self.show(event.timestamp)
+
+    def _take_books(self, books: list[BookSnapshot]) -> None:
+        for snapshot in books:
+            self._rows.books.append(snapshot)
+            self._candles.add_snapshot(snapshot)
+
+    # Candles that the exchange streams
+
+    def candle(self, event: CandleSeen) -> None:
+        """Take the exchange's candle; it is kept once it is final and where no trade coverage reaches."""
+        before, self._exchange_candle = self._exchange_candle, event
+        if event.is_closed:
+            self._keep_exchange_candle(event)
+        elif before is not None and not before.is_closed and before.open_time < event.open_time:
+            self._keep_exchange_candle(before)
+        if event.timestamp is not None:
+            self.show(event.timestamp)
+
+    def _keep_exchange_candle(self, event: CandleSeen) -> None:
+        end = event.open_time + event.timeframe.microseconds
+        if self._tape_from is not None and end > self._tape_from:
+            return
+        self._rows.exchange_candles.append(
+            Candle(
+                symbol=self.symbol,
+                timeframe=event.timeframe,
+                timestamp=event.open_time,
+                open=event.open,
+                high=event.high,
+                low=event.low,
+                close=event.close,
+                volume=event.volume,
+                buy_volume=event.buy_volume,
+                trade_count=event.trade_count,
+                is_closed=True,
+                source="exchange",
+            )
+        )
+
+    # Time
+
+    def show(self, time: int) -> None:
+        """The exchange showed that it is at least `time`."""
+        self.time = max(self.time, time)
+        if self.time >= self._due:
+            self._settle()
+
+    def silent_until(self, time: int) -> None:
+        """No message came, and the exchange's clock stands at about `time`: as `show`, with more caution."""
+        if self._is_unbroken or self.book.is_live:
+            self.show(time - GRACE)
+
+    def disconnected(self) -> None:
+        """The connection was lost: nothing is proven until the next trade, the book is stale."""
+        self._settle(is_last=True)
+        self._is_unbroken = False
+        self.book.stop("disconnected")
+
+    def _settle(self, *, is_last: bool = False) -> None:
+        """Give out what is due: book snapshots, CVD points, closed candles, in this order."""
+        settled = self.time - GRACE
+        self._take_books(self.book.settle(settled))
+        if self._is_unbroken:
+            self._rows.points += self._cvd.points_until(settled)
+        self._candles.close_until(self._closable_until(is_last=is_last))
+        next_second = settled - settled % MICROSECONDS + MICROSECONDS + GRACE
+        minute = self.time - self.time % _MINUTE
+        is_waiting = self._is_unbroken and self._candles.closed_until < minute
+        self._due = self.time if is_waiting else min(next_second, minute + _MINUTE)
+
+    def _closable_until(self, *, is_last: bool) -> int:
+        """Candles that end by this time may close: a later trade has come and every book snapshot too."""
+        if not self._is_unbroken or self._last is None:
+            return 0
+        later_trade = self._last.timestamp
+        if self.book.is_live and not is_last:
+            later_trade = min(later_trade, self.book.time)
+        return max(self.time - GRACE, later_trade)
+
+    # What is to be written
+
+    def take(self) -> StreamRows:
+        """The rows that came since the last call."""
+        self._cover()
+        self._rows.gaps += [
+            Gap(
+                symbol=self.symbol,
+                stream="book",
+                from_timestamp=stale.from_timestamp,
+                to_timestamp=stale.to_timestamp,
+                cause=stale.cause,
+                status="unhealable",
+                proof="connection",
+            )
+            for stale in self.book.breaks
+        ]
+        self.book.breaks.clear()
+        rows, self._rows = self._rows, StreamRows.empty()
+        rows.candles = self._candles.take()
+        return rows
+
+    def _cover(self) -> None:
+        if self._last is None or not (self._is_unbroken or self._span_rows):
+            return
+        until = max(self.time, self._last.timestamp + 1) if self._is_unbroken else self._last.timestamp + 1
+        if until > self._covered_until or self._span_rows:
+            self._rows.spans.append(
+                Span(
+                    symbol=self.symbol,
+                    from_timestamp=self._covered_until,
+                    to_timestamp=until,
+                    from_id=self._span_first_id,
+                    to_id=self._last.trade_id,
+                    row_count=self._span_rows,
+                )
+            )
+            self._covered_until, self._span_rows = until, 0

@@ -1,0 +1,177 @@
+"""Writes a session's batches onto the tape: each batch is one transaction."""
+
+from typing import Literal
+
+from msgspec import structs
+from psycopg.errors import UniqueViolation
+
+from collector.session import TapeBatch
+from collector.stream import InstrumentStream, StreamRows
+from market import DAY, WrongUse
+from storage import database, ledger, notify, rebuild, resume, tape
+
+Origin = Literal["live", "replay"]
+Proof = Literal["ids", "connection"]
+
+
+class Writer:
+    """The one writer of an exchange's instruments.
+
+    A stream's rows are written as they are as long as the stream goes on from what is stored. Where trades
+    came late, twice, or into a part of the tape that has rows already, they are merged in and everything
+    that depends on them is rebuilt from the rows: `merging` names those instruments.
+    """
+
+    def __init__(self, url: str, exchange: str, *, origin: Origin, proof: Proof) -> None:
+        self.exchange = exchange
+        self.merging: set[str] = set()
+        self._url = url
+        self._origin: Origin = origin
+        self._proof = proof
+        self._seen: set[str] = set()
+        self._claimed: list[str] = []
+        self._connection = self._connect()
+
+    def _connect(self) -> database.Connection:
+        connection = database.connect(self._url, application_name=f"deltatape {self._origin} {self.exchange}")
+        database.require_schema(connection)
+        connection.commit()
+        return connection
+
+    def reconnect(self) -> None:
+        """Open the connection anew after it was lost; raises Unavailable while nobody answers."""
+        self._connection.close()
+        self._connection = self._connect()
+        for symbol in self._claimed:
+            self._lock(symbol)
+
+    def close(self) -> None:
+        """Give the connection back; what is written is committed."""
+        self._connection.close()
+
+    def claim(self, symbol: str) -> None:
+        """Make this the one writer of an instrument, until the connection is closed or lost.
+
+        Raises:
+            WrongUse: another collector writes it.
+        """
+        self._lock(symbol)
+        self._claimed.append(symbol)
+
+    def _lock(self, symbol: str) -> None:
+        key = f"{self.exchange}:{symbol}"
+        cursor = self._connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [key])
+        row = cursor.fetchone()
+        self._connection.commit()
+        if row is None or not row[0]:
+            raise WrongUse(f"another collector writes {symbol} of {self.exchange}: stop it first")
+
+    def restore(self, stream: InstrumentStream) -> None:
+        """Let a live stream go on from what is stored of its instrument."""
+        with self._connection.transaction():
+            stored = resume.load(self._connection, self.exchange, stream.symbol)
+        if stored is not None:
+            stream.restore(stored)
+        self.merging.discard(stream.symbol)
+
+    def write(self, batch: TapeBatch) -> None:
+        """Commit a batch, all of it or nothing.
+
+        Raises:
+            psycopg.OperationalError: the database is away; nothing was written, or all of it was. Writing the
+                same batch again is harmless either way.
+        """
+        connection = self._connection
+        with connection.transaction():
+            tape.write_instruments(connection, batch.instruments)
+            tape.write_rejected(connection, self.exchange, batch.rejected)
+            self._choose(batch)
+            streamed = {symbol: rows for symbol, rows in batch.rows.items() if symbol not in self.merging}
+            try:
+                with connection.transaction():
+                    self._stream(streamed)
+            except UniqueViolation:
+                # Written before, by an earlier try whose answer was lost or by somebody else.
+                self.merging |= streamed.keys()
+            for symbol, rows in batch.rows.items():
+                if symbol in self.merging:
+                    self._merge(symbol, rows)
+                elif rows.late:
+                    self._merge_late(symbol, rows)
+            if any(candle.is_closed for rows in batch.rows.values() for candle in rows.candles):
+                notify.notify(connection, "candles", self.exchange)
+
+    def _choose(self, batch: TapeBatch) -> None:
+        """A replay is merged in where the tape has rows of its first day or later."""
+        if self._origin == "live":
+            return
+        for symbol, rows in batch.rows.items():
+            if rows.trades and symbol not in self._seen:
+                self._seen.add(symbol)
+                first = rows.trades[0][0].timestamp
+                if tape.has_trades_since(self._connection, self.exchange, symbol, first - first % DAY):
+                    self.merging.add(symbol)
+
+    def _stream(self, batch: dict[str, StreamRows]) -> None:
+        connection, exchange = self._connection, self.exchange
+        trades = [row for rows in batch.values() for row in rows.trades]
+        received = [time for rows in batch.values() for time in rows.received]
+        tape.write_trades(connection, exchange, trades, received)
+        candles = [row for rows in batch.values() for row in (*rows.candles, *rows.exchange_candles)]
+        tape.write_candles(connection, exchange, candles)
+        tape.write_cvd(connection, exchange, [row for rows in batch.values() for row in rows.points])
+        tape.write_books(connection, exchange, [row for rows in batch.values() for row in rows.books])
+        for symbol, rows in batch.items():
+            self._account(symbol, rows)
+
+        """Give the connection back; what is written is committed."""
+        self._connection.close()
+
+    def _merge(self, symbol: str, rows: StreamRows) -> None:
+        """Merge rows into a tape that has some already, and rebuild what depends on those that are new."""
+        connection, exchange = self._connection, self.exchange
+        late, late_received = [trade for trade, _ in rows.late], [time for _, time in rows.late]
+        trades = [*late, *(trade for trade, _ in rows.trades)]
+        inserted = tape.merge_trades(connection, exchange, trades, [*late_received, *rows.received])
+        times = [trade.timestamp for trade in inserted]
+        if tape.write_books(connection, exchange, rows.books):
+            times += [snapshot.timestamp for snapshot in rows.books]
+        if self._account(symbol, rows):
+            times += [time for span in rows.spans for time in (span.from_timestamp, span.to_timestamp)]
+        if times:
+            cause = "import" if self._origin == "replay" else "late_trade"
+            rebuild.rebuild(connection, exchange, symbol, min(times), max(times) + 1, cause)
+        tape.write_candles(connection, exchange, rows.exchange_candles)
+
+    def _merge_late(self, symbol: str, rows: StreamRows) -> None:
+        """Merge trades that came after their time; if any is new, the stream must go on from the rows."""
+        late = [trade for trade, _ in rows.late]
+        inserted = tape.merge_trades(
+            self._connection, self.exchange, late, [received for _, received in rows.late]
+        )
+        if inserted:
+            times = [trade.timestamp for trade in inserted]
+            rebuild.rebuild(self._connection, self.exchange, symbol, min(times), max(times) + 1, "late_trade")
+            self.merging.add(symbol)
+
+    def _account(self, symbol: str, rows: StreamRows) -> bool:
+        """Write coverage, gaps and the stream's state; whether the coverage grew."""
+        connection, exchange = self._connection, self.exchange
+        grew = False
+        for span in rows.spans:
+            grew |= ledger.add_coverage(
+                connection,
+                exchange,
+                symbol,
+                "trades",
+                span.from_timestamp,
+                span.to_timestamp,
+                span.from_id,
+                span.to_id,
+                self._proof,
+                self._origin,
+                span.row_count,
+            )
+        for gap in rows.gaps:
+            ledger.add_gap(connection, exchange, **structs.asdict(gap))
+        return grew

@@ -1,0 +1,114 @@
+"""`deltatape collect`: an exchange's market data onto the tape, live."""
+
+import asyncio
+import contextlib
+import signal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deltatape import settings
+from deltatape.cli import output
+from market import Unavailable, WrongUse
+
+if TYPE_CHECKING:
+    from collector.collect import Collector, Target
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: deltatape collect --exchange kraken --symbols BTC/USD,ETH/USD --for 60")
+def collect(
+    exchange: Annotated[str, typer.Option(help="The exchange's id.")],
+    symbols: Annotated[str, typer.Option(help="Unified symbols, comma-separated: BTC/USDT,ETH/USDT.")],
+    ws_url: Annotated[
+        str | None, typer.Option(help="Replaces scheme, host and port of the websocket.")
+    ] = None,
+    rest_url: Annotated[str | None, typer.Option(help="Replaces scheme, host and port of REST.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="What the simulated exchange speaks: binance.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--for", min=0.1, help="Stop after so many seconds.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for what is missing at the start.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Write an exchange's trades, books, candles and CVD onto the tape until Ctrl-C, or for a while."""
+    from collector.collect import Target
+
+    if protocol is not None and exchange != "simulated":
+        raise WrongUse("--protocol is for --exchange simulated")
+    if protocol not in (None, "binance"):
+        raise WrongUse(f"the simulated exchange does not speak {protocol!r}: use binance")
+    target = Target(exchange=exchange, symbols=parse_symbols(symbols), ws_url=ws_url, rest_url=rest_url)
+    url = settings.load().database()
+    counts = asyncio.run(_collect(target, url, seconds, wait=wait, is_quiet=as_json))
+    if as_json:
+        output.print_json(counts)
+    else:
+        output.table(f"collected from {exchange}", ["what", "count"], counts.items(), empty="")
+    if seconds is not None and not counts["messages"]:
+        raise Unavailable(f"{exchange} sent no message in {seconds:g} s")
+
+
+def parse_symbols(text: str) -> tuple[str, ...]:
+    """Comma-separated unified symbols, each once."""
+    symbols = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not symbols:
+        raise WrongUse("name at least one symbol, like BTC/USDT")
+    for symbol in symbols:
+        if "/" not in symbol:
+            raise WrongUse(f"{symbol!r} is no unified symbol: write it like BTC/USDT")
+    return symbols
+
+
+async def _collect(
+    target: "Target", url: str, seconds: float | None, *, wait: bool, is_quiet: bool
+) -> dict[str, int]:
+    from collector.collect import open_collector
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    opening = asyncio.create_task(open_collector(target, url, wait=wait))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not opening.done():
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        return {"messages": 0}
+    collector = opening.result()
+    try:
+        running = asyncio.create_task(collector.run(seconds))
+        showing = asyncio.create_task(_show(collector, is_quiet=is_quiet))
+        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in (showing, running):
+            if not task.done():
+                task.cancel()
+        await asyncio.gather(showing, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    finally:
+        stopping.cancel()
+        await collector.close()
+    for reason in collector.session.refusals:
+        output.say(f"{target.exchange} refused: {reason}")
+    for shape, count in sorted(collector.session.shapes.items()):
+        output.say(f"unhandled shape, {count} times: {shape}")
+    return asdict(collector.counts)
+
+
+async def _show(collector: "Collector", *, is_quiet: bool) -> None:
+    """Keep one line on the terminal up to date."""
+    if is_quiet:
+        return
+    with output.errors.status("connecting", spinner="dots") as status:
+        while True:
+            counts = collector.counts
+            state = "connected" if collector.connection.is_open else "not connected"
+            status.update(
+                f"{state}: {counts.messages:,} messages, {counts.trades:,} trades, "
+                f"{counts.book_updates:,} book updates, {counts.gaps} gaps (Ctrl-C stops)"
+            )
+            await asyncio.sleep(0.5)

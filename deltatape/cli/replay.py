@@ -1,0 +1,42 @@
+"""`deltatape replay`: recorded messages onto the tape."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deltatape import settings
+from deltatape.cli import output
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: deltatape replay COINBASE.ws.gz COINBASE.products --exchange coinbase")
+def replay(
+    files: Annotated[list[Path], typer.Argument(help="Recordings of one session, plain or .gz.")],
+    exchange: Annotated[str, typer.Option(help="The exchange's id.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Write recorded messages onto the tape, offline, as fast as it goes.
+
+    Doing it again changes no row. Exit code 1: a file ended early and is stored up to its last whole line.
+    """
+    from collector.replay import replay as run
+
+    url = settings.load().database()
+    with output.errors.status("replaying", spinner="dots") as status:
+        report = run(files, exchange, url, lambda count: status.update(f"replaying: {count:,} messages"))
+    if as_json:
+        output.print_json(report.counts)
+    else:
+        output.table(f"replayed {exchange}", ["what", "count"], report.counts.items(), empty="")
+    for shape, count in sorted(report.shapes.items()):
+        output.say(f"unhandled shape, {count} times: {shape}")
+    for reason in report.unresolved:
+        output.say(reason)
+    if report.inexact:
+        output.say(f"{report.inexact} numbers have more digits than a double holds; stored as the nearest")
+    for name in report.ended_early:
+        output.say(f"{name} ends early; it is stored up to its last whole line")
+    if report.ended_early:
+        raise typer.Exit(1)
