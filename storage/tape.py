@@ -1,0 +1,355 @@
+"""Writing the tape: trades, candles, book snapshots, CVD points, and what goes with them.
+
+Every function runs inside the caller's transaction and may be called again with the same rows.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from psycopg import sql
+
+from market import BookSnapshot, Candle, CvdPoint, Trade, WrongUse
+from market.timeframe import DAY, format_time, to_datetime
+from storage.copy import copy_rows, names, stage_rows, upsert_rows
+from storage.database import Connection
+from storage.instruments import write_instruments
+
+__all__ = [
+    "merge_trades",
+    "write_books",
+    "write_candles",
+    "write_cvd",
+    "write_instruments",
+    "write_rejected",
+    "write_trades",
+]
+
+TRADE_COLUMNS = (
+    "timestamp",
+    "exchange",
+    "symbol",
+    "trade_id",
+    "trade_seq",
+    "fill_count",
+    "price",
+    "size",
+    "side",
+    "cvd_at_trade",
+    "received_timestamp",
+)
+CANDLE_KEY = ("exchange", "symbol", "interval", "timestamp")
+CANDLE_VALUES = (
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "buy_volume",
+    "sell_volume",
+    "vwap",
+    "trade_count",
+    "cvd_close",
+    "imbalance_mean",
+    "imbalance_last",
+    "spread_bps_mean",
+    "snapshot_count",
+    "is_closed",
+    "is_whole",
+    "source",
+)
+CVD_KEY = ("exchange", "symbol", "timestamp")
+CVD_VALUES = ("cvd", "cvd_change", "cvd_ma_5", "cvd_ma_20", "anchor_timestamp")
+_BOOK_VALUES = (
+    "best_bid",
+    "best_ask",
+    "mid",
+    "spread",
+    "spread_bps",
+    "bid_volume",
+    "ask_volume",
+    "imbalance",
+    "depth",
+    "bids_json",
+    "asks_json",
+    "sequence",
+)
+_REJECTED_BYTES = 4096
+_REJECTED_ROWS = 10_000
+# Not every id that begins with an a is an aggregate's: some exchanges name trades by hexadecimal ids.
+_AGGREGATE = "^a[0-9]+$"
+_is_aggregate = re.compile(_AGGREGATE).match
+
+Received = Sequence[int | None] | None
+
+
+def write_trades(
+    connection: Connection, exchange: str, trades: Sequence[tuple[Trade, float]], received: Received
+) -> None:
+    """Write trades that are new to the tape, each with its `cvd_at_trade`: the fast way.
+
+    Args:
+        connection: its transaction is the caller's.
+        exchange: exchange id.
+        trades: the trades, of any symbols.
+        received: when each came, in microseconds UTC; None where that is not known.
+
+    Raises:
+        psycopg.errors.UniqueViolation: one of them is stored; nothing was written, the transaction is
+            still good, and `merge_trades` is the way.
+        WrongUse: aggregates would mix with single trades.
+    """
+    if not trades:
+        return
+    times = received or [None] * len(trades)
+    rows = (_trade_row(exchange, t, cvd, at) for (t, cvd), at in zip(trades, times, strict=True))
+    with connection.transaction():
+        _refuse_mixture(connection, exchange, [trade for trade, _ in trades])
+        copy_rows(connection, "trades", TRADE_COLUMNS, rows)
+
+
+def merge_trades(
+    connection: Connection, exchange: str, trades: Sequence[Trade], received: Received
+) -> list[Trade]:
+    """Write those of `trades` that the tape does not hold, with a `cvd_at_trade` of 0 until the rebuild.
+
+    A stored trade of equal id within a day of the batch is the same trade, whatever its time.
+
+    Args:
+        connection: its transaction is the caller's.
+        exchange: exchange id.
+        trades: the trades, of any symbols.
+        received: when each came, in microseconds UTC; None where that is not known.
+
+    Returns:
+        The trades that were written; `rebuild` their span before committing.
+
+    Raises:
+        WrongUse: aggregates would mix with single trades.
+    """
+    if not trades:
+        return []
+    first: dict[tuple[str, str], tuple[Trade, int | None]] = {}
+    for trade, at in zip(trades, received or [None] * len(trades), strict=True):
+        first.setdefault((trade.symbol, trade.trade_id), (trade, at))
+    with connection.transaction():
+        _refuse_mixture(connection, exchange, trades)
+        rows = (_trade_row(exchange, trade, 0.0, at) for trade, at in first.values())
+        staged = stage_rows(connection, "trades", TRADE_COLUMNS, rows)
+        written = connection.execute(
+            sql.SQL("""
+                INSERT INTO trades ({columns}) SELECT {columns} FROM {staged} AS staged
+                WHERE NOT EXISTS (
+                    SELECT FROM trades AS stored
+                    WHERE stored.exchange = %(exchange)s
+                        AND stored.timestamp BETWEEN %(first)s AND %(last)s
+                        AND stored.symbol = staged.symbol AND stored.trade_id = staged.trade_id)
+                ON CONFLICT DO NOTHING
+                RETURNING symbol, trade_id
+            """).format(columns=names(TRADE_COLUMNS), staged=staged),
+            {
+                "exchange": exchange,
+                "first": to_datetime(min(trade.timestamp for trade in trades) - DAY),
+                "last": to_datetime(max(trade.timestamp for trade in trades) + DAY),
+            },
+        ).fetchall()
+    new = {(symbol, trade_id) for symbol, trade_id in written}
+    return [trade for key, (trade, _) in first.items() if key in new]
+
+
+def write_candles(connection: Connection, exchange: str, candles: Iterable[Candle]) -> int:
+    """Write candles; of several of one bucket the last counts, and one from trades above all others.
+
+    A candle from trades replaces a stored one that differs, and never opens a closed one again; an
+    exchange's or imported one only fills a place where there is none.
+
+    Returns:
+        How many rows were written or changed.
+    """
+    latest: dict[tuple[str, str, int], Candle] = {}
+    for candle in candles:
+        key = (candle.symbol, candle.timeframe, candle.timestamp)
+        if candle.source == "trades" or key not in latest:
+            latest[key] = candle
+    if not latest:
+        return 0
+    rows = (_candle_row(exchange, candle) for candle in latest.values())
+    with connection.transaction():
+        staged = stage_rows(connection, "candles", CANDLE_KEY + CANDLE_VALUES, rows)
+        query = sql.SQL("INSERT INTO candles AS stored ({columns}) SELECT {columns} FROM {staged} {rest}")
+        return connection.execute(
+            query.format(columns=names(CANDLE_KEY + CANDLE_VALUES), staged=staged, rest=REPLACE_CANDLE)
+        ).rowcount
+
+
+def _replace_candle() -> sql.Composed:
+    values = [column for column in CANDLE_VALUES if column != "is_closed"]
+    return sql.SQL("""
+        ON CONFLICT ({key}) DO UPDATE SET
+            ({values}) = ROW ({new}),
+            is_closed = stored.is_closed OR excluded.is_closed,
+            revised = stored.revised + (stored.is_closed AND stored.source = 'trades')::int
+        WHERE excluded.source = 'trades'
+            AND ({old}, stored.is_closed) IS DISTINCT FROM
+                ({new}, stored.is_closed OR excluded.is_closed)
+    """).format(
+        key=names(CANDLE_KEY),
+        values=names(values),
+        new=names(values, "excluded"),
+        old=names(values, "stored"),
+    )
+
+
+REPLACE_CANDLE = _replace_candle()
+"""How a candle takes the place of the stored one, after `INSERT INTO candles AS stored … SELECT …`."""
+
+
+def write_books(connection: Connection, exchange: str, snapshots: Iterable[BookSnapshot]) -> int:
+    """Write book snapshots; one that is stored stays as it is.
+
+    Returns:
+        How many rows were written.
+    """
+    rows = [
+        _book_row(exchange, snapshot)
+        for snapshot in {(each.symbol, each.timestamp): each for each in snapshots}.values()
+    ]
+    if not rows:
+        return 0
+    key = ("exchange", "symbol", "timestamp")
+    with connection.transaction():
+        return upsert_rows(connection, "orderbook_snapshots", key + _BOOK_VALUES, rows, key, is_update=False)
+
+
+def write_cvd(connection: Connection, exchange: str, points: Iterable[CvdPoint]) -> int:
+    """Write CVD points; a stored one that differs is replaced.
+
+    Returns:
+        How many rows were written or changed.
+    """
+    rows = [
+        (exchange, p.symbol, p.timestamp, p.cvd, p.cvd_change, p.cvd_ma_5, p.cvd_ma_20, p.anchor_timestamp)
+        for p in {(p.symbol, p.timestamp): p for p in points}.values()
+    ]
+    if not rows:
+        return 0
+    with connection.transaction():
+        return upsert_rows(connection, "cvd_snapshots", CVD_KEY + CVD_VALUES, rows, CVD_KEY, is_update=True)
+
+
+def write_rejected(
+    connection: Connection, exchange: str, rows: Iterable[tuple[int, str | None, str, bytes]]
+) -> None:
+    """Keep messages that could not be used: the first 4 KB of each, the newest 10,000 of an exchange.
+
+    Args:
+        connection: its transaction is the caller's.
+        exchange: exchange id.
+        rows: (microseconds UTC, stream or None, reason, message).
+    """
+    columns = ("exchange", "timestamp", "stream", "reason", "raw")
+    kept = ((exchange, at, stream, reason, raw[:_REJECTED_BYTES]) for at, stream, reason, raw in rows)
+    with connection.transaction():
+        copy_rows(connection, "rejected_messages", columns, kept)
+        connection.execute(
+            """
+            DELETE FROM rejected_messages WHERE exchange = %(exchange)s AND id <= (
+                SELECT id FROM rejected_messages WHERE exchange = %(exchange)s
+                ORDER BY id DESC OFFSET %(kept)s LIMIT 1)
+            """,
+            {"exchange": exchange, "kept": _REJECTED_ROWS},
+        )
+
+
+def _trade_row(exchange: str, trade: Trade, cvd: float, received: int | None) -> tuple[object, ...]:
+    return (
+        trade.timestamp,
+        exchange,
+        trade.symbol,
+        trade.trade_id,
+        trade.trade_seq,
+        trade.fill_count,
+        trade.price,
+        trade.size,
+        trade.side,
+        cvd,
+        received,
+    )
+
+
+def _candle_row(exchange: str, candle: Candle) -> tuple[object, ...]:
+    return (
+        exchange,
+        candle.symbol,
+        candle.timeframe,
+        candle.timestamp,
+        candle.open,
+        candle.high,
+        candle.low,
+        candle.close,
+        candle.volume,
+        candle.buy_volume,
+        candle.sell_volume,
+        candle.vwap,
+        candle.trade_count,
+        candle.cvd_close,
+        candle.imbalance_mean,
+        candle.imbalance_last,
+        candle.spread_bps_mean,
+        candle.snapshot_count,
+        candle.is_closed,
+        candle.is_whole,
+        candle.source,
+    )
+
+
+def _book_row(exchange: str, snapshot: BookSnapshot) -> tuple[object, ...]:
+    return (
+        exchange,
+        snapshot.symbol,
+        snapshot.timestamp,
+        snapshot.best_bid,
+        snapshot.best_ask,
+        snapshot.mid,
+        snapshot.spread,
+        snapshot.spread_bps,
+        snapshot.bid_volume,
+        snapshot.ask_volume,
+        snapshot.imbalance,
+        snapshot.depth,
+        snapshot.bids,
+        snapshot.asks,
+        snapshot.sequence,
+    )
+
+
+def _refuse_mixture(connection: Connection, exchange: str, trades: Sequence[Trade]) -> None:
+    """One granularity for one instrument and time: aggregates and their single trades would count twice."""
+    bounds: dict[tuple[str, bool], tuple[int, int]] = {}
+    for trade in trades:
+        key = (trade.symbol, _is_aggregate(trade.trade_id) is not None)
+        low, high = bounds.get(key, (trade.timestamp, trade.timestamp))
+        bounds[key] = (min(low, trade.timestamp), max(high, trade.timestamp))
+    for (symbol, is_aggregate), (low, high) in bounds.items():
+        other = bounds.get((symbol, not is_aggregate))
+        is_mixed = other is not None and low <= other[1] and other[0] <= high
+        if is_mixed or _holds(connection, exchange, symbol, not is_aggregate, low, high):
+            new, old = ("aggregates", "single trades")[:: 1 if is_aggregate else -1]
+            raise WrongUse(
+                f"{exchange} {symbol}: {new} cannot be added between {format_time(low)} and"
+                f" {format_time(high)}, where the tape holds {old}; keep them in another database"
+            )
+
+
+def _holds(
+    connection: Connection, exchange: str, symbol: str, is_aggregate: bool, low: int, high: int
+) -> bool:
+    found = connection.execute(
+        """
+        SELECT FROM trades
+        WHERE exchange = %s AND symbol = %s AND timestamp BETWEEN %s AND %s
+            AND (trade_id ~ %s) = %s
+        LIMIT 1
+        """,
+        (exchange, symbol, to_datetime(low), to_datetime(high), _AGGREGATE, is_aggregate),
+    )
+    return found.fetchone() is not None
