@@ -3,7 +3,8 @@
 Times go in as int microseconds UTC. Everything runs inside the caller's transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from struct import Struct
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 from psycopg import sql
 from psycopg.adapt import Dumper
-from psycopg.pq import Format
+from psycopg.pq import Format, TransactionStatus
 from psycopg.types.json import set_json_dumps
 from sqlalchemy.dialects import postgresql
 
@@ -34,6 +35,17 @@ class MicrosecondsDumper(Dumper):
     def dump(self, obj: int) -> bytes:
         """The eight bytes that PostgreSQL's `timestamptz_recv` reads."""
         return _pack_int8(obj - _POSTGRESQL_EPOCH)
+
+
+@contextmanager
+def all_or_nothing(connection: Connection) -> Iterator[None]:
+    """A savepoint in the caller's transaction; with autocommit and none open, a transaction."""
+    is_idle = connection.info.transaction_status is TransactionStatus.IDLE
+    if is_idle and not connection.autocommit:
+        # As the outermost block `transaction()` would commit, which is the caller's to do.
+        connection.execute("SELECT")
+    with connection.transaction():
+        yield
 
 
 def copy_rows(

@@ -6,7 +6,7 @@ from decimal import Decimal
 from psycopg import sql
 
 from market import Instrument
-from storage.copy import names, stage_rows
+from storage.copy import all_or_nothing, names, stage_rows
 from storage.database import Connection
 
 _KEY = ("exchange", "symbol")
@@ -36,7 +36,7 @@ def write_instruments(connection: Connection, instruments: Iterable[Instrument])
     rows = [_row(each) for each in {(each.exchange, each.symbol): each for each in instruments}.values()]
     if not rows:
         return 0
-    with connection.transaction():
+    with all_or_nothing(connection):
         staged = stage_rows(connection, "instruments", _KEY + _VALUES, rows)
         for column in _WATCHED:
             _keep_changes(connection, staged, column)

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from market import BookSnapshot, Candle, CvdPoint, Trade, WrongUse
 from market.timeframe import DAY, format_time, to_datetime
-from storage.copy import copy_rows, names, stage_rows, upsert_rows
+from storage.copy import all_or_nothing, copy_rows, names, stage_rows, upsert_rows
 from storage.database import Connection
 from storage.instruments import write_instruments
 
@@ -102,7 +102,7 @@ def write_trades(
         return
     times = received or [None] * len(trades)
     rows = (_trade_row(exchange, t, cvd, at) for (t, cvd), at in zip(trades, times, strict=True))
-    with connection.transaction():
+    with all_or_nothing(connection):
         _refuse_mixture(connection, exchange, [trade for trade, _ in trades])
         copy_rows(connection, "trades", TRADE_COLUMNS, rows)
 
@@ -131,7 +131,7 @@ def merge_trades(
     first: dict[tuple[str, str], tuple[Trade, int | None]] = {}
     for trade, at in zip(trades, received or [None] * len(trades), strict=True):
         first.setdefault((trade.symbol, trade.trade_id), (trade, at))
-    with connection.transaction():
+    with all_or_nothing(connection):
         _refuse_mixture(connection, exchange, trades)
         rows = (_trade_row(exchange, trade, 0.0, at) for trade, at in first.values())
         staged = stage_rows(connection, "trades", TRADE_COLUMNS, rows)
@@ -173,7 +173,7 @@ def write_candles(connection: Connection, exchange: str, candles: Iterable[Candl
     if not latest:
         return 0
     rows = (_candle_row(exchange, candle) for candle in latest.values())
-    with connection.transaction():
+    with all_or_nothing(connection):
         staged = stage_rows(connection, "candles", CANDLE_KEY + CANDLE_VALUES, rows)
         query = sql.SQL("INSERT INTO candles AS stored ({columns}) SELECT {columns} FROM {staged} {rest}")
         return connection.execute(
@@ -216,7 +216,7 @@ def write_books(connection: Connection, exchange: str, snapshots: Iterable[BookS
     if not rows:
         return 0
     key = ("exchange", "symbol", "timestamp")
-    with connection.transaction():
+    with all_or_nothing(connection):
         return upsert_rows(connection, "orderbook_snapshots", key + _BOOK_VALUES, rows, key, is_update=False)
 
 
@@ -232,7 +232,7 @@ def write_cvd(connection: Connection, exchange: str, points: Iterable[CvdPoint])
     ]
     if not rows:
         return 0
-    with connection.transaction():
+    with all_or_nothing(connection):
         return upsert_rows(connection, "cvd_snapshots", CVD_KEY + CVD_VALUES, rows, CVD_KEY, is_update=True)
 
 
@@ -248,7 +248,7 @@ def write_rejected(
     """
     columns = ("exchange", "timestamp", "stream", "reason", "raw")
     kept = ((exchange, at, stream, reason, raw[:_REJECTED_BYTES]) for at, stream, reason, raw in rows)
-    with connection.transaction():
+    with all_or_nothing(connection):
         copy_rows(connection, "rejected_messages", columns, kept)
         connection.execute(
             """
