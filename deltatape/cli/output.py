@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 console = Console(highlight=False)
@@ -31,13 +32,13 @@ def print_json(value: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
     """A table of `rows`; without any, the line `empty`, which says which command fills it."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if not cells:
+        console.print(empty, markup=False)
+        return
     shown = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         shown.add_column(column)
-    count = 0
-    for count, row in enumerate(rows, 1):
-        shown.add_row(*("" if cell is None else str(cell) for cell in row))
-    if count:
-        console.print(shown)
-    else:
-        console.print(empty, markup=False)
+    for row in cells:
+        shown.add_row(*map(escape, row))
+    console.print(shown)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from market.errors import WrongUse
 from storage.server import account, binaries, cluster
-from storage.server.layout import Layout, check_reach, layout, make_home, make_private, reachable
+from storage.server.layout import Layout, layout, make_home, make_private, reachable
 
 __all__ = ["ServerStatus", "program", "reachable_home", "start", "status", "stop", "url"]
 
@@ -51,12 +51,11 @@ def start(home: Path, *, durable: bool = True, report: Callable[[str], None] = _
     place = layout(home)
     if cluster.is_ready(place):
         return place.url()
-    make_home(place.home)
+    owner = account.choose(place.cluster)
+    make_home(place.home, owner)
     with _locked(place):
         if cluster.is_ready(place):
             return place.url()
-        owner = account.choose(place.cluster)
-        check_reach(place.home, owner)
         found = binaries.find(place, report)
         report(f"Starting PostgreSQL {found.postgresql} with TimescaleDB in {place.home} …")
         make_private(place.socket, owner)

@@ -64,17 +64,26 @@ def layout(home: Path) -> Layout:
     return Layout(home.expanduser().absolute())
 
 
-def make_home(home: Path) -> None:
-    """Make the home folder, or say in one line why it cannot be used.
+def make_home(home: Path, account: Account) -> None:
+    """Make the home folder, or say in one line why it cannot be used; then nothing is left behind.
 
     Raises:
-        WrongUse: it cannot be made or written.
+        WrongUse: it cannot be made or written, or some parent keeps the account out (as root,
+            whose server runs as somebody else: anything under /root).
     """
+    missing = [folder for folder in (home, *home.parents) if not folder.exists()]
+    existing = (missing[-1] if missing else home / "x").parent
+    if not account.can_enter(existing):
+        raise WrongUse(
+            f"PostgreSQL runs as user {account.name}, who cannot enter {existing}: "
+            "set DELTATAPE_HOME to a folder whose parents everyone may enter, "
+            "for example /var/lib/deltatape"
+        )
     try:
-        if not home.is_dir():
-            home.mkdir(parents=True)
-            home.chmod(0o755)  # whatever the umask: as root, an unprivileged server walks in
-        writable = os.access(home, os.W_OK | os.X_OK)
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o755)  # whatever the umask: as root, an unprivileged server walks in
+        writable = home.is_dir() and os.access(home, os.W_OK | os.X_OK)
     except OSError as error:
         raise WrongUse(f"cannot make {home} ({error.strerror}): {_ELSEWHERE}") from None
     if not writable:
@@ -101,30 +110,16 @@ def make_private(folder: Path, account: Account) -> None:
         folder.chmod(0o700)
 
 
-def check_reach(home: Path, account: Account) -> None:
-    """Refuse a home that the server's user cannot walk into (as root: anything under /root).
-
-    Raises:
-        WrongUse: some parent folder keeps the account out.
-    """
-    if not account.can_enter(home):
-        raise WrongUse(
-            f"PostgreSQL runs as user {account.name}, who cannot enter {home}: "
-            "set DELTATAPE_HOME to a folder whose parents everyone may enter, "
-            "for example /var/lib/deltatape"
-        )
-
-
 def reachable(home: Path, account: Account) -> Path:
     """`home` where the account can enter it, else a folder of the same purpose under /var/tmp.
 
     For what may lie anywhere, such as the tests' cluster of a repository under /root.
     """
-    make_home(home)
-    if account.can_enter(home):
+    existing = next(folder for folder in (home, *home.parents) if folder.is_dir())
+    if account.can_enter(existing):
         return home
     elsewhere = Path("/var/tmp") / f"deltatape-{_digest(home)}"  # noqa: S108 - owner checked
-    make_home(elsewhere)
+    make_home(elsewhere, account)
     if elsewhere.is_symlink() or elsewhere.stat().st_uid != os.geteuid():
         raise Unavailable(f"{elsewhere} belongs to another user: set DELTATAPE_TEST_HOME")
     return elsewhere
