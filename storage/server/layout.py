@@ -73,6 +73,8 @@ def make_home(home: Path, account: Account) -> None:
     """
     missing = [folder for folder in (home, *home.parents) if not folder.exists()]
     existing = (missing[-1] if missing else home / "x").parent
+    if not existing.is_dir():
+        raise WrongUse(f"cannot make {home} ({existing} is a file): {_ELSEWHERE}")
     if not account.can_enter(existing):
         raise WrongUse(
             f"PostgreSQL runs as user {account.name}, who cannot enter {existing}: "
