@@ -2,16 +2,28 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
-from msgspec import Struct
+from msgspec import DecodeError, Struct
+from msgspec.json import Decoder
 
 from collector.exchanges.events import BookDelta, BookReset, Event
+from collector.exchanges.texts import Numbers
 from market import Instrument, OrderBook, WrongUse
 
+T = TypeVar("T")
 
-class MalformedMessage(Exception):  # noqa: N818 - it says what the message is
+
+class MalformedMessage(Exception):
     """The message is not what the exchange's protocol allows; the text says why."""
+
+
+def decode(decoder: Decoder[T], message: bytes | str) -> T:
+    """What `message` holds, or MalformedMessage."""
+    try:
+        return decoder.decode(message)
+    except (DecodeError, UnicodeError, RecursionError) as error:
+        raise MalformedMessage(str(error)) from None
 
 
 class RestRequest(Struct, frozen=True):
@@ -59,18 +71,28 @@ class Adapter(ABC):
     """Seconds without any message after which a connection is dead."""
 
     def __init__(self) -> None:
-        self.inexact = 0
-        """Numbers seen so far that no double holds exactly."""
+        self.numbers = Numbers()
+        self._has_list = False
         self._by_exchange_symbol: dict[str, Instrument] = {}
         self._by_symbol: dict[str, Instrument] = {}
+
+    @property
+    def inexact(self) -> int:
+        """Numbers seen so far that no double holds exactly."""
+        return self.numbers.inexact
 
     # Symbols
 
     def add_instruments(self, instruments: Iterable[Instrument]) -> None:
-        """Learn the exchange's instruments; they win over the rule."""
+        """Learn the exchange's list of instruments; they win over the rule."""
         for instrument in instruments:
-            self._by_exchange_symbol[instrument.exchange_symbol] = instrument
-            self._by_symbol[instrument.symbol] = instrument
+            self._has_list = True
+            self._add(instrument)
+
+    def _add(self, instrument: Instrument) -> Instrument:
+        self._by_exchange_symbol[instrument.exchange_symbol] = instrument
+        self._by_symbol[instrument.symbol] = instrument
+        return instrument
 
     @property
     def instruments(self) -> list[Instrument]:
@@ -87,8 +109,8 @@ class Adapter(ABC):
         if instrument is None:
             instrument = self.by_rule(exchange_symbol)
             if instrument is None:
-                raise WrongUse(f"{self.exchange}: cannot resolve the symbol {exchange_symbol!r}")
-            self.add_instruments([instrument])
+                raise WrongUse(f"{self.exchange}: cannot resolve the symbol {exchange_symbol[:40]!r}")
+            self._add(instrument)
         return instrument
 
     def instrument_for(self, symbol: str) -> Instrument:
@@ -100,7 +122,9 @@ class Adapter(ABC):
         instrument = self._by_symbol.get(symbol)
         if instrument is None:
             instrument = self.by_symbol_rule(symbol)
-            self.add_instruments([instrument])
+            if self._has_list:
+                raise WrongUse(f"{self.exchange} does not list {symbol}")
+            self._add(instrument)
         return instrument
 
     @abstractmethod
@@ -110,6 +134,24 @@ class Adapter(ABC):
     @abstractmethod
     def by_symbol_rule(self, symbol: str) -> Instrument:
         """The instrument of a unified symbol by the naming rule; raises WrongUse if it is malformed."""
+
+    def _pair(self, symbol: str) -> tuple[str, str]:
+        """Base and quote of a unified spot symbol; raises WrongUse if it is none."""
+        base, _, quote = symbol.partition("/")
+        if not (base.isalnum() and quote.isalnum()) or symbol != symbol.upper():
+            raise WrongUse(f"{self.exchange}: {symbol!r} is no spot symbol: write it like BTC/USDT")
+        return base, quote
+
+    def _spot(self, exchange_symbol: str, base: str, quote: str) -> Instrument:
+        """A spot instrument of which no more than its names is known."""
+        return Instrument(
+            exchange=self.exchange,
+            symbol=f"{base}/{quote}",
+            exchange_symbol=exchange_symbol,
+            base=base,
+            quote=quote,
+            trade_ids_consecutive=self.has_consecutive_ids,
+        )
 
     # Websocket
 
@@ -153,7 +195,7 @@ class Adapter(ABC):
         return None
 
     @abstractmethod
-    def parse_rest(self, path: str, body: bytes | str) -> list[Event] | list[Instrument]:
+    def parse_rest(self, path: str, body: bytes | str) -> Sequence[Event] | Sequence[Instrument]:
         """What a REST answer to `path` (with its query) says: events, or the exchange's instruments.
 
         An answer that is known but not stored gives a `Heard`; an unknown one an `Unhandled`.

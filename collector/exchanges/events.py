@@ -16,13 +16,17 @@ class TradeSeen(Struct, frozen=True, gc=False):
 
 
 class BookReset(Struct, frozen=True, gc=False):
-    """The whole book of `symbol`: what was known before is void."""
+    """The whole book of `symbol`: what was known before is void.
+
+    `depth` is how many levels a side the stream keeps, where it cuts the book without saying so.
+    """
 
     symbol: str
     timestamp: int | None
     bids: Levels
     asks: Levels
     sequence: int | None = None
+    depth: int | None = None
 
 
 class BookDelta(Struct, frozen=True, gc=False):

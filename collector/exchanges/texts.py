@@ -1,0 +1,96 @@
+"""Numbers and times as exchanges write them: decimal texts to doubles, time texts to microseconds UTC."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from math import inf
+
+from market.book import Levels
+from market.timeframe import MICROSECONDS, from_datetime
+
+MAX_SECONDS = 253_402_300_799
+"""9999-12-31T23:59:59Z: no later time is one."""
+_NUMBER = "0123456789.eE+-"
+_SURE_LENGTH = 16
+"""A text this short (15 digits and a point) is always the shortest decimal of some double."""
+
+
+class Numbers:
+    """Turns decimal texts into doubles and counts those that no double holds exactly.
+
+    Every method raises ValueError for what is no such number.
+    """
+
+    __slots__ = ("inexact",)
+
+    def __init__(self) -> None:
+        self.inexact = 0
+
+    def price(self, text: str) -> float:
+        """A number above zero."""
+        value = self.amount(text)
+        if value == 0.0:
+            raise ValueError(f"not above zero: {text!r}")
+        return value
+
+    def amount(self, text: str) -> float:
+        """A number that is not below zero."""
+        # float() also takes "nan", "1_0" and " 1": stripping leaves nothing of a text of these characters.
+        if text.strip(_NUMBER):
+            raise ValueError(f"not a number: {_short(text)}")
+        value = float(text)
+        if not 0.0 <= value < inf:
+            raise ValueError(f"out of range: {_short(text)}")
+        if len(text) > _SURE_LENGTH:
+            self.inexact += Decimal(repr(value)) != Decimal(text)
+        return value
+
+    def levels(self, levels: Levels) -> Levels:
+        """The same book levels, once every price is above zero and every size is not below."""
+        if "".join([text for level in levels for text in level]).strip(_NUMBER):
+            raise ValueError("not a number in a book level")
+        for price, size in levels:
+            value, amount = float(price), float(size)
+            if not (0.0 < value < inf and 0.0 <= amount < inf):
+                raise ValueError(f"out of range: level {_short(price)}, {_short(size)}")
+            if len(price) > _SURE_LENGTH:
+                self.inexact += Decimal(repr(value)) != Decimal(price)
+            if len(size) > _SURE_LENGTH:
+                self.inexact += Decimal(repr(amount)) != Decimal(size)
+        return levels
+
+    def candle(self, prices: Iterable[str]) -> tuple[float, float, float, float]:
+        """Open, high, low and close, in this order, once they make a candle."""
+        first, high, low, last = map(self.price, prices)
+        if not (low <= first <= high and low <= last <= high):
+            raise ValueError("open and close are not between low and high")
+        return first, high, low, last
+
+
+def iso_microseconds(text: str) -> int:
+    """Microseconds UTC of an RFC 3339 time with any number of decimals; what is finer is cut off.
+
+    Raises:
+        ValueError: `text` is no such time.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None or len(text) < 20:
+        raise ValueError(f"not a full time with its zone: {_short(text)}")
+    return from_datetime(moment)
+
+
+def seconds_microseconds(text: str) -> int:
+    """Microseconds UTC of decimal unix seconds; what is finer is cut off.
+
+    Raises:
+        ValueError: `text` is no such time.
+    """
+    whole, _, fraction = text.partition(".")
+    digits = whole + fraction
+    if not (digits.isascii() and digits.isdigit() and whole) or int(whole) > MAX_SECONDS:
+        raise ValueError(f"not unix seconds: {_short(text)}")
+    return int(whole) * MICROSECONDS + int(fraction[:6].ljust(6, "0"))
+
+
+def _short(text: str) -> str:
+    return repr(text[:40])
