@@ -13,8 +13,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+import migrations
 from market import WrongUse
-from storage import server
+from storage import database, server
 
 
 def default_home() -> Path:
@@ -54,8 +55,15 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file())
 
     def database(self) -> str:
-        """The database's URL; starts the private server where no other is named."""
-        return self.database_url or server.start(self.home)
+        """The database's URL; starts the private server where no other is named, and fills an empty one."""
+        if self.database_url:
+            return self.database_url
+        url = server.start(self.home)
+        with database.connect(url) as connection:
+            is_empty = database.schema_revision(connection) is None
+        if is_empty:
+            migrations.upgrade(url)
+        return url
 
 
 def load(**flags: Any) -> Settings:

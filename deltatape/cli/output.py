@@ -42,3 +42,11 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], emp
     for row in cells:
         shown.add_row(*map(escape, row))
     console.print(shown)
+
+
+def age(seconds: float) -> str:
+    """How long ago, in the largest unit that fits; `stale` is said for what is older than a minute."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit} (stale)"
+    return f"{seconds:.1f} s"
