@@ -1,0 +1,70 @@
+"""Equity drawn: a PNG by matplotlib, and letters in the terminal by plotext."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from market.timeframe import MICROSECONDS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backtest.batch import Floats, Integers
+
+_SHOWN = 2_000
+"""More points than this a picture of this width cannot show."""
+
+
+def thin(timestamp: Integers, values: Floats, most: int = _SHOWN) -> tuple[Integers, Floats]:
+    """At most about `most` points with the same outline: each stretch's lowest and highest, in order."""
+    if len(values) <= most:
+        return timestamp, values
+    edges = np.linspace(0, len(values), most // 2 + 1).astype(np.int64)
+    kept = {0, len(values) - 1}
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        part = values[start:stop]
+        kept.update((start + int(part.argmin()), start + int(part.argmax())))
+    chosen = np.array(sorted(kept))
+    return timestamp[chosen], values[chosen]
+
+
+def equity_png(path: Path, title: str, timestamp: Integers, equity: Floats) -> Path:
+    """Draw equity above its drawdown into a PNG file, and give its path.
+
+    Args:
+        path: of the file; its folder is made where it is missing.
+        title: what it shows.
+        timestamp: of the points, microseconds UTC.
+        equity: at the points.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.figure import Figure
+
+    peak = np.maximum.accumulate(equity)
+    times, shown = thin(timestamp, equity)
+    below_times, below = thin(timestamp, 100.0 * (equity / peak - 1.0))
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    top.plot(times.astype("datetime64[us]"), shown, color="#1f5fa8", linewidth=1.1)
+    top.axhline(equity[0], color="#999999", linewidth=0.8, linestyle=":")
+    top.set_title(title, loc="left", fontsize=11)
+    top.set_ylabel("equity")
+    top.yaxis.set_major_formatter("{x:,.6g}")
+    below_at = below_times.astype("datetime64[us]")
+    bottom.fill_between(below_at, below, 0, color="#c0392b", alpha=0.45, linewidth=0)
+    bottom.set_ylabel("drawdown, %")
+    locator = AutoDateLocator()
+    bottom.xaxis.set_major_locator(locator)
+    bottom.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    bottom.set_xlabel("UTC")
+    for axes in (top, bottom):
+        axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.01)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return path

@@ -1,0 +1,84 @@
+"""How the loops of this package are compiled, and where their machine code is kept.
+
+Without fastmath, which would reorder sums; with numpy's division (x / 0 is inf); without the
+interpreter's lock, so that a sweep runs on threads. numba notices an edit of the file that holds a
+function, but not of the functions which that one calls: so the folder carries a hash of every source
+file, and an edited kernel is never served from a stale cache.
+"""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from numba.core import config
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(signature: object = None, *, inline: bool = False) -> Callable[[Function], Function]:
+    """A decorator that turns a function into machine code, kept on disk where a folder allows it.
+
+    Args:
+        signature: the numba signature, compiled at once; without one, compiled when first called.
+            A function that takes another one needs it: a signature with a function type is the same
+            in every process, one inferred from the function itself never hits the disk cache.
+        inline: whether the optimiser must put it into its callers: for what runs at every event.
+    """
+
+    def decorate(function: Function) -> Function:
+        folder = cache_folder()
+        before = vars(config)["CACHE_DIR"]
+        # numba reads its setting when it decorates; whoever else caches keeps their own folder.
+        vars(config)["CACHE_DIR"] = str(folder or "")
+        try:
+            options: dict[str, Any] = {
+                "cache": folder is not None,
+                "nogil": True,
+                "error_model": "numpy",
+                "forceinline": inline,
+            }
+            arguments = () if signature is None else (signature,)
+            return cast("Function", cast("Any", numba.njit)(*arguments, **options)(function))
+        finally:
+            vars(config)["CACHE_DIR"] = before
+
+    return decorate
+
+
+@cache
+def cache_folder() -> Path | None:
+    """The first folder that can be written: NUMBA_CACHE_DIR's, the home's, the package's, the user's."""
+    name = f"backtest-{source_hash()[:16]}"
+    for base in _bases():
+        folder = base / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    return None
+
+
+@cache
+def source_hash() -> str:
+    """SHA-256 of this package's source files, hexadecimal."""
+    digest = sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _bases() -> list[Path]:
+    if named := os.environ.get("NUMBA_CACHE_DIR"):
+        return [Path(named)]
+    bases = [Path(__file__).parent / "__pycache__"]
+    if home := os.environ.get("DELTATAPE_HOME"):
+        bases.insert(0, Path(home).expanduser() / "cache")
+    if user := os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME"):
+        bases.append(Path(user) / ("deltatape" if "XDG_CACHE_HOME" in os.environ else ".cache/deltatape"))
+    return bases

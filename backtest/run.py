@@ -1,0 +1,287 @@
+"""One backtest: candles and a strategy in, a result out. Nothing is stored here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest import tables
+from backtest.account import Account
+from backtest.batch import Candles, Floats, Record, walk
+from backtest.metrics import Metrics, daily_returns, summarise
+from backtest.policies import Policy, follow_signals
+from backtest.state import REASONS, SOURCES
+from backtest.strategies import Number, Strategy, find
+from market.errors import WrongUse
+from market.instrument import MarketType
+from market.timeframe import Timeframe, format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import polars as pl
+
+    from signals.frame import CandleFrame
+
+_POLICY_KINDS = {name: type(value) for name, value in asdict(Policy()).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Everything but the candles that decides a run.
+
+    Attributes:
+        strategy: gives the signals.
+        values: every parameter of the strategy.
+        policy: turns signals into orders.
+        account: what trades.
+    """
+
+    strategy: Strategy
+    values: Mapping[str, Number]
+    policy: Policy
+    account: Account
+
+    def config(self) -> dict[str, Any]:
+        """It as plain data, as stored beside a run's results."""
+        account = asdict(self.account)
+        account["market_type"] = str(self.account.market_type)
+        return {"parameters": dict(self.values), "policy": asdict(self.policy), "account": account}
+
+
+def setup(
+    strategy: str | Strategy, parameters: Mapping[str, Number] | None = None, account: Account | None = None
+) -> Setup:
+    """A setup from parameters of the strategy and of the policy (fraction, stop, target, …) together.
+
+    Raises:
+        WrongUse: an unknown strategy or parameter, a value that makes no sense, shorts on a spot market.
+    """
+    strategy = find(strategy) if isinstance(strategy, str) else strategy
+    account = account or Account()
+    given = dict(parameters or {})
+    protection = {name: given.pop(name) for name in list(given) if name in _POLICY_KINDS}
+    policy = Policy(**{name: _POLICY_KINDS[name](value) for name, value in protection.items()})
+    if policy.shorts and account.market_type is MarketType.SPOT:
+        raise WrongUse("a spot market has no shorts: use the market type margin or linear, or shorts=0")
+    return Setup(strategy, strategy.parameters(given), policy, account)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """A finished run; prints as a table.
+
+    Attributes:
+        setup: what ran.
+        timeframe, start, end: of the candles: from the first open to the last close, µs.
+        candles: how many there were, and holes how often some were missing between two.
+        metrics: the figures.
+        record: fills and curve as the kernel wrote them.
+        exchange, symbol: of the candles, empty where they come from elsewhere than the tape.
+        seconds: that the run took.
+    """
+
+    setup: Setup
+    timeframe: Timeframe
+    start: int
+    end: int
+    candles: int
+    holes: int
+    metrics: Metrics
+    record: Record = field(repr=False)
+    exchange: str = ""
+    symbol: str = ""
+    seconds: float = 0.0
+
+    @property
+    def fills(self) -> pl.DataFrame:
+        """One row per fill; see `backtest.tables.fill_columns`."""
+        return _dataframe(tables.fill_columns(self.record))
+
+    @property
+    def positions(self) -> pl.DataFrame:
+        """One row per position; see `backtest.tables.position_columns`."""
+        return _dataframe(tables.position_columns(self.record))
+
+    @property
+    def equity(self) -> pl.DataFrame:
+        """A row per point of the equity curve; see `backtest.tables.equity_columns`."""
+        return _dataframe(tables.equity_columns(self.record, self.setup.account.capital))
+
+    @property
+    def returns(self) -> Floats:
+        """Daily UTC simple returns, the first one from the initial capital."""
+        return daily_returns(self.setup.account.capital, self.record.daily)
+
+    def counts(self, by: str) -> dict[str, int]:
+        """How many fills had each `reason`, or each `source`."""
+        names = {"reason": REASONS, "source": SOURCES}[by]
+        codes, counts = np.unique(self.record.fills[by], return_counts=True)
+        return {names[code]: int(count) for code, count in zip(codes, counts, strict=True)}
+
+    def plot(self, path: Path | str) -> Path:
+        """Draw the equity curve and its drawdown into a PNG file, and give its path."""
+        from backtest.charts import equity_png
+
+        columns = tables.equity_columns(self.record, self.setup.account.capital)
+        return equity_png(Path(path), self.title, columns["timestamp"], columns["equity"])
+
+    @property
+    def title(self) -> str:
+        """What ran over what, in one line."""
+        values = " ".join(f"{name}={value:g}" for name, value in self.setup.values.items())
+        market = f"{self.exchange} {self.symbol}".strip()
+        return " · ".join(
+            part
+            for part in (f"{self.setup.strategy.name} {values}".strip(), market, str(self.timeframe))
+            if part
+        )
+
+    def __str__(self) -> str:
+        rows = describe(self)
+        width = max(len(name) for name, _ in rows)
+        return "\n".join([self.title, *(f"  {name:<{width}}  {value}" for name, value in rows)])
+
+
+def run(
+    frame: CandleFrame | pl.DataFrame,
+    strategy: str | Strategy,
+    parameters: Mapping[str, Number] | None = None,
+    *,
+    account: Account | None = None,
+    timeframe: Timeframe | str | None = None,
+    exchange: str = "",
+    symbol: str = "",
+) -> Result:
+    """Backtest a strategy.
+
+    Args:
+        frame: closed candles, or a table of them with the columns timestamp, open, high, low, close
+            and volume (then `timeframe` says their interval).
+        strategy: the name of one that ships, or one of your own.
+        parameters: the strategy's, and the policy's: fraction, stop, target, shorts, enter_at, exit_at.
+        account: capital and costs.
+        timeframe: of a table.
+        exchange: where the candles come from, for the titles and the tables.
+        symbol: likewise.
+
+    Raises:
+        WrongUse: what was asked for makes no sense, or the candles do not.
+    """
+    begun = perf_counter()
+    wanted = setup(strategy, parameters, account)
+    candles = _frame(frame, timeframe)
+    record, metrics = execute(wanted, candles, curve=True)
+    steps = np.diff(candles.timestamp)
+    return Result(
+        wanted,
+        candles.timeframe,
+        int(candles.timestamp[0]),
+        int(candles.close_time[-1]),
+        len(candles),
+        int(np.count_nonzero(steps != candles.timeframe.microseconds)),
+        metrics,
+        record,
+        exchange,
+        symbol,
+        perf_counter() - begun,
+    )
+
+
+def execute(wanted: Setup, frame: CandleFrame, *, curve: bool) -> tuple[Record, Metrics]:
+    """Signals, kernel and metrics over a checked frame; `curve` keeps the equity's points too."""
+    signals = wanted.strategy.signals(frame, wanted.values)
+    account = wanted.account
+    record = walk(
+        account.state(), wanted.policy.record(), follow_signals, columns(frame), signals, curve=curve
+    )
+    metrics = summarise(
+        account.capital,
+        record.daily,
+        record.fills,
+        record.fees,
+        record.drawdown,
+        record.held / len(frame),
+        frame.close[-1] / frame.open[0] - 1.0,
+    )
+    return record, metrics
+
+
+def columns(frame: CandleFrame) -> Candles:
+    """What the kernel walks, of a frame."""
+    length = frame.timeframe.microseconds
+    return Candles(frame.timestamp, frame.open, frame.high, frame.low, frame.close, length)
+
+
+def check(frame: CandleFrame) -> None:
+    """Refuse candles that no market can have had.
+
+    Raises:
+        WrongUse: there is none, or a price is not above 0, or outside its candle's range.
+    """
+    if not len(frame):
+        raise WrongUse("there are no candles to backtest on")
+    top = np.maximum(frame.open, frame.close)
+    bottom = np.minimum(frame.open, frame.close)
+    sound = (frame.low > 0) & (frame.low <= bottom) & (top <= frame.high) & (frame.high < np.inf)
+    if not sound.all():
+        wrong = int(frame.timestamp[int(np.argmin(sound))])
+        raise WrongUse(f"the candle of {format_time(wrong)} has impossible prices")
+
+
+def describe(result: Result) -> list[tuple[str, str]]:
+    """The figures of a run for people: name and value, with units."""
+    m, account = result.metrics, result.setup.account
+    return [
+        ("period", f"{format_time(result.start)} … {format_time(result.end)}"),
+        ("candles", f"{result.candles:,} ({result.holes:,} holes)"),
+        ("costs", f"fee {account.fee_bps:g} bps, slippage {account.slippage_bps:g} bps"),
+        ("capital", f"{account.capital:,.2f} → {m.final_capital:,.2f}"),
+        ("return", f"{m.total_return_pct:+.2f} % (buy and hold {m.buy_and_hold_pct:+.2f} %)"),
+        ("annual return", f"{m.annual_return_pct:+.4g} % (volatility {m.volatility_pct:.2f} %)"),
+        ("Sharpe, Sortino, Calmar", _ratios(m)),
+        ("max drawdown", f"{m.max_drawdown:.2%} over {m.max_drawdown_days:g} days"),
+        ("  inside the day", f"{m.intraday_drawdown:.2%}"),
+        ("positions", f"{m.total_trades:,} ({m.winning_trades:,} won, {m.win_rate:.1%})"),
+        ("profit factor", f"{m.profit_factor:.3f} (expectancy {m.expectancy:+,.4g})"),
+        ("average win, loss", f"{m.avg_win:+,.4g}, {m.avg_loss:+,.4g}"),
+        ("largest win, loss", f"{m.largest_win:+,.4g}, {m.largest_loss:+,.4g}"),
+        ("exposure", f"{m.exposure:.1%}"),
+        ("fees", f"{m.total_fees:,.2f}"),
+        ("fills by source", _named(result.counts("source"))),
+        ("fills by reason", _named(result.counts("reason"))),
+        ("rejected orders", f"{result.record.rejected:,}"),
+    ]
+
+
+def _ratios(metrics: Metrics) -> str:
+    ratios = (metrics.sharpe_ratio, metrics.sortino_ratio, metrics.calmar_ratio)
+    return ", ".join(f"{ratio:.3f}" for ratio in ratios)
+
+
+def _named(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
+
+
+def _frame(frame: CandleFrame | pl.DataFrame, timeframe: Timeframe | str | None) -> CandleFrame:
+    from signals.frame import CandleFrame
+
+    if not isinstance(frame, CandleFrame):
+        if timeframe is None:
+            raise WrongUse("say the timeframe of a table of candles: timeframe='1m'")
+        frame = CandleFrame.from_polars(frame, Timeframe.parse(timeframe))
+    check(frame)
+    return frame
+
+
+def _dataframe(columns: tables.Columns) -> pl.DataFrame:
+    import polars as pl
+
+    times = [name for name in columns if name.endswith("timestamp")]
+    return pl.DataFrame(columns).with_columns(
+        pl.col(times).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    )

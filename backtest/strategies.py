@@ -1,0 +1,204 @@
+"""The strategies that ship: each turns candles into changes of a signal's type.
+
+A missing candle splits the series: every stretch without a hole is computed by itself, silent until it
+is warm. Nothing reads a candle later than the one at whose close it signals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from backtest.batch import Signals
+from backtest.compiled import compiled
+from market.errors import WrongUse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from signals.frame import CandleFrame
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Number = int | float
+
+_BUY, _SELL = 1, -1
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A signal function and its parameters.
+
+    Attributes:
+        name: as on the command line.
+        summary: one line for people.
+        defaults: every parameter with its default; a whole one takes whole numbers.
+        signals: the changes of type over a frame.
+        refuse: the reason why a set of parameters makes no sense, or None.
+    """
+
+    name: str
+    summary: str
+    defaults: Mapping[str, Number]
+    signals: Callable[[CandleFrame, Mapping[str, Number]], Signals]
+    refuse: Callable[[Mapping[str, Number]], str | None] = field(default=lambda _: None)
+
+    def parameters(self, given: Mapping[str, Number]) -> dict[str, Number]:
+        """Every parameter, as given or by default.
+
+        Raises:
+            WrongUse: an unknown name, or values that make no sense.
+        """
+        for name in given:
+            if name not in self.defaults:
+                known = ", ".join(self.defaults) or "none"
+                raise WrongUse(f"{self.name} has no parameter {name!r}: it has {known}")
+        values = {**self.defaults, **given}
+        for name, default in self.defaults.items():
+            if isinstance(default, int) and values[name] != int(values[name]):
+                raise WrongUse(f"{self.name}: {name} must be a whole number, not {values[name]:g}")
+            values[name] = type(default)(values[name])
+        if reason := self.refuse(values):
+            raise WrongUse(f"{self.name}: {reason}")
+        return values
+
+
+@compiled()
+def ema_crosses(
+    timestamp: Integers, close: Floats, length: int, fast: int, slow: int
+) -> tuple[Integers, Integers]:
+    """Where the fast EMA crosses the slow one: candle numbers, and +1 upwards or -1 downwards.
+
+    EMA(t) = a · close(t) + (1 − a) · EMA(t − 1), a = 2 / (period + 1), begun at the stretch's first
+    close and warm after the slower period's candles. Source: P. J. Kaufman, Trading Systems and
+    Methods, exponential smoothing. Touching without passing is no cross.
+    """
+    count = 0
+    index = np.empty(close.size, dtype=np.int64)
+    kind = np.empty(close.size, dtype=np.int64)
+    weight_fast, weight_slow = 2.0 / (fast + 1.0), 2.0 / (slow + 1.0)
+    keep_fast, keep_slow = 1.0 - weight_fast, 1.0 - weight_slow
+    warm = max(fast, slow)
+    ema_fast = ema_slow = 0.0
+    age = trend = 0
+    for candle in range(close.size):
+        price = close[candle]
+        if candle == 0 or timestamp[candle] - timestamp[candle - 1] != length:
+            ema_fast = ema_slow = price
+            age = trend = 0
+        else:
+            ema_fast = weight_fast * price + keep_fast * ema_fast
+            ema_slow = weight_slow * price + keep_slow * ema_slow
+        age += 1
+        if age < warm or ema_fast == ema_slow:
+            continue
+        now = _BUY if ema_fast > ema_slow else _SELL
+        if trend == -now:
+            index[count] = candle
+            kind[count] = now
+            count += 1
+        trend = now
+    return index[:count].copy(), kind[:count].copy()
+
+
+@compiled()
+def rsi_reversals(
+    timestamp: Integers, close: Floats, length: int, period: int, low: float, high: float
+) -> tuple[Integers, Integers]:
+    """Where the RSI comes back above `low` (+1) or back below `high` (-1): candle numbers and types.
+
+    Wilder's smoothing, begun with the plain mean of the first `period` changes of the stretch; a
+    market that does not move has 50. Source: J. W. Wilder, New Concepts in Technical Trading Systems
+    (1978).
+    """
+    count = 0
+    index = np.empty(close.size, dtype=np.int64)
+    kind = np.empty(close.size, dtype=np.int64)
+    gain = loss = before = 0.0
+    age = 0
+    for candle in range(close.size):
+        if candle == 0 or timestamp[candle] - timestamp[candle - 1] != length:
+            gain = loss = 0.0
+            age = 0
+            continue
+        change = close[candle] - close[candle - 1]
+        age += 1
+        if age <= period:
+            gain += max(change, 0.0) / period
+            loss += max(-change, 0.0) / period
+        else:
+            gain = (gain * (period - 1) + max(change, 0.0)) / period
+            loss = (loss * (period - 1) + max(-change, 0.0)) / period
+        if age < period:
+            continue
+        rsi = 100.0 * gain / (gain + loss) if gain + loss > 0.0 else 50.0
+        if age > period:
+            turn = _BUY if before <= low < rsi else _SELL if before >= high > rsi else 0
+            if turn != 0:
+                index[count] = candle
+                kind[count] = turn
+                count += 1
+        before = rsi
+    return index[:count].copy(), kind[:count].copy()
+
+
+def _ema_cross(frame: CandleFrame, values: Mapping[str, Number]) -> Signals:
+    length = frame.timeframe.microseconds
+    return Signals(
+        *ema_crosses(frame.timestamp, frame.close, length, int(values["fast"]), int(values["slow"]))
+    )
+
+
+def _refuse_ema(values: Mapping[str, Number]) -> str | None:
+    if not 1 <= values["fast"] < values["slow"]:
+        return f"fast ({values['fast']}) must be at least 1 and below slow ({values['slow']})"
+    return None
+
+
+def _rsi_reversal(frame: CandleFrame, values: Mapping[str, Number]) -> Signals:
+    length = frame.timeframe.microseconds
+    period, low, high = int(values["period"]), float(values["low"]), float(values["high"])
+    return Signals(*rsi_reversals(frame.timestamp, frame.close, length, period, low, high))
+
+
+def _refuse_rsi(values: Mapping[str, Number]) -> str | None:
+    if values["period"] < 1:
+        return f"period ({values['period']}) must be at least 1"
+    if not 0 < values["low"] < values["high"] < 100:
+        return "needs 0 < low < high < 100"
+    return None
+
+
+STRATEGIES = {
+    strategy.name: strategy
+    for strategy in (
+        Strategy(
+            "ema_cross",
+            "Long while the fast EMA is above the slow one, from cross to cross.",
+            {"fast": 12, "slow": 26},
+            _ema_cross,
+            _refuse_ema,
+        ),
+        Strategy(
+            "rsi_reversal",
+            "Buys when the RSI comes back from oversold, sells when it comes back from overbought.",
+            {"period": 14, "low": 30.0, "high": 70.0},
+            _rsi_reversal,
+            _refuse_rsi,
+        ),
+    )
+}
+
+
+def find(name: str) -> Strategy:
+    """The strategy of this name.
+
+    Raises:
+        WrongUse: there is none.
+    """
+    if name not in STRATEGIES:
+        raise WrongUse(f"unknown strategy {name!r}: use one of {', '.join(sorted(STRATEGIES))}")
+    return STRATEGIES[name]
