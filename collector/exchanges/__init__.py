@@ -3,11 +3,12 @@
 from collector.exchanges.adapter import Adapter
 from collector.exchanges.binance import Binance, Simulated
 from collector.exchanges.coinbase import Coinbase
+from collector.exchanges.kraken import Kraken
 from collector.exchanges.kraken_v1 import KrakenV1
 from market import WrongUse
 
 EXCHANGES: dict[str, type[Adapter]] = {
-    known.exchange: known for known in (Binance, Coinbase, KrakenV1, Simulated)
+    known.exchange: known for known in (Binance, Coinbase, Kraken, KrakenV1, Simulated)
 }
 """Every exchange by its id."""
 
