@@ -10,6 +10,7 @@ from pathlib import Path
 
 from market.errors import Unavailable
 from storage.server import debian
+from storage.server.apt import INSTEAD
 from storage.server.layout import Layout
 
 Report = Callable[[str], None]
@@ -77,7 +78,7 @@ def _candidates(place: Layout, report: Report) -> Iterator[Binaries]:
         debian.unpack(place.binaries, report)
         fresh = _in_unpacked(place)
         if fresh is None:
-            raise Unavailable(f"no usable PostgreSQL in {place.binaries}: {debian.INSTEAD}")
+            raise Unavailable(f"no usable PostgreSQL in {place.binaries}: {INSTEAD}")
         yield fresh
 
 
