@@ -15,6 +15,7 @@ from storage.database import Connection
 from storage.instruments import write_instruments
 
 __all__ = [
+    "has_trades_since",
     "merge_trades",
     "write_books",
     "write_candles",
@@ -154,6 +155,15 @@ def merge_trades(
         ).fetchall()
     new = {(symbol, trade_id) for symbol, trade_id in written}
     return [trade for key, (trade, _) in first.items() if key in new]
+
+
+def has_trades_since(connection: Connection, exchange: str, symbol: str, timestamp: int) -> bool:
+    """Whether the tape holds a trade at or after `timestamp` (microseconds UTC)."""
+    found = connection.execute(
+        "SELECT FROM trades WHERE exchange = %s AND symbol = %s AND timestamp >= %s LIMIT 1",
+        (exchange, symbol, to_datetime(timestamp)),
+    )
+    return found.fetchone() is not None
 
 
 def write_candles(connection: Connection, exchange: str, candles: Iterable[Candle]) -> int:
