@@ -4,11 +4,11 @@ Source: https://developers.binance.com/docs/binance-spot-api-docs, as of Novembe
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from msgspec import Meta, Struct, ValidationError, field
+from msgspec import ValidationError
 from msgspec.json import Decoder
 
 from collector.exchanges.adapter import (
@@ -18,6 +18,18 @@ from collector.exchanges.adapter import (
     MalformedMessage,
     RestRequest,
     decode,
+)
+from collector.exchanges.binance_messages import (
+    AggregateTrade,
+    BestPrices,
+    Combined,
+    DepthUpdate,
+    ExchangeInfo,
+    Kline,
+    ListedSymbol,
+    Payload,
+    SingleTrade,
+    WholeBook,
 )
 from collector.exchanges.events import (
     BookDelta,
@@ -31,7 +43,6 @@ from collector.exchanges.events import (
     TradeSeen,
     Unhandled,
 )
-from collector.exchanges.texts import MAX_SECONDS
 from market import Instrument, Side, Timeframe, Trade, WrongUse
 
 STREAMS = ("@trade", "@depth@100ms", "@kline_1m")
@@ -39,10 +50,10 @@ MAX_STREAMS = 1024
 BOOK_LIMIT = 1000
 # fmt: off
 QUOTES = tuple(sorted((
-    "AEUR", "ARS", "AUD", "BFUSD", "BIDR", "BKRW", "BNB", "BRL", "BTC", "BUSD", "BVND", "COP", "CZK", "DAI",
-    "DOGE", "DOT", "ETH", "EUR", "EURI", "FDUSD", "GBP", "GYEN", "IDR", "IDRT", "JPY", "MXN", "NGN", "PAX",
-    "PLN", "RLUSD", "RON", "RUB", "SOL", "TRX", "TRY", "TUSD", "U", "UAH", "USD1", "USDC", "USDE", "USDP",
-    "USDS", "USDT", "VAI", "XRP", "XUSD", "ZAR",
+    "ARS", "AUD", "BIDR", "BKRW", "BNB", "BRL", "BTC", "BUSD", "BVND", "COP", "CZK", "DAI", "DOGE", "DOT",
+    "ETH", "EUR", "EURI", "FDUSD", "GBP", "GYEN", "IDRT", "JPY", "MXN", "NGN", "PAX", "PLN", "RLUSD", "RON",
+    "RUB", "SOL", "TRX", "TRY", "TUSD", "UAH", "USD1", "USDC", "USDE", "USDP", "USDS", "USDT", "VAI", "XRP",
+    "ZAR",
 ), key=len, reverse=True))
 # fmt: on
 """What symbols end with, longest first."""
@@ -54,119 +65,13 @@ _NOT_STORED_PATHS = frozenset(
 )
 _TIMEFRAMES = {timeframe.value: timeframe for timeframe in Timeframe}
 
-_Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-_Milliseconds = Annotated[int, Meta(ge=0, le=MAX_SECONDS * 1000)]
-_Levels = list[tuple[str, str]]
-
-
-class _Trade(Struct, tag_field="e", tag="trade", gc=False):
-    """{"e":"trade","E":…,"s":"BNBBTC","t":12345,"p":"0.001","q":"100","T":…,"m":true,"M":true}."""
-
-    symbol: str = field(name="s")
-    trade_id: _Id = field(name="t")
-    price: str = field(name="p")
-    size: str = field(name="q")
-    time: _Milliseconds = field(name="T")
-    is_buyer_maker: bool = field(name="m")
-
-
-class _Aggregate(Struct, tag_field="e", tag="aggTrade", gc=False):
-    """{"e":"aggTrade",…,"a":15683430,"p":"0.3528","q":"58.0","f":100,"l":105,"T":…,"m":false}."""
-
-    symbol: str = field(name="s")
-    trade_id: _Id = field(name="a")
-    price: str = field(name="p")
-    size: str = field(name="q")
-    first_fill: _Id = field(name="f")
-    last_fill: _Id = field(name="l")
-    time: _Milliseconds = field(name="T")
-    is_buyer_maker: bool = field(name="m")
-
-
-class _Depth(Struct, tag_field="e", tag="depthUpdate", gc=False):
-    """{"e":"depthUpdate","E":…,"s":"NKNUSDT","U":499869753,"u":499869754,"b":[["0.35","4.0"]],"a":[]}."""
-
-    event_time: _Milliseconds = field(name="E")
-    symbol: str = field(name="s")
-    first: _Id = field(name="U")
-    last: _Id = field(name="u")
-    bids: _Levels = field(name="b")
-    asks: _Levels = field(name="a")
-
-
-class _Bar(Struct, gc=False):
-    open_time: _Milliseconds = field(name="t")
-    interval: str = field(name="i")
-    open: str = field(name="o")
-    high: str = field(name="h")
-    low: str = field(name="l")
-    close: str = field(name="c")
-    volume: str = field(name="v")
-    buy_volume: str = field(name="V")
-    trade_count: _Id = field(name="n")
-    is_closed: bool = field(name="x")
-
-
-class _Kline(Struct, tag_field="e", tag="kline", gc=False):
-    """{"e":"kline","E":…,"s":"NKNUSDT","k":{"t":…,"i":"1m","o":…,"c":…,"h":…,"l":…,"v":…,"x":false,…}}."""
-
-    event_time: _Milliseconds = field(name="E")
-    symbol: str = field(name="s")
-    bar: _Bar = field(name="k")
-
-
-class _Shutdown(Struct, tag_field="e", tag="serverShutdown", gc=False):
-    event_time: _Milliseconds = field(name="E")
-
-
-class _BestPrices(Struct, gc=False):
-    """{"u":499869768,"s":"NKNUSDT","b":"0.3521","B":"672.0","a":"0.3526","A":"3199.0"}."""
-
-    update_id: _Id = field(name="u")
-    symbol: str = field(name="s")
-    bid: str = field(name="b")
-    ask: str = field(name="a")
-
-
-_Payload = _Trade | _Depth | _Kline | _Aggregate | _Shutdown
-
-
-class _Combined(Struct, gc=False):
-    data: _Payload
-
-
-class _WholeBook(Struct, gc=False):
-    sequence: _Id = field(name="lastUpdateId")
-    bids: _Levels
-    asks: _Levels
-
-
-class _Filter(Struct, gc=False, rename="camel"):
-    filter_type: str
-    tick_size: str | None = None
-    step_size: str | None = None
-    min_notional: str | None = None
-
-
-class _Symbol(Struct, gc=False, rename="camel"):
-    symbol: str
-    status: str
-    base_asset: str
-    quote_asset: str
-    filters: list[_Filter]
-
-
-class _ExchangeInfo(Struct, gc=False):
-    symbols: list[_Symbol]
-
-
 _TAGS = frozenset(("trade", "depthUpdate", "kline", "aggTrade", "serverShutdown"))
-_BARE: Decoder[_Payload] = Decoder(_Payload)
-_COMBINED = Decoder(_Combined)
+_BARE: Decoder[Payload] = Decoder(Payload)
+_COMBINED = Decoder(Combined)
 _WRAPPED = ('{"stream"', b'{"stream"')
 _ANY: Decoder[Any] = Decoder()
-_WHOLE_BOOK = Decoder(_WholeBook)
-_EXCHANGE_INFO = Decoder(_ExchangeInfo)
+_WHOLE_BOOK = Decoder(WholeBook)
+_EXCHANGE_INFO = Decoder(ExchangeInfo)
 
 
 class BinanceBook(BookSequence):
@@ -247,21 +152,21 @@ class Binance(Adapter):
         except (ValueError, RecursionError) as error:
             raise MalformedMessage(str(error)) from None
 
-    def _events(self, payload: _Payload) -> list[Event]:
-        if isinstance(payload, _Trade):
+    def _events(self, payload: Payload) -> list[Event]:
+        if isinstance(payload, SingleTrade):
             return [TradeSeen(self._trade(payload, str(payload.trade_id), 1))]
-        if isinstance(payload, _Depth):
+        if isinstance(payload, DepthUpdate):
             return [self._depth(payload)]
-        if isinstance(payload, _Kline):
+        if isinstance(payload, Kline):
             return [self._candle(payload)]
-        if isinstance(payload, _Aggregate):
+        if isinstance(payload, AggregateTrade):
             fill_count = payload.last_fill - payload.first_fill + 1
             if fill_count < 1:
                 raise ValueError("the last fill of an aggregate is before its first")
             return [TradeSeen(self._trade(payload, f"a{payload.trade_id}", fill_count))]
         return [Closing("the server is shutting down")]
 
-    def _trade(self, payload: _Trade | _Aggregate, trade_id: str, fill_count: int) -> Trade:
+    def _trade(self, payload: SingleTrade | AggregateTrade, trade_id: str, fill_count: int) -> Trade:
         return Trade(
             self.instrument_of(payload.symbol).symbol,
             payload.time * 1000,
@@ -273,7 +178,7 @@ class Binance(Adapter):
             fill_count,
         )
 
-    def _depth(self, payload: _Depth) -> BookDelta:
+    def _depth(self, payload: DepthUpdate) -> BookDelta:
         if payload.last < payload.first:
             raise ValueError("the last update id is before the first")
         return BookDelta(
@@ -285,7 +190,7 @@ class Binance(Adapter):
             payload.last,
         )
 
-    def _candle(self, payload: _Kline) -> CandleSeen | Heard:
+    def _candle(self, payload: Kline) -> CandleSeen | Heard:
         symbol, timestamp = self.instrument_of(payload.symbol).symbol, payload.event_time * 1000
         bar = payload.bar
         timeframe = _TIMEFRAMES.get(bar.interval)
@@ -318,9 +223,9 @@ class Binance(Adapter):
         kind = payload.get("e")
         try:
             if kind in _TAGS:
-                return self._events(msgspec.convert(payload, _Payload))
+                return self._events(msgspec.convert(payload, Payload))
             if kind is None and "B" in payload and "A" in payload:
-                prices = msgspec.convert(payload, _BestPrices)
+                prices = msgspec.convert(payload, BestPrices)
                 return [Heard("bookTicker", self.instrument_of(prices.symbol).symbol)]
         except ValueError as error:
             raise MalformedMessage(str(error)) from None
@@ -365,7 +270,7 @@ class Binance(Adapter):
             raise
 
     def _whole_book(self, names: list[str], body: bytes | str) -> BookReset:
-        book: _WholeBook = self._answer(_WHOLE_BOOK, body)
+        book: WholeBook = self._answer(_WHOLE_BOOK, body)
         if not names:
             raise MalformedMessage("a book without the symbol in its request")
         try:
@@ -379,7 +284,7 @@ class Binance(Adapter):
         except ValueError as error:
             raise MalformedMessage(str(error)) from None
 
-    def _instrument(self, listed: _Symbol) -> Instrument:
+    def _instrument(self, listed: ListedSymbol) -> Instrument:
         filters = {item.filter_type: item for item in listed.filters}
         price, lot = filters.get("PRICE_FILTER"), filters.get("LOT_SIZE")
         notional = filters.get("NOTIONAL") or filters.get("MIN_NOTIONAL")
