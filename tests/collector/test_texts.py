@@ -1,0 +1,106 @@
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.exchanges.texts import Numbers, iso_microseconds, seconds_microseconds
+
+DECIMALS = st.decimals(min_value=0, allow_nan=False, allow_infinity=False, places=8, max_value=10**9)
+JUNK = ["", " 1", "1 ", "1_0", "nan", "inf", "-1", "1e400", "0x1", "1,5", "١", "--1", "1.2.3", "e", "."]
+
+
+@given(DECIMALS)
+def test_amount_is_the_nearest_double_and_counts_what_it_loses(number):
+    numbers = Numbers()
+    text = f"{number:f}"
+    assert numbers.amount(text) == float(number)
+    assert numbers.inexact == (Decimal(repr(float(number))) != number)
+
+
+@given(st.integers(0, 10**15 - 1), st.integers(0, 12))
+def test_fifteen_digits_are_always_exact(digits, places):
+    numbers = Numbers()
+    numbers.amount(f"{Decimal(digits).scaleb(-places):f}")
+    assert numbers.inexact == 0
+
+
+def test_more_digits_than_a_double_holds_are_counted():
+    numbers = Numbers()
+    assert numbers.price("0.12345678901234567890") == 0.12345678901234568
+    numbers.levels([("0.12345678901234567890", "98765432109876543210.5"), ("1.0000000000000000000", "1")])
+    assert numbers.inexact == 3
+
+
+@pytest.mark.parametrize("text", JUNK)
+def test_junk_is_no_number(text):
+    numbers = Numbers()
+    with pytest.raises(ValueError):
+        numbers.amount(text)
+    with pytest.raises(ValueError):
+        numbers.levels([("1", "1"), (text, "1")])
+    with pytest.raises(ValueError):
+        numbers.levels([("1", text)])
+
+
+@pytest.mark.parametrize("zero", ["0", "0.0", "0.00000000", "0e5"])
+def test_zero_is_an_amount_but_no_price(zero):
+    numbers = Numbers()
+    assert numbers.amount(zero) == 0.0
+    assert numbers.levels([("1", zero)]) == [("1", zero)]
+    with pytest.raises(ValueError):
+        numbers.price(zero)
+    with pytest.raises(ValueError):
+        numbers.levels([(zero, "1")])
+
+
+def test_a_candle_lies_between_low_and_high():
+    numbers = Numbers()
+    assert numbers.candle(("2", "3", "1", "1.5")) == (2.0, 3.0, 1.0, 1.5)
+    for prices in (("4", "3", "1", "2"), ("2", "3", "1", "0.5"), ("2", "1", "3", "2")):
+        with pytest.raises(ValueError, match="between"):
+            numbers.candle(prices)
+
+
+@given(
+    st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC)),
+    st.from_regex("[0-9]{0,4}", fullmatch=True),
+)
+def test_iso_times_are_cut_to_microseconds(moment, finer):
+    text = f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond:06}{finer}Z"
+    expected = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    assert iso_microseconds(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "microseconds"),
+    [
+        ("2021-04-17T16:43:18Z", 1618677798_000000),
+        ("2021-04-17T16:43:18.4Z", 1618677798_400000),
+        ("2021-04-17T16:43:18.435588Z", 1618677798_435588),
+        ("2021-04-17T16:43:18.999999999Z", 1618677798_999999),
+        ("2021-04-17T18:43:18.435588+02:00", 1618677798_435588),
+    ],
+)
+def test_iso_times(text, microseconds):
+    assert iso_microseconds(text) == microseconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2021-04-17", "2021-04-17T16:43:18", "2021-13-17T16:43:18Z", "now", "1"]
+)
+def test_no_iso_time(text):
+    with pytest.raises(ValueError):
+        iso_microseconds(text)
+
+
+@given(st.decimals(min_value=0, max_value=253_402_300_799, allow_nan=False, places=9))
+def test_seconds_are_cut_to_microseconds(seconds):
+    assert seconds_microseconds(f"{seconds:f}") == int(seconds * 1_000_000)
+
+
+@pytest.mark.parametrize("text", ["", ".5", "-1", "1e3", "1.2.3", "nan", "1_0", "253402300800", " 1", "²"])
+def test_no_seconds(text):
+    with pytest.raises(ValueError):
+        seconds_microseconds(text)
