@@ -40,7 +40,8 @@ class BookSync:
         self._sequence = sequence
         self._book = OrderBook()
         self._is_live = False
-        self._next_second = 0
+        self._next_second: int | None = None
+        self._not_before = 0
         self._last_sequence: int | None = None
         self._broken: tuple[int, str] | None = None
         self._buffer: deque[BookDelta] = deque(maxlen=MAX_BUFFERED_DELTAS)
@@ -61,13 +62,16 @@ class BookSync:
             the snapshots that became due.
         """
         snapshots = self.settle(event.timestamp) if event.timestamp is not None else []
+        self._not_before = max(self._not_before, self._next_second or 0, time)
         self._book.replace(event.bids, event.asks)
         self._sequence.reset(event)
         self._last_sequence = event.sequence
         self._is_live = True
         self.wants_book = False
-        self.time = max(self.time, time, event.timestamp or 0)
-        self._next_second = max(self._next_second, self.time - self.time % MICROSECONDS + MICROSECONDS)
+        # A whole book that names no time is known from the first change on.
+        self._next_second = None
+        if event.timestamp is not None:
+            self._begin(event.timestamp)
         broken = self._broken
         held, self._buffer = self._buffer, deque(maxlen=MAX_BUFFERED_DELTAS)
         while held and self._is_live:
@@ -97,6 +101,8 @@ class BookSync:
             return self.delta(event)
         time = self.time if event.timestamp is None else event.timestamp
         snapshots = self.settle(time)
+        if self._next_second is None and event.timestamp is not None:
+            self._begin(time)
         self._book.apply(event.bids, event.asks)
         self._last_sequence = event.last_sequence
         self.time = max(self.time, time)
@@ -112,7 +118,7 @@ class BookSync:
     def settle(self, time: int) -> list[BookSnapshot]:
         """The snapshots of the seconds up to `time`, inclusive, that no later change can alter."""
         snapshots: list[BookSnapshot] = []
-        if not self._is_live:
+        if not self._is_live or self._next_second is None:
             return snapshots
         while self._next_second <= time:
             snapshot = self._book.snapshot(self.symbol, self._next_second, self._last_sequence)
@@ -120,6 +126,12 @@ class BookSync:
                 snapshots.append(snapshot)
             self._next_second += MICROSECONDS
         return snapshots
+
+    def _begin(self, time: int) -> None:
+        """The book is known from `time` on; seconds that were given out, or closed over, stay as they are."""
+        self.time = max(self.time, time)
+        time = max(time, self._not_before)
+        self._next_second = time - time % MICROSECONDS + MICROSECONDS
 
     def stop(self, cause: str) -> None:
         """The book is stale from now on, because of `cause`; a new whole book is wanted."""

@@ -86,19 +86,19 @@ def _play(
     unwritten = 0
     for frame in frames:
         match frame:
-            case Received(time, message):
+            case Received(t, message):
                 # What the session asks for is in the recording, or is not to be had.
-                session.message(message, time)
+                session.message(message, t)
                 unwritten += 1
-            case RestAnswer(url, time, body):
+            case RestAnswer(url, t, body):
                 parts = urlsplit(url)
-                session.rest(f"{parts.path}?{parts.query}" if parts.query else parts.path, body, time)
-            case Opened() if unwritten or session.counts.messages:
+                session.rest(f"{parts.path}?{parts.query}" if parts.query else parts.path, body, t)
+            case Opened() if session.counts.messages:
                 session.disconnected()
-            case Damaged(_, reason, raw):
-                session.damaged(raw, 0, reason)
-            case EndedEarly(path):
-                report.ended_early.append(str(path))
+            case Damaged(number, reason, raw, t):
+                session.damaged(raw, t, f"line {number}: {reason}")
+            case EndedEarly(path, reason):
+                report.ended_early.append(f"{path}: {reason}")
         if unwritten >= MESSAGES_A_WRITE:
             write()
             unwritten = 0

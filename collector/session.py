@@ -25,7 +25,7 @@ from collector.exchanges.events import (
     Unhandled,
 )
 from collector.stream import InstrumentStream, StreamRows
-from market import Instrument, WrongUse
+from market import DAY, Instrument, WrongUse
 
 MAX_RAW = 4096
 """Bytes kept of a rejected message."""
@@ -125,7 +125,7 @@ class Session:
             self.unresolved.add(str(error))
             self._reject(raw, received, str(error))
         else:
-            self._take_events(events, received)
+            self._take_events(raw, events, received)
         requests, self._requests = self._requests, []
         return requests
 
@@ -138,7 +138,7 @@ class Session:
         else:
             instruments = [item for item in found if isinstance(item, Instrument)]
             self.adapter.add_instruments(instruments)
-            self._take_events([item for item in found if not isinstance(item, Instrument)], received)
+            self._take_events(body, [item for item in found if not isinstance(item, Instrument)], received)
         requests, self._requests = self._requests, []
         return requests
 
@@ -181,8 +181,12 @@ class Session:
 
     # Events
 
-    def _take_events(self, events: list[Event], received: int) -> None:
+    def _take_events(self, raw: bytes | str, events: list[Event], received: int) -> None:
         for event in events:
+            if _time_of(event) > received + DAY:
+                # Time only goes on: one wrong year would close every candle until then.
+                self._reject(raw, received, "its time lies more than a day ahead of ours")
+                return
             self._take(event, received)
 
     def _take(self, event: Event, received: int) -> None:
@@ -261,3 +265,9 @@ class Session:
         if len(self._rejected) < MAX_REJECTED:
             data = raw.encode() if isinstance(raw, str) else raw
             self._rejected.append(Rejected(received, reason, data[:MAX_RAW]))
+
+
+def _time_of(event: Event) -> int:
+    if isinstance(event, TradeSeen):
+        return event.trade.timestamp
+    return getattr(event, "timestamp", None) or 0

@@ -222,6 +222,7 @@ class InstrumentStream:
     def disconnected(self) -> None:
         """The connection was lost: nothing is proven until the next trade, the book is stale."""
         self._settle(is_last=True)
+        self._cover()
         self._is_unbroken = False
         self.book.stop("disconnected")
 

@@ -9,6 +9,7 @@ from collector.session import TapeBatch
 from collector.stream import InstrumentStream, StreamRows
 from market import DAY, WrongUse
 from storage import database, ledger, notify, rebuild, resume, tape
+from storage.instruments import write_instruments
 
 Origin = Literal["live", "replay"]
 Proof = Literal["ids", "connection"]
@@ -83,8 +84,12 @@ class Writer:
         """
         connection = self._connection
         with connection.transaction():
-            tape.write_instruments(connection, batch.instruments)
-            tape.write_rejected(connection, self.exchange, batch.rejected)
+            write_instruments(connection, batch.instruments)
+            if batch.rejected:
+                rejected = [
+                    (message.timestamp, None, message.reason, message.raw) for message in batch.rejected
+                ]
+                tape.write_rejected(connection, self.exchange, rejected)
             self._choose(batch)
             streamed = {symbol: rows for symbol, rows in batch.rows.items() if symbol not in self.merging}
             try:
@@ -136,8 +141,9 @@ class Writer:
         times = [trade.timestamp for trade in inserted]
         if tape.write_books(connection, exchange, rows.books):
             times += [snapshot.timestamp for snapshot in rows.books]
-        if self._account(symbol, rows):
-            times += [time for span in rows.spans for time in (span.from_timestamp, span.to_timestamp)]
+        before = self._covered(symbol)
+        self._account(symbol, rows)
+        times += [time for span in self._covered(symbol) ^ before for time in span]
         if times:
             cause = "import" if self._origin == "replay" else "late_trade"
             rebuild.rebuild(connection, exchange, symbol, min(times), max(times) + 1, cause)
@@ -154,12 +160,11 @@ class Writer:
             rebuild.rebuild(self._connection, self.exchange, symbol, min(times), max(times) + 1, "late_trade")
             self.merging.add(symbol)
 
-    def _account(self, symbol: str, rows: StreamRows) -> bool:
-        """Write coverage, gaps and the stream's state; whether the coverage grew."""
+    def _account(self, symbol: str, rows: StreamRows) -> None:
+        """Write what is proven and what is missing."""
         connection, exchange = self._connection, self.exchange
-        grew = False
         for span in rows.spans:
-            grew |= ledger.add_coverage(
+            ledger.add_coverage(
                 connection,
                 exchange,
                 symbol,
@@ -174,4 +179,7 @@ class Writer:
             )
         for gap in rows.gaps:
             ledger.add_gap(connection, exchange, **structs.asdict(gap))
-        return grew
+
+    def _covered(self, symbol: str) -> set[tuple[int, int]]:
+        spans = ledger.spans(self._connection, self.exchange, symbol, "trades")
+        return {(span.from_timestamp, span.to_timestamp) for span in spans}

@@ -37,6 +37,6 @@ def replay(
     if report.inexact:
         output.say(f"{report.inexact} numbers have more digits than a double holds; stored as the nearest")
     for name in report.ended_early:
-        output.say(f"{name} ends early; it is stored up to its last whole line")
+        output.say(f"{name}; it is stored up to its last whole line")
     if report.ended_early:
         raise typer.Exit(1)
