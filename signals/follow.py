@@ -1,0 +1,206 @@
+"""From the tape to stored signals: the newest candles in order, each once, and what the tape revised.
+
+Live and batch go through the same functions; a chunk of candles is one transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from signals.announce import announce
+from signals.blocks import anchor
+from signals.engine import evaluate
+from signals.indicator_store import write_indicators
+from signals.reading import first_from, last_before, read_frame
+from signals.registry import find
+from signals.rows import last_type, signal_rows
+from signals.store import (
+    Key,
+    State,
+    changed_from,
+    lock,
+    newest_revision,
+    read_state,
+    reconcile,
+    write_state,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from signals.engine import SignalType
+    from signals.store import Written
+    from signals.strategies import Strategy
+    from signals.target import Target
+    from storage.database import Connection
+
+CHUNK = 50_000
+"""Candles of one read at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A strategy to follow on a target.
+
+    Attributes:
+        url: the database.
+        strategy: what is evaluated.
+        target: on whose candles.
+        indicators: names whose values are kept on the way.
+        channels: where a fresh signal is announced.
+    """
+
+    url: str
+    strategy: Strategy
+    target: Target
+    indicators: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        """Whose signals they are."""
+        return Key.of(self.strategy, self.target)
+
+    @property
+    def warmup(self) -> int:
+        """Candles before a block that must be read."""
+        return max(self.strategy.warmup, *(find(name).warmup for name in self.indicators), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one transaction did.
+
+    Attributes:
+        job: whose.
+        candles: how many were evaluated.
+        until: open time of the last one, microseconds UTC.
+        written: rows added to `signals`, in order of time.
+        last: the last defined type, None while there is none.
+    """
+
+    job: Job
+    candles: int
+    until: int
+    written: tuple[Written, ...]
+    last: SignalType | None
+
+
+def follow(connection: Connection, job: Job) -> Iterator[Step]:
+    """Bring a job up to the newest closed candle, from where it was left, chunk by chunk.
+
+    A tape revision makes it recompute from the first candle that changed; what differs becomes a new
+    revision beside the old one. Nothing is lost or written twice when the process dies, or when two
+    processes follow the same job.
+
+    Args:
+        connection: in autocommit mode; every chunk is a transaction of its own.
+        job: what to follow.
+    """
+    # The table holds a state only once there is a type to remember; until then it is held here.
+    state: State | None = None
+    while True:
+        with connection.transaction():
+            lock(connection, job.key)
+            # Before any candle is read: what is revised later will be read again.
+            newest = newest_revision(connection, job.target)
+            state = read_state(connection, job.key) or state or _beginning(job.target, newest)
+            if newest > state.revision_watermark:
+                step = _redo(connection, job, state, newest)
+            else:
+                step = _advance(connection, job, state)
+            if step is None:
+                return
+            state = State(step.until, newest, step.last)
+            write_state(connection, job.key, state)
+        yield step
+
+
+def recompute(connection: Connection, job: Job, start: int, end: int) -> Iterator[Step]:
+    """Make signals and indicators equal to today's tape for the candles that open in [start, end).
+
+    It neither announces anything nor moves the watermark of `follow`.
+
+    Args:
+        connection: in autocommit mode; every chunk is a transaction of its own.
+        job: what to compute.
+        start: microseconds UTC.
+        end: microseconds UTC.
+    """
+    last = _type_before(connection, job, start)
+    while True:
+        with connection.transaction():
+            lock(connection, job.key)
+            step = _span(connection, job, start, end, last)
+        if step is None:
+            return
+        yield step
+        start, last = step.until + job.target.timeframe.microseconds, step.last
+
+
+def _beginning(target: Target, revision: int) -> State:
+    return State(-target.timeframe.microseconds, revision, None)
+
+
+def _advance(connection: Connection, job: Job, state: State) -> Step | None:
+    """The next chunk of new candles; None when there is none."""
+    start = state.candle_watermark + job.target.timeframe.microseconds
+    step = _span(connection, job, start, None, state.last_type)
+    if step is not None:
+        announce(connection, step.written, job.channels)
+    return step
+
+
+def _redo(connection: Connection, job: Job, state: State, newest: int) -> Step:
+    """Everything up to the watermark that newer revisions of the tape may have changed."""
+    length = job.target.timeframe.microseconds
+    changed = changed_from(connection, job.target, state.revision_watermark, newest)
+    step = Step(job, 0, state.candle_watermark, (), state.last_type)
+    if changed is None or job.target.timeframe.open_of(changed) > state.candle_watermark:
+        return step
+    start, end = job.target.timeframe.open_of(changed), state.candle_watermark + length
+    step = replace(step, last=_type_before(connection, job, start))
+    while part := _span(connection, job, start, end, step.last):
+        step = Step(
+            job, step.candles + part.candles, step.until, step.written + part.written, part.last
+        )
+        start = part.until + length
+    return step
+
+
+def _span(
+    connection: Connection, job: Job, start: int, end: int | None, last: SignalType | None
+) -> Step | None:
+    """One chunk of the candles that open in [start, end); None when there is none."""
+    length = job.target.timeframe.microseconds
+    first = first_from(connection, job.target, start)
+    if first is None or (end is not None and first >= end):
+        if end is not None:
+            # Candles that gave signals once may be gone.
+            reconcile(connection, job.key, [], start, end)
+        return None
+    stop = first + CHUNK * length if end is None else min(first + CHUNK * length, end)
+    lead = anchor(job.target.timeframe, first, job.warmup)
+    frame = read_frame(job.url, job.target, lead, stop)
+    index = frame.find(first)
+    series = evaluate(job.strategy, frame, index)
+    rows = signal_rows(job.strategy, frame, index, series, last)
+    until = int(frame.timestamp[-1])
+    written = reconcile(connection, job.key, rows, start, until + length)
+    write_indicators(connection, job.target, frame, index, job.indicators)
+    return Step(job, len(frame) - index, until, tuple(written), last_type(series.type) or last)
+
+
+def _type_before(connection: Connection, job: Job, start: int) -> SignalType | None:
+    """The last defined type of the candles before `start`, on today's tape."""
+    timeframe, stop = job.target.timeframe, start
+    while (before := last_before(connection, job.target, stop)) is not None:
+        block = anchor(timeframe, before, 0)
+        lead = anchor(timeframe, before, job.strategy.warmup)
+        frame = read_frame(job.url, job.target, lead, stop)
+        found = last_type(evaluate(job.strategy, frame, frame.find(block)).type)
+        if found is not None:
+            return found
+        stop = block
+    return None

@@ -1,0 +1,83 @@
+"""What signals are computed for: one instrument on one exchange in one timeframe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from market.timeframe import Timeframe, from_datetime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from storage.database import Connection
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Target:
+    """One instrument on one exchange in one timeframe."""
+
+    exchange: str
+    symbol: str
+    timeframe: Timeframe
+
+    def __str__(self) -> str:
+        return f"{self.exchange} {self.symbol} {self.timeframe}"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which targets are meant; what is None is not restricted."""
+
+    exchange: str | None = None
+    symbols: tuple[str, ...] | None = None
+    timeframes: tuple[Timeframe, ...] | None = None
+
+
+# One step of the index per target instead of a scan of every candle.
+_STORED = """
+WITH RECURSIVE stored AS (
+    (SELECT exchange, symbol, interval FROM candles ORDER BY exchange, symbol, interval LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM stored, LATERAL (
+        SELECT exchange, symbol, interval FROM candles
+        WHERE (exchange, symbol, interval) > (stored.exchange, stored.symbol, stored.interval)
+        ORDER BY exchange, symbol, interval LIMIT 1) following)
+SELECT exchange, symbol, interval FROM stored
+"""
+
+_NEWEST = """
+SELECT target.exchange, target.symbol, target.interval, newest.timestamp
+FROM unnest(%s::text[], %s::text[], %s::text[]) AS target (exchange, symbol, interval),
+LATERAL (
+    SELECT timestamp FROM candles
+    WHERE (exchange, symbol, interval) = (target.exchange, target.symbol, target.interval)
+      AND is_closed
+    ORDER BY timestamp DESC LIMIT 1) newest
+"""
+
+
+def stored_targets(connection: Connection, selection: Selection) -> list[Target]:
+    """The selected targets of which candles are stored, in order."""
+    rows = connection.execute(_STORED).fetchall()
+    targets = (Target(exchange, symbol, Timeframe(name)) for exchange, symbol, name in rows)
+    return sorted(target for target in targets if _is_selected(target, selection))
+
+
+def newest_closed(connection: Connection, targets: Sequence[Target]) -> dict[Target, int]:
+    """The open time, microseconds UTC, of each target's newest closed candle, where there is one."""
+    columns = zip(*((t.exchange, t.symbol, str(t.timeframe)) for t in targets), strict=True)
+    parameters = [list(column) for column in columns] or [[], [], []]
+    rows = connection.execute(_NEWEST, parameters).fetchall()
+    return {
+        Target(exchange, symbol, Timeframe(name)): from_datetime(timestamp)
+        for exchange, symbol, name, timestamp in rows
+    }
+
+
+def _is_selected(target: Target, selection: Selection) -> bool:
+    return (
+        selection.exchange in (None, target.exchange)
+        and (selection.symbols is None or target.symbol in selection.symbols)
+        and (selection.timeframes is None or target.timeframe in selection.timeframes)
+    )
