@@ -1,0 +1,121 @@
+"""One local port for websockets and plain HTTP GETs: what the simulator and the playback are reached by."""
+
+import errno
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.asyncio.server import serve as serve_websockets
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from market import WrongUse
+
+PING_SECONDS = 20
+PONG_SECONDS = 60
+"""A peer that answers no ping for so long is cut, as Binance does it."""
+_MAX_MESSAGE = 1024 * 1024
+_CLOSE_SECONDS = 5
+# What a peer does wrong is its own affair: nothing of it belongs on our terminal.
+_PEERS = logging.getLogger("collector.listening.peers")
+_PEERS.setLevel(logging.CRITICAL + 1)
+_OURS = logging.getLogger("collector.listening")
+
+Connected = Callable[[ServerConnection], Awaitable[None]]
+Get = Callable[[str], Awaitable[tuple[int, bytes]]]
+"""Path and query → HTTP status and JSON body."""
+
+
+@asynccontextmanager
+async def listen(host: str, port: int, connected: Connected, get: Get) -> AsyncIterator[int]:
+    """Listen while the context lasts, and give the port; port 0 takes a free one.
+
+    `connected` handles each websocket on any path, `get` each other GET. On leaving, websockets are closed
+    in order: what was sent before still arrives.
+
+    Raises:
+        WrongUse: the port is taken or not allowed, or the host is not this machine or a private network.
+    """
+    require_private(host)
+
+    async def request(connection: ServerConnection, request: Request) -> Response | None:
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return None
+        try:
+            status, body = await get(request.path)
+        except Exception:  # noqa: BLE001 - logged; the peer gets an answer whatever happens
+            _OURS.exception("no answer to %s", request.path)
+            return _response(500, b"{}")
+        return _response(status, body)
+
+    async def handle(connection: ServerConnection) -> None:
+        try:
+            await connected(connection)
+        except ConnectionClosed:
+            pass  # the peer left
+        except Exception:
+            _OURS.exception("a connection failed")
+            raise
+
+    try:
+        server = await serve_websockets(
+            handle,
+            host,
+            port,
+            process_request=request,
+            compression=None,
+            open_timeout=None,  # a GET may have to wait for its answer
+            ping_interval=PING_SECONDS,
+            ping_timeout=PONG_SECONDS,
+            close_timeout=_CLOSE_SECONDS,
+            max_size=_MAX_MESSAGE,
+            logger=_PEERS,
+        )
+    except (OSError, OverflowError) as error:
+        raise WrongUse(_reason(host, port, error)) from None
+    try:
+        yield _port(server)
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+def require_private(host: str) -> None:
+    """Refuse an address that others than this machine and its private network can reach.
+
+    Raises:
+        WrongUse: it is public, every address of this machine, or not an address.
+    """
+    if host == "localhost":
+        return
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise WrongUse(f"{host!r} is no IP address: use 127.0.0.1") from None
+    if address.is_unspecified or not (address.is_loopback or address.is_private):
+        raise WrongUse(f"refusing to listen on {host}: there is no authentication, use 127.0.0.1")
+
+
+def _port(server: Server) -> int:
+    port: int = next(iter(server.sockets)).getsockname()[1]
+    return port
+
+
+def _reason(host: str, port: int, error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return f"port {port} is in use: choose another with --port, or --port 0 for any free one"
+    return f"cannot listen on {host} port {port}: {error}"
+
+
+def _response(status: int, body: bytes) -> Response:
+    headers = Headers(
+        [
+            ("Content-Type", "application/json;charset=UTF-8"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+        ]
+    )
+    return Response(status, "OK" if status == 200 else "Refused", headers, body)

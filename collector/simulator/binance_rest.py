@@ -1,0 +1,235 @@
+"""Binance spot's public REST interface over the simulated market, sans I/O: path and time to answer.
+
+Source: https://developers.binance.com/docs/binance-spot-api-docs/rest-api, as of November 2026.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from collector.simulator.bars import bars
+from collector.simulator.binance_texts import SymbolTexts
+from collector.simulator.market import FIRST_HOUR, TRADES_PER_HOUR, Trades
+from market import Timeframe, WrongUse
+
+_HOUR = 3_600_000
+_FIRST = FIRST_HOUR * _HOUR
+_MAX_ROWS = 1000
+_MAX_LEVELS = 5000
+Query = dict[str, str]
+
+
+class RestAnswer(Struct, frozen=True):
+    """An HTTP status and a JSON body."""
+
+    status: int
+    body: bytes
+
+
+class _Refused(Exception):
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.answer = RestAnswer(400, msgspec.json.encode({"code": code, "msg": reason}))
+
+
+class BinanceRest:
+    """Answers GETs. Holds nothing but the markets: an answer depends on the path and the time alone."""
+
+    def __init__(self, texts: Iterable[SymbolTexts]) -> None:
+        self._texts = {text.name: text for text in texts}
+        self._routes: dict[str, Callable[[Query, int], Any]] = {
+            "/api/v3/ping": lambda _query, _now: {},
+            "/api/v3/time": lambda _query, now: {"serverTime": now},
+            "/api/v3/exchangeInfo": self._exchange_info,
+            "/api/v3/depth": self._depth,
+            "/api/v3/trades": self._trades,
+            "/api/v3/historicalTrades": self._trades,
+            "/api/v3/aggTrades": self._aggregates,
+            "/api/v3/klines": self._klines,
+        }
+
+    def answer(self, target: str, now: int) -> RestAnswer:
+        """The answer to a GET of `target` (path and query) at `now` (microseconds UTC)."""
+        parts = urlsplit(target)
+        route = self._routes.get(parts.path)
+        if route is None:
+            return RestAnswer(404, msgspec.json.encode({"code": -1000, "msg": f"no {parts.path} here"}))
+        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        try:
+            return RestAnswer(200, msgspec.json.encode(route(query, -(-now // 1000))))
+        except _Refused as refused:
+            return refused.answer
+
+    def _exchange_info(self, query: Query, now: int) -> dict[str, Any]:
+        names = list(self._texts)
+        if "symbol" in query:
+            names = [self._symbol(query).name]
+        elif "symbols" in query:
+            names = [self._symbol({"symbol": name}).name for name in _name_list(query["symbols"])]
+        limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000}
+        return {
+            "timezone": "UTC",
+            "serverTime": now,
+            "rateLimits": [limit],
+            "exchangeFilters": [],
+            "symbols": [_symbol_info(self._texts[name]) for name in names],
+        }
+
+    def _depth(self, query: Query, now: int) -> dict[str, Any]:
+        symbol = self._symbol(query)
+        limit = min(_number(query, "limit", 100), _MAX_LEVELS)
+        state = symbol.book.state(now // 1000)
+        bids, asks = (
+            [(symbol.price(price), symbol.size(size)) for price, size in side[:limit]]
+            for side in (state.bids, state.asks)
+        )
+        return {"lastUpdateId": state.update_id, "bids": bids, "asks": asks}
+
+    def _trades(self, query: Query, now: int) -> list[dict[str, Any]]:
+        symbol, limit = self._symbol(query), _limit(query)
+        end = _next_id(symbol, now)
+        first = max(_number(query, "fromId", end - limit), 1)
+        rows = _rows(symbol, first, min(first + limit, end))
+        return [
+            {
+                "id": number,
+                "price": symbol.price(price),
+                "qty": symbol.size(size),
+                "quoteQty": symbol.quote(price * size),
+                "time": time,
+                "isBuyerMaker": not is_buy,
+                "isBestMatch": True,
+            }
+            for number, time, price, size, is_buy in rows
+        ]
+
+    def _aggregates(self, query: Query, now: int) -> list[dict[str, Any]]:
+        symbol, limit = self._symbol(query), _limit(query)
+        end = _next_id(symbol, now)
+        if "endTime" in query:
+            end = _next_id(symbol, min(_number(query, "endTime", 0) + 1, now))
+        if "fromId" in query:
+            first = max(_number(query, "fromId", 1), 1)
+        elif "startTime" in query:
+            first = _next_id(symbol, min(_number(query, "startTime", 0), now))
+        else:
+            first = max(end - limit, 1)
+        return [
+            {
+                "a": number,
+                "p": symbol.price(price),
+                "q": symbol.size(size),
+                "f": number,
+                "l": number,
+                "T": time,
+                "m": not is_buy,
+                "M": True,
+            }
+            for number, time, price, size, is_buy in _rows(symbol, first, min(first + limit, end))
+        ]
+
+    def _klines(self, query: Query, now: int) -> list[list[Any]]:
+        symbol, limit = self._symbol(query), _limit(query)
+        try:
+            length = Timeframe.parse(query.get("interval", "")).microseconds // 1000
+        except WrongUse:
+            raise _Refused(-1120, "Invalid interval.") from None
+        end = min(_number(query, "endTime", now), now)
+        first = _number(query, "startTime", max(end - end % length - (limit - 1) * length, _FIRST))
+        first = -(-max(first, _FIRST) // length) * length
+        count = min(limit, max(end - first, -1) // length + 1)
+        return [
+            [
+                bar.open_time,
+                *map(symbol.price, (bar.open, bar.high, bar.low, bar.close)),
+                symbol.size(bar.size),
+                bar.open_time + length - 1,
+                symbol.quote(bar.quote),
+                bar.count,
+                symbol.size(bar.buy_size),
+                symbol.quote(bar.buy_quote),
+                "0",
+            ]
+            for bar in bars(symbol.market, length, first, count, now)
+        ]
+
+    def _symbol(self, query: Query) -> SymbolTexts:
+        name = query.get("symbol")
+        if not name:
+            raise _Refused(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
+        if name not in self._texts:
+            raise _Refused(-1121, "Invalid symbol.")
+        return self._texts[name]
+
+
+def _rows(symbol: SymbolTexts, first: int, end: int) -> Iterable[tuple[int, int, int, int, bool]]:
+    """(id, time, price, size, is_buy) of the trades with first <= id < end, over any hours."""
+    while first < end:
+        hour, ordinal = divmod(first - 1, TRADES_PER_HOUR)
+        trades = symbol.market.trades(hour + FIRST_HOUR)
+        stop = min(ordinal + end - first, TRADES_PER_HOUR)
+        columns = (trades.time, trades.price, trades.size, trades.is_buy)
+        for row in zip(*(column[ordinal:stop].tolist() for column in columns), strict=True):
+            yield (first, *row)
+            first += 1
+
+
+def _next_id(symbol: SymbolTexts, now: int) -> int:
+    """The id of the first trade at or after `now` (milliseconds)."""
+    now = max(now, _FIRST)
+    trades: Trades = symbol.market.trades(now // _HOUR)
+    return trades.first_id + int(trades.time.searchsorted(now))
+
+
+def _limit(query: Query) -> int:
+    return min(max(_number(query, "limit", 500), 1), _MAX_ROWS)
+
+
+def _number(query: Query, name: str, default: int) -> int:
+    text = query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        reason = f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'."
+        raise _Refused(-1100, reason)
+    return int(text)
+
+
+def _name_list(text: str) -> list[str]:
+    try:
+        return msgspec.json.decode(text, type=list[str])
+    except ValueError:
+        raise _Refused(-1100, "Illegal characters found in parameter 'symbols'.") from None
+
+
+def _symbol_info(symbol: SymbolTexts) -> dict[str, Any]:
+    market = symbol.market
+    tick, lot = symbol.price(1), symbol.size(1)
+    return {
+        "symbol": symbol.name,
+        "status": "TRADING",
+        "baseAsset": market.base,
+        "baseAssetPrecision": 8,
+        "quoteAsset": market.quote,
+        "quotePrecision": 8,
+        "quoteAssetPrecision": 8,
+        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS_LIMIT", "TAKE_PROFIT_LIMIT"],
+        "icebergAllowed": True,
+        "ocoAllowed": True,
+        "isSpotTradingAllowed": True,
+        "isMarginTradingAllowed": False,
+        "filters": [
+            {
+                "filterType": "PRICE_FILTER",
+                "minPrice": tick,
+                "maxPrice": "9999999.00000000",
+                "tickSize": tick,
+            },
+            {"filterType": "LOT_SIZE", "minQty": lot, "maxQty": "9000000.00000000", "stepSize": lot},
+            {"filterType": "NOTIONAL", "minNotional": "5.00000000", "applyMinToMarket": True},
+        ],
+        "permissions": ["SPOT"],
+    }

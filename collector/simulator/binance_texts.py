@@ -1,0 +1,130 @@
+"""The simulated market in Binance's words: each message's text, as recorded ones have it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from collector.simulator.bars import MINUTE, Bar, partial_bars
+from collector.simulator.book import BookChange, Levels, SimulatedBook
+from collector.simulator.market import SimulatedMarket, Trades
+from collector.simulator.timed import Periodic, Timed
+
+_HOUR = 60 * MINUTE
+_BLOCK = MINUTE * 10
+_KLINE_EVERY = 2_000
+_DECIMALS = 8
+_ONE = 10**_DECIMALS
+CHANNELS = ("depth", "depth@100ms", "kline_1m", "trade", "aggTrade")
+"""Streams of a symbol, in the order in which messages of the same millisecond are sent."""
+
+
+class SymbolTexts:
+    """One market's messages on each channel, without the frame of a combined stream."""
+
+    def __init__(self, market: SimulatedMarket) -> None:
+        self.market = market
+        self.book = SimulatedBook(market)
+        self.name = market.base + market.quote
+        self._price_factor = 10 ** (_DECIMALS - market.price_decimals)
+        self._size_factor = 10 ** (_DECIMALS - market.size_decimals)
+        self._quote_factor = 10 ** (_DECIMALS - market.price_decimals - market.size_decimals)
+        depth = Periodic(_BLOCK, self._depth)
+        self._sources = {
+            "depth": depth,
+            "depth@100ms": depth,
+            "kline_1m": Periodic(_HOUR, self._klines),
+            "trade": Periodic(_HOUR, self._trades),
+            "aggTrade": Periodic(_HOUR, self._aggregates),
+        }
+
+    def between(self, channel: str, begin: int, end: int) -> list[tuple[int, str]]:
+        """(time, text) of the channel's messages with begin <= time < end, in milliseconds."""
+        return self._sources[channel].between(begin, end)
+
+    def price(self, ticks: int) -> str:
+        """A price as Binance writes it."""
+        return _fixed(ticks * self._price_factor)
+
+    def size(self, lots: int) -> str:
+        """A size as Binance writes it."""
+        return _fixed(lots * self._size_factor)
+
+    def quote(self, product: int) -> str:
+        """Ticks × lots as an amount of the quote asset."""
+        return _fixed(product * self._quote_factor)
+
+    def levels(self, levels: Levels) -> str:
+        """Book levels as JSON."""
+        prices, sizes = self._price_factor, self._size_factor
+        texts = [f'["{_fixed(price * prices)}","{_fixed(size * sizes)}"]' for price, size in levels]
+        return f"[{','.join(texts)}]"
+
+    def rows(self, trades: Trades) -> Iterator[tuple[int, int, str, str, str]]:
+        """(id, time, price, size, whether the buyer was the maker) of each trade."""
+        is_maker = ("true", "false")
+        rows = zip(
+            *(column.tolist() for column in (trades.time, trades.price, trades.size, trades.is_buy)),
+            strict=True,
+        )
+        for number, (time, price, size, is_buy) in enumerate(rows, trades.first_id):
+            yield number, time, self.price(price), self.size(size), is_maker[is_buy]
+
+    def _trades(self, hour: int) -> Timed:
+        trades, name = self.market.trades(hour), self.name
+        texts = [
+            f'{{"e":"trade","E":{time},"s":"{name}","t":{number},"p":"{price}","q":"{size}",'
+            f'"T":{time},"m":{is_maker},"M":true}}'
+            for number, time, price, size, is_maker in self.rows(trades)
+        ]
+        return Timed(trades.time.tolist(), texts)
+
+    def _aggregates(self, hour: int) -> Timed:
+        """Every aggregate is one trade: as if no order here ever met two makers at one price."""
+        trades, name = self.market.trades(hour), self.name
+        texts = [
+            f'{{"e":"aggTrade","E":{time},"s":"{name}","a":{number},"p":"{price}","q":"{size}",'
+            f'"f":{number},"l":{number},"T":{time},"m":{is_maker},"M":true}}'
+            for number, time, price, size, is_maker in self.rows(trades)
+        ]
+        return Timed(trades.time.tolist(), texts)
+
+    def _depth(self, block: int) -> Timed:
+        changes = list(self.book.changes(block))
+        return Timed([change.second * 1000 for change in changes], list(map(self._change, changes)))
+
+    def _change(self, change: BookChange) -> str:
+        return (
+            f'{{"e":"depthUpdate","E":{change.second * 1000},"s":"{self.name}","U":{change.first_id},'
+            f'"u":{change.last_id},"b":{self.levels(change.bids)},"a":{self.levels(change.asks)}}}'
+        )
+
+    def _klines(self, hour: int) -> Timed:
+        """Each minute's last word at its end, which is the next one's begin; else every two seconds."""
+        begin = hour * _HOUR
+        moments = np.arange(begin, begin + _HOUR, _KLINE_EVERY)
+        minutes = (moments - 1) // MINUTE * MINUTE
+        previous = partial_bars(self.market.trades(hour - 1), minutes[:1], moments[:1])
+        current = partial_bars(self.market.trades(hour), minutes[1:], moments[1:])
+        times, texts = [], []
+        for moment, bar in zip(moments.tolist(), previous + current, strict=True):
+            is_final = moment == bar.open_time + MINUTE
+            if bar.count or is_final:
+                times.append(moment)
+                texts.append(self._kline(moment, bar, is_final))
+        return Timed(times, texts)
+
+    def _kline(self, moment: int, bar: Bar, is_final: bool) -> str:
+        price, size, name = self.price, self.size, self.name
+        return (
+            f'{{"e":"kline","E":{moment},"s":"{name}","k":{{"t":{bar.open_time},'
+            f'"T":{bar.open_time + MINUTE - 1},"s":"{name}","i":"1m","f":{bar.first_id},"L":{bar.last_id},'
+            f'"o":"{price(bar.open)}","c":"{price(bar.close)}","h":"{price(bar.high)}",'
+            f'"l":"{price(bar.low)}","v":"{size(bar.size)}","n":{bar.count},'
+            f'"x":{"true" if is_final else "false"},"q":"{self.quote(bar.quote)}",'
+            f'"V":"{size(bar.buy_size)}","Q":"{self.quote(bar.buy_quote)}","B":"0"}}}}'
+        )
+
+
+def _fixed(units: int) -> str:
+    """`units` of 10**-8 with all eight decimals."""
+    return f"{units // _ONE}.{units % _ONE:08d}"

@@ -1,0 +1,80 @@
+"""Real time as the simulator sees it, and the simulated time that follows from it."""
+
+import asyncio
+import time
+from typing import Protocol
+
+from market import DAY
+
+
+class Clock(Protocol):
+    """Where real time comes from; tests bring their own."""
+
+    def now(self) -> int:
+        """The wall clock in microseconds UTC."""
+
+    def elapsed(self) -> float:
+        """Seconds since some fixed moment; never goes back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait that long."""
+
+
+class RealClock:
+    """The machine's time."""
+
+    def now(self) -> int:
+        """The wall clock in microseconds UTC."""
+        return time.time_ns() // 1000
+
+    def elapsed(self) -> float:
+        """Seconds of the monotonic clock."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait that long."""
+        await asyncio.sleep(seconds)
+
+
+class Pace:
+    """How far simulated time may have come: from `start` at `speed`, once begun.
+
+    A market that starts in the past never overtakes the wall clock: having reached it, it keeps up with it.
+    """
+
+    def __init__(self, start: int | None, speed: float, clock: Clock) -> None:
+        self.start = start
+        """Microseconds UTC; None: the moment of beginning."""
+        self._speed = speed
+        self._clock = clock
+        self._began: float | None = None
+        self._is_capped = False
+
+    def begin(self) -> int:
+        """Simulated time runs from now on; gives its first moment."""
+        now = self._clock.now()
+        if self.start is None:
+            self.start = now
+        self._is_capped = self.start <= now
+        self._began = self._clock.elapsed()
+        return self.start
+
+    def target(self) -> int:
+        """The simulated time (microseconds UTC) that real time allows for now."""
+        now = self._clock.now()
+        if self._began is None or self.start is None:
+            return now if self.start is None else self.start
+        reached = self.start + int(self._speed * (self._clock.elapsed() - self._began) * 1_000_000)
+        return min(reached, now) if self._is_capped else reached
+
+    def is_live(self, reached: int) -> bool:
+        """Whether simulated time `reached` has caught up with the wall clock, within two seconds."""
+        return self._began is not None and self._is_capped and reached > self._clock.now() - 2_000_000
+
+
+def default_start(speed: float, clock: Clock) -> int | None:
+    """Where a simulation starts unless told: in real time now, faster at yesterday's midnight (UTC)."""
+    if speed <= 1:
+        return None
+    now = clock.now()
+    return now - now % DAY - DAY

@@ -1,0 +1,63 @@
+"""`deltatape simulate`: a seeded local exchange, to collect from without a network."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deltatape.cli.collect import parse_symbols
+from deltatape.cli.stopping import until_stopped
+from market import WrongUse, parse_time
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="Example: deltatape simulate --symbols BTC/USDT,ETH/USDT --seed 7 --port 8765 --speed 600"
+    " --truth truth.jsonl"
+)
+def simulate(
+    symbols: Annotated[str, typer.Option(help="Symbols against USDT, comma-separated: BTC/USDT,ETH/USDT.")],
+    seed: Annotated[int, typer.Option(help="Of the market: the same seed gives the same tape, for ever.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="For websocket and REST; 0: any free one.")],
+    protocol: Annotated[str, typer.Option(help="What it speaks: binance.")] = "binance",
+    speed: Annotated[
+        float, typer.Option(help="Simulated seconds a second, until it reaches the present.")
+    ] = 1.0,
+    start: Annotated[
+        str | None,
+        typer.Option(help="First moment, as 2026-01-31T12:00:00Z. Default: now; faster than 1: yesterday."),
+    ] = None,
+    truth: Annotated[Path | None, typer.Option(help="Write every trade to this file, as JSON lines.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on: local or private.")] = "127.0.0.1",
+) -> None:
+    """Run a seeded local exchange until Ctrl-C.
+
+    Its time begins with the first subscription. The same seed, symbol and time always give the same trades,
+    so a restart continues the same tape.
+    """
+    if protocol != "binance":
+        raise WrongUse(f"the simulator does not speak {protocol!r}: use binance")
+    names = parse_symbols(symbols)
+    first = None if start is None else parse_time(start)
+    asyncio.run(_simulate(names, seed, port, host, speed, first, truth))
+
+
+async def _simulate(
+    symbols: tuple[str, ...],
+    seed: int,
+    port: int,
+    host: str,
+    speed: float,
+    start: int | None,
+    truth: Path | None,
+) -> None:
+    from collector.simulator.server import serve
+
+    async with serve(symbols, seed, host=host, port=port, speed=speed, start=start, truth=truth) as simulator:
+        typer.echo(
+            f"listening; collect with: deltatape collect --exchange simulated --symbols {','.join(symbols)}"
+            f" --ws-url {simulator.ws_url} --rest-url {simulator.rest_url}"
+        )
+        await until_stopped(simulator.wait())
