@@ -1,0 +1,286 @@
+"""Reads tables into polars frames, through Arrow (ADBC).
+
+Every frame has its table's columns, ascending in tape order, with times as Datetime("us", "UTC").
+What polars has no exact type for is converted: numeric becomes Float64, jsonb and uuid text. An
+instrument that is not there gives an empty frame of the same columns and types.
+
+A span is half-open: start <= timestamp < end, each as microseconds UTC or ISO 8601 text. `limit`
+keeps the newest rows of the span. Every function raises WrongUse for a time, limit or name that
+cannot be meant, and Unavailable where the database does not answer or has no tables yet.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import adbc_driver_manager
+import adbc_driver_postgresql.dbapi as adbc
+import polars as pl
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Double,
+    Numeric,
+    Select,
+    Table,
+    Text,
+    Uuid,
+    cast,
+    exists,
+    func,
+    select,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import JSONB
+
+from market import Timeframe, parse_time
+from market.errors import Unavailable, WrongUse
+from market.timeframe import to_datetime
+from storage import tables
+from storage.database import describe
+
+__all__ = ["books", "candles", "coverage", "cvd", "equity", "runs", "signals", "trades"]
+
+Moment = int | str | None
+
+_CONNECT_SECONDS = 10
+_UNDEFINED_TABLE = "42P01"
+
+
+def trades(
+    url: str,
+    exchange: str,
+    symbol: str,
+    start: Moment = None,
+    end: Moment = None,
+    limit: int | None = None,
+) -> pl.DataFrame:
+    """The trades of an instrument in tape order: by time, then by trade_seq."""
+    where = {"exchange": exchange, "symbol": symbol}
+    span = _span(tables.trades.c.timestamp, start, end)
+    return _read(url, _Query(tables.trades, where, span, ("timestamp", "trade_seq"), limit))
+
+
+def candles(
+    url: str,
+    exchange: str,
+    symbol: str,
+    timeframe: str,
+    start: Moment = None,
+    end: Moment = None,
+    limit: int | None = None,
+    *,
+    closed_only: bool = True,
+) -> pl.DataFrame:
+    """The candles of an instrument by open time; the one still open only on request."""
+    where = {"exchange": exchange, "symbol": symbol, "interval": Timeframe.parse(timeframe)}
+    conditions = _span(tables.candles.c.timestamp, start, end)
+    if closed_only:
+        conditions.append(tables.candles.c.is_closed)
+    return _read(url, _Query(tables.candles, where, conditions, ("timestamp",), limit))
+
+
+def cvd(
+    url: str,
+    exchange: str,
+    symbol: str,
+    start: Moment = None,
+    end: Moment = None,
+    limit: int | None = None,
+) -> pl.DataFrame:
+    """The CVD snapshots of an instrument."""
+    where = {"exchange": exchange, "symbol": symbol}
+    span = _span(tables.cvd_snapshots.c.timestamp, start, end)
+    return _read(url, _Query(tables.cvd_snapshots, where, span, ("timestamp",), limit))
+
+
+def books(
+    url: str,
+    exchange: str,
+    symbol: str,
+    start: Moment = None,
+    end: Moment = None,
+    limit: int | None = None,
+) -> pl.DataFrame:
+    """The order book snapshots of an instrument; the levels as JSON text, best first."""
+    where = {"exchange": exchange, "symbol": symbol}
+    span = _span(tables.orderbook_snapshots.c.timestamp, start, end)
+    return _read(url, _Query(tables.orderbook_snapshots, where, span, ("timestamp",), limit))
+
+
+def signals(
+    url: str,
+    exchange: str | None = None,
+    symbol: str | None = None,
+    timeframe: str | None = None,
+    strategy: str | None = None,
+    start: Moment = None,
+    end: Moment = None,
+    limit: int | None = None,
+    *,
+    every_revision: bool = False,
+) -> pl.DataFrame:
+    """Signals by close time: what today's tape says, or every revision of it on request."""
+    where = _given(
+        exchange=exchange,
+        symbol=symbol,
+        interval=Timeframe.parse(timeframe) if timeframe is not None else None,
+        strategy_name=strategy,
+    )
+    conditions = _span(tables.signals.c.timestamp, start, end)
+    if not every_revision:
+        conditions += [~tables.signals.c.is_withdrawn, _is_newest_revision()]
+    return _read(url, _Query(tables.signals, where, conditions, ("timestamp", "id"), limit))
+
+
+def runs(
+    url: str,
+    strategy: str | None = None,
+    status: str | None = None,
+    sweep_id: str | UUID | None = None,
+    start: Moment = None,
+    end: Moment = None,
+    limit: int | None = None,
+) -> pl.DataFrame:
+    """Backtest runs by the time they ran, which is also what `start` and `end` mean here."""
+    sweep = str(_uuid(sweep_id)) if sweep_id is not None else None
+    where = _given(strategy_name=strategy, status=status, sweep_id=sweep)
+    span = _span(tables.backtest_runs.c.run_timestamp, start, end)
+    order = ("run_timestamp", "backtest_id")
+    return _read(url, _Query(tables.backtest_runs, where, span, order, limit))
+
+
+def equity(url: str, backtest_id: str | UUID) -> pl.DataFrame:
+    """The equity curve of one run; empty for a run that has none stored."""
+    where = {"backtest_id": str(_uuid(backtest_id))}
+    return _read(url, _Query(tables.backtest_equity_curve, where, (), ("timestamp",)))
+
+
+def coverage(
+    url: str, exchange: str | None = None, symbol: str | None = None, stream: str | None = None
+) -> pl.DataFrame:
+    """The spans that are proven whole, stream by stream."""
+    where = _given(exchange=exchange, symbol=symbol, stream=stream)
+    order = ("exchange", "symbol", "stream", "from_timestamp")
+    return _read(url, _Query(tables.stream_coverage, where, (), order))
+
+
+def _is_newest_revision() -> ColumnElement[bool]:
+    newer = tables.signals.alias("newer")
+    key = ("strategy_name", "config_hash", "exchange", "symbol", "interval", "timestamp")
+    same = [newer.c[name] == tables.signals.c[name] for name in key]
+    return ~exists().where(*same, newer.c.revision > tables.signals.c.revision)
+
+
+@dataclass(frozen=True)
+class _Query:
+    """A read of one table.
+
+    Attributes:
+        table: what is read.
+        where: column → the text it must equal; bound, since it comes from people.
+        conditions: further conditions, of our own making.
+        order: columns, ascending.
+        limit: how many rows of the end are kept.
+    """
+
+    table: Table
+    where: Mapping[str, str]
+    conditions: Sequence[ColumnElement[bool]]
+    order: Sequence[str]
+    limit: int | None = None
+
+    def sql(self) -> str:
+        """The statement; it looks up each bound text in the session's settings."""
+        rows = select(*map(_readable, self.table.c)).where(*self._equal(), *self.conditions)
+        order = [self.table.c[name] for name in self.order]
+        if self.limit is None:
+            return _text(rows.order_by(*order))
+        if self.limit < 1:
+            raise WrongUse(f"limit must be 1 or more, not {self.limit}")
+        newest = rows.order_by(*(column.desc() for column in order)).limit(self.limit).subquery()
+        return _text(select(newest).order_by(*(newest.c[name] for name in self.order)))
+
+    def _equal(self) -> Iterator[ColumnElement[bool]]:
+        for name in self.where:
+            column = self.table.c[name]
+            yield column == cast(func.current_setting(_setting(name)), column.type)
+
+
+def _text(statement: Select[Any]) -> str:
+    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+    return str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+
+
+def _read(url: str, query: _Query) -> pl.DataFrame:
+    """Run `query` and fetch its rows.
+
+    ADBC streams rows by COPY, which takes no parameters; with parameters it holds the whole answer
+    in memory a second time, at 2.5 times the peak. So the texts are bound into settings of the
+    session, which the statement then reads.
+    """
+    statement = query.sql()
+    target = describe(url)
+    info = make_conninfo(url, connect_timeout=_CONNECT_SECONDS, application_name="deltatape read")
+    try:
+        with adbc.connect(info) as connection, connection.cursor() as cursor:
+            for name, value in query.where.items():
+                cursor.execute("SELECT set_config($1, $2, false)", (_setting(name), value))
+                cursor.fetchall()
+            cursor.execute(statement)
+            return _frame(cursor)
+    except adbc_driver_manager.Error as error:
+        raise _unavailable(target, error) from error
+
+
+def _frame(cursor: adbc.Cursor) -> pl.DataFrame:
+    frame = pl.from_arrow(cursor.fetch_arrow_table())
+    if not isinstance(frame, pl.DataFrame):
+        raise TypeError(f"a table became a {type(frame).__name__}")
+    return frame
+
+
+def _unavailable(target: str, error: adbc_driver_manager.Error) -> Unavailable:
+    if error.sqlstate == _UNDEFINED_TABLE:
+        return Unavailable(f"{target} has no Deltatape tables yet; run: deltatape db upgrade")
+    first = str(error).strip().splitlines()[0]
+    return Unavailable(f"cannot read from {target}: {first.removeprefix('IO: [libpq] ')}")
+
+
+def _readable(column: Column[Any]) -> ColumnElement[Any]:
+    """The column as a type that Arrow and polars both know."""
+    if isinstance(column.type, Double):
+        return column
+    if isinstance(column.type, Numeric):
+        return cast(column, Double).label(column.name)
+    if isinstance(column.type, JSONB | Uuid):
+        return cast(column, Text).label(column.name)
+    return column
+
+
+def _setting(name: str) -> str:
+    return f"deltatape.{name}"
+
+
+def _given(**where: str | None) -> dict[str, str]:
+    return {name: value for name, value in where.items() if value is not None}
+
+
+def _span(column: Column[Any], start: Moment, end: Moment) -> list[ColumnElement[bool]]:
+    """The conditions of start <= column < end."""
+    after = [] if start is None else [column >= _datetime(start)]
+    return after if end is None else [*after, column < _datetime(end)]
+
+
+def _datetime(moment: int | str) -> datetime:
+    return to_datetime(parse_time(moment) if isinstance(moment, str) else moment)
+
+
+def _uuid(value: str | UUID) -> UUID:
+    try:
+        return value if isinstance(value, UUID) else UUID(value)
+    except ValueError:
+        raise WrongUse(f"not the id of a run: {value!r}") from None
