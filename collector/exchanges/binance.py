@@ -57,15 +57,13 @@ QUOTES = tuple(sorted((
 ), key=len, reverse=True))
 # fmt: on
 """What symbols end with, longest first."""
-_NOT_STORED = frozenset(
-    ("24hrTicker", "24hrMiniTicker", "1hTicker", "4hTicker", "1dTicker", "avgPrice", "blockTrade")
-)
+_NOT_STORED = ("24hrTicker", "24hrMiniTicker", "1hTicker", "4hTicker", "1dTicker", "avgPrice", "blockTrade")
 _NOT_STORED_PATHS = frozenset(
     f"/api/v3/{name}" for name in ("trades", "historicalTrades", "aggTrades", "klines")
 )
 _TIMEFRAMES = {timeframe.value: timeframe for timeframe in Timeframe}
 
-_TAGS = frozenset(("trade", "depthUpdate", "kline", "aggTrade", "serverShutdown"))
+_TAGS = ("trade", "depthUpdate", "kline", "aggTrade", "serverShutdown")
 _BARE: Decoder[Payload] = Decoder(Payload)
 _COMBINED = Decoder(Combined)
 _WRAPPED = ('{"stream"', b'{"stream"')

@@ -117,9 +117,7 @@ class _Product(Struct, gc=False):
     trading_disabled: bool = False
 
 
-_TAGS = frozenset(
-    ("match", "last_match", "l2update", "snapshot", "ticker", "heartbeat", "subscriptions", "error")
-)
+_TAGS = ("match", "last_match", "l2update", "snapshot", "ticker", "heartbeat", "subscriptions", "error")
 _MESSAGE: Decoder[_Message] = Decoder(_Message)
 _PRODUCTS = Decoder(list[_Product])
 _ANY: Decoder[Any] = Decoder()

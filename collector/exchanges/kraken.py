@@ -129,7 +129,7 @@ class _Answer(Struct, gc=False):
 
 
 _Message = _Books | _Trades | _Heartbeat | _Candles | _Tickers | _Status | _Instruments
-_TAGS = frozenset(("book", "trade", "heartbeat", "ohlc", "ticker", "status", "instrument"))
+_TAGS = ("book", "trade", "heartbeat", "ohlc", "ticker", "status", "instrument")
 _MESSAGE: Decoder[_Message] = Decoder(_Message)
 _ANY: Decoder[Any] = Decoder()
 

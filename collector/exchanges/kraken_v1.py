@@ -3,11 +3,12 @@
 Source: https://docs.kraken.com/api/docs/websocket-v1/book and …/trade, as of November 2026.
 """
 
+import re
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
-from msgspec import Struct, ValidationError, field
+from msgspec import Meta, Struct, ValidationError, field
 from msgspec.json import Decoder
 
 from collector.exchanges.adapter import MalformedMessage, decode
@@ -28,18 +29,23 @@ from market import Side, Trade
 BOOK_DEPTH = 1000
 MAX_TIMES = 10_000
 """Times per symbol whose ordinals are remembered: no trade comes later than that many others."""
+_NUMBER = re.compile("[0-9]{1,10}")
 _NOT_STORED = ("ticker", "spread", "ohlc")
 _HEARD = frozenset(("heartbeat", "systemStatus", "pong"))
 _SIDES = {"b": Side.BUY, "s": Side.SELL}
 
 
+_Level = Annotated[list[str], Meta(min_length=3)]
+"""[price, volume, time], and "r" where it is only republished."""
+
+
 class _Book(Struct, gc=False):
     """{"as":[[price,volume,time],…],"bs":[…]}, {"a":[…],"c":"2583817756"}, {"b":[…],"c":…} or both."""
 
-    all_asks: list[list[str]] | None = field(name="as", default=None)
-    all_bids: list[list[str]] | None = field(name="bs", default=None)
-    asks: list[list[str]] = field(name="a", default=[])
-    bids: list[list[str]] = field(name="b", default=[])
+    all_asks: list[_Level] | None = field(name="as", default=None)
+    all_bids: list[_Level] | None = field(name="bs", default=None)
+    asks: list[_Level] = field(name="a", default=[])
+    bids: list[_Level] = field(name="b", default=[])
     checksum: str | None = field(name="c", default=None)
 
 
@@ -163,8 +169,8 @@ class KrakenV1(KrakenSpot):
         return ordinal
 
     def _book(self, payload: list[_Part], symbol: str, channel: str) -> Event:
-        bids: list[list[str]] = []
-        asks: list[list[str]] = []
+        bids: list[_Level] = []
+        asks: list[_Level] = []
         checksum: str | None = None
         is_whole = False
         for part in payload:
@@ -174,13 +180,15 @@ class KrakenV1(KrakenSpot):
             bids += part.all_bids or part.bids
             asks += part.all_asks or part.asks
             checksum = part.checksum or checksum
-        if checksum is not None and not (checksum.isascii() and checksum.isdigit()):
+        if checksum is not None and not _NUMBER.fullmatch(checksum):
             raise ValueError(f"no checksum: {checksum[:40]!r}")
         time = max((seconds_microseconds(level[2]) for level in bids + asks), default=None)
         bid_levels, ask_levels = (
             self.numbers.levels([(level[0], level[1]) for level in side]) for side in (bids, asks)
         )
         if is_whole:
+            if not _NUMBER.fullmatch(channel, 5):
+                raise ValueError(f"no depth: {channel[:40]!r}")
             depth = int(channel.removeprefix("book-"))
             return BookReset(symbol, time, bid_levels, ask_levels, depth=depth)
         return BookDelta(symbol, time, bid_levels, ask_levels, checksum=checksum)

@@ -64,7 +64,7 @@ def test_a_candle_lies_between_low_and_high():
 
 
 @given(
-    st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC)),
+    st.datetimes(min_value=datetime.fromisoformat("1970-01-01"), timezones=st.just(UTC)),
     st.from_regex("[0-9]{0,4}", fullmatch=True),
 )
 def test_iso_times_are_cut_to_microseconds(moment, finer):
