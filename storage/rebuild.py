@@ -1,0 +1,271 @@
+"""Recompute what follows from the tape where the tape changed: CVD and candles, in SQL, bit for bit."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from psycopg import sql
+
+from market.timeframe import DAY, GRACE, from_datetime, to_datetime
+from storage.copy import all_or_nothing, names
+from storage.database import Connection
+from storage.derived import CANDLE_CHANGES, CVD_CHANGES, TRADE_CHANGES
+from storage.ledger import spans
+from storage.tape import CANDLE_KEY, CANDLE_VALUES, CVD_KEY, CVD_VALUES, REPLACE_CANDLE
+
+Cause = Literal["healed", "late_trade", "import", "repair"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A stored row that is not what its trades, coverage and books give.
+
+    Attributes:
+        table: trades, candles or cvd_snapshots.
+        timestamp: the row's, in microseconds UTC.
+        name: the trade's id, or the candle's interval; empty for a CVD point.
+        stored: the columns as stored, None where there is no such row.
+        rebuilt: the columns as they must be, None where there must be no such row.
+    """
+
+    table: str
+    timestamp: int
+    name: str
+    stored: dict[str, object] | None
+    rebuilt: dict[str, object] | None
+
+
+def rebuild(
+    connection: Connection, exchange: str, symbol: str, start_us: int, end_us: int, cause: Cause
+) -> None:
+    """Rewrite everything that depends on the trades, coverage and books of [start_us, end_us).
+
+    That is `cvd_at_trade` and the CVD points up to the end of each of its UTC days, and the candles of those
+    days and of the quiet time after them. Only rows that differ are written; if there is one, a row of
+    `tape_revisions` says what changed.
+
+    Args:
+        connection: its transaction is the caller's: the one that changed the tape.
+        exchange: exchange id.
+        symbol: unified symbol.
+        start_us: where the tape changed, in microseconds UTC.
+        end_us: end of it, exclusive.
+        cause: why it changed.
+    """
+    with all_or_nothing(connection):
+        scope = _scope(connection, exchange, symbol, start_us, end_us)
+        changed = [
+            row
+            for query in (_WRITE_TRADES, _WRITE_CANDLES, _WRITE_CVD)
+            if (row := connection.execute(query, scope).fetchone()) is not None and row[0] is not None
+        ]
+        if changed:
+            first = min(to_datetime(start_us), *(row[0] for row in changed))
+            last = max(to_datetime(end_us), *(row[1] for row in changed))
+            connection.execute(
+                """
+                INSERT INTO tape_revisions (exchange, symbol, from_timestamp, to_timestamp, cause)
+                VALUES (%s, %s, %s, %s, %s)
+                """,
+                (exchange, symbol, first, last, cause),
+            )
+
+
+def differences(
+    connection: Connection, exchange: str, symbol: str, start_us: int, end_us: int
+) -> list[Difference]:
+    """The rows that `rebuild` would write or delete; nothing is written."""
+    scope = _scope(connection, exchange, symbol, start_us, end_us)
+    found = [
+        Difference("trades", from_datetime(at), trade_id, {"cvd_at_trade": old}, {"cvd_at_trade": new})
+        for at, trade_id, old, new in connection.execute(_READ_TRADES, scope)
+    ]
+    for at, interval, *values in connection.execute(_READ_CANDLES, scope):
+        found.append(Difference("candles", from_datetime(at), interval, *_sides(CANDLE_VALUES, values)))
+    for at, *values in connection.execute(_READ_CVD, scope):
+        found.append(Difference("cvd_snapshots", from_datetime(at), "", *_sides(CVD_VALUES, values)))
+    return found
+
+
+def _sides(
+    columns: tuple[str, ...], values: list[object]
+) -> tuple[dict[str, object] | None, dict[str, object] | None]:
+    """(stored, rebuilt) of a row of `changes`: the new side's values come first."""
+    new, old = values[: len(columns)], values[len(columns) :]
+    return (
+        None if old[0] is None else dict(zip(columns, old, strict=True)),
+        None if new[0] is None else dict(zip(columns, new, strict=True)),
+    )
+
+
+# What is recomputed
+
+
+def _scope(connection: Connection, exchange: str, symbol: str, start: int, end: int) -> dict[str, object]:
+    """The parameters of `storage.derived` for a tape that changed in [start, end)."""
+    tape = _Tape(connection, exchange, symbol)
+    islands = _islands(connection, exchange, symbol)
+    first = tape.open_day_before(start - start % DAY)
+    last = _last_day(tape, islands, end)
+    settled = max((max(end - GRACE, begin) for begin, end in islands), default=0)
+    last_trade = tape.last_trade(settled, None)
+    carry = _carry(tape, islands, first)
+    return {
+        "exchange": exchange,
+        "symbol": symbol,
+        "from": to_datetime(first),
+        "to": to_datetime(last),
+        "start": to_datetime(start),
+        "start_day": to_datetime(start - start % DAY),
+        "island_from": [to_datetime(begin) for begin, end in islands if begin <= last and end >= first],
+        "island_to": [to_datetime(end) for begin, end in islands if begin <= last and end >= first],
+        "settled": to_datetime(settled),
+        "closed": to_datetime(max(settled, last_trade[0] if last_trade else 0)),
+        "carry_time": to_datetime(carry[0]) if carry else None,
+        "carry_price": carry[1] if carry else None,
+    }
+
+
+def _islands(connection: Connection, exchange: str, symbol: str) -> list[tuple[int, int]]:
+    """Trade coverage, with touching spans joined: how a part is proven makes no difference to its rows."""
+    islands: list[tuple[int, int]] = []
+    for span in spans(connection, exchange, symbol, "trades"):
+        if islands and islands[-1][1] == span.from_timestamp:
+            islands[-1] = (islands[-1][0], span.to_timestamp)
+        else:
+            islands.append((span.from_timestamp, span.to_timestamp))
+    return islands
+
+
+def _last_day(tape: "_Tape", islands: list[tuple[int, int]], end: int) -> int:
+    """The end of the last day that depends on the tape before `end`.
+
+    Quiet minutes take their price from the last trade before them, into the days after it.
+    """
+    last = _day_end(end - 1)
+    reach = max((to for begin, to in islands if begin < last < to), default=last)
+    if reach == last or tape.first_trade(end, last) is not None:
+        return last
+    next_trade = tape.first_trade(last, reach)
+    return _day_end(reach - 1 if next_trade is None else next_trade)
+
+
+def _carry(tape: "_Tape", islands: list[tuple[int, int]], first: int) -> tuple[int, float] | None:
+    """(time, price) of the last trade before `first` in the island that reaches across it."""
+    begin = max((begin for begin, end in islands if begin < first < end), default=first)
+    return tape.last_trade(max(begin, first - DAY), first) or tape.last_trade(begin, first - DAY)
+
+
+def _day_end(moment: int) -> int:
+    return moment - moment % DAY + DAY
+
+
+class _Tape:
+    """What must be known of one instrument's stored rows before they are recomputed."""
+
+    def __init__(self, connection: Connection, exchange: str, symbol: str) -> None:
+        self._connection = connection
+        self._key = (exchange, symbol)
+
+    def open_day_before(self, day: int) -> int:
+        """`day`, or an earlier one whose candles are still open: what comes now may close them."""
+        row = self._connection.execute(
+            """
+            SELECT timestamp, is_closed FROM candles
+            WHERE exchange = %s AND symbol = %s AND interval = '1d' AND timestamp < %s AND source = 'trades'
+            ORDER BY timestamp DESC LIMIT 1
+            """,
+            (*self._key, to_datetime(day)),
+        ).fetchone()
+        return day if row is None or row[1] else from_datetime(row[0])
+
+    def first_trade(self, begin: int, end: int) -> int | None:
+        """The time of the first trade in [begin, end)."""
+        row = self._connection.execute(
+            """
+            SELECT timestamp FROM trades
+            WHERE exchange = %s AND symbol = %s AND timestamp >= %s AND timestamp < %s
+            ORDER BY timestamp LIMIT 1
+            """,
+            (*self._key, to_datetime(begin), to_datetime(end)),
+        ).fetchone()
+        return None if row is None else from_datetime(row[0])
+
+    def last_trade(self, begin: int, end: int | None) -> tuple[int, float] | None:
+        """(time, price) of the last trade in [begin, end), or from `begin` on."""
+        row = self._connection.execute(
+            """
+            SELECT timestamp, price FROM trades
+            WHERE exchange = %s AND symbol = %s AND timestamp >= %s AND timestamp < %s
+            ORDER BY timestamp DESC, trade_seq DESC LIMIT 1
+            """,
+            (*self._key, to_datetime(begin), "infinity" if end is None else to_datetime(end)),
+        ).fetchone()
+        return None if row is None else (from_datetime(row[0]), row[1])
+
+
+# The statements: the same recomputation, shown or written
+
+
+def _both(columns: tuple[str, ...]) -> list[str]:
+    return [f"{side}_{column}" for side in ("new", "old") for column in columns]
+
+
+_READ_TRADES = sql.SQL("""
+    WITH {} SELECT timestamp, trade_id, old_cvd_at_trade, new_cvd_at_trade FROM changes ORDER BY 1, 2
+""").format(TRADE_CHANGES)
+_READ_CANDLES = sql.SQL("WITH {} SELECT {} FROM changes ORDER BY 1, 2").format(
+    CANDLE_CHANGES, names(("timestamp", "interval", *_both(CANDLE_VALUES)))
+)
+_READ_CVD = sql.SQL("WITH {} SELECT {} FROM changes ORDER BY 1").format(
+    CVD_CHANGES, names(("timestamp", *_both(CVD_VALUES)))
+)
+
+_WRITE_TRADES = sql.SQL("""
+    WITH {}, written AS (
+        UPDATE trades SET cvd_at_trade = new_cvd_at_trade
+        FROM changes
+        WHERE exchange = %(exchange)s AND symbol = %(symbol)s
+            AND trades.timestamp >= %(start)s AND trades.timestamp < %(to)s
+            AND trades.timestamp = changes.timestamp AND trades.trade_id = changes.trade_id
+    )
+    SELECT min(timestamp), max(timestamp) FROM changes
+""").format(TRADE_CHANGES)
+_WRITE_CANDLES = sql.SQL("""
+    WITH {changes}, deleted AS (
+        DELETE FROM candles USING changes
+        WHERE exchange = %(exchange)s AND symbol = %(symbol)s
+            AND candles.timestamp >= %(from)s AND candles.timestamp < %(to)s
+            AND candles.interval = changes.interval AND candles.timestamp = changes.timestamp
+            AND new_source IS NULL
+    ), written AS (
+        INSERT INTO candles AS stored ({columns})
+        SELECT %(exchange)s, %(symbol)s, interval, timestamp, {new} FROM changes WHERE new_source IS NOT NULL
+        {replace}
+    )
+    SELECT min(timestamp), max(timestamp) + '1 minute'::interval FROM changes WHERE interval = '1m'
+""").format(
+    changes=CANDLE_CHANGES,
+    columns=names(CANDLE_KEY + CANDLE_VALUES),
+    new=names(f"new_{column}" for column in CANDLE_VALUES),
+    replace=REPLACE_CANDLE,
+)
+_WRITE_CVD = sql.SQL("""
+    WITH {changes}, deleted AS (
+        DELETE FROM cvd_snapshots USING changes
+        WHERE exchange = %(exchange)s AND symbol = %(symbol)s
+            AND cvd_snapshots.timestamp > %(from)s AND cvd_snapshots.timestamp <= %(to)s
+            AND cvd_snapshots.timestamp = changes.timestamp AND new_cvd IS NULL
+    ), written AS (
+        INSERT INTO cvd_snapshots ({columns})
+        SELECT %(exchange)s, %(symbol)s, timestamp, {new} FROM changes WHERE new_cvd IS NOT NULL
+        ON CONFLICT ({key}) DO UPDATE SET ({values}) = ROW ({excluded})
+    )
+    SELECT min(timestamp), max(timestamp) FROM changes
+""").format(
+    changes=CVD_CHANGES,
+    columns=names(CVD_KEY + CVD_VALUES),
+    new=names(f"new_{column}" for column in CVD_VALUES),
+    key=names(CVD_KEY),
+    values=names(CVD_VALUES),
+    excluded=names(CVD_VALUES, "excluded"),
+)
