@@ -5,10 +5,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from market.candle import Candle
 from market.timeframe import Timeframe
 from signals import registry
 from signals.frame import COLUMNS, CandleFrame
 from signals.registry import indicator
+from signals.target import Target
+from storage.database import Connection, connect
+from storage.tape import write_candles
 
 START = 1_700_000_040_000_000 // 60_000_000 * 60_000_000
 MakeFrame = Callable[..., CandleFrame]
@@ -55,6 +59,53 @@ def real_frame(shared_data: Path) -> Callable[[str], CandleFrame]:
         return CandleFrame.from_polars(table, Timeframe.parse(name.split("-")[1]))
 
     return read
+
+
+@pytest.fixture
+def target() -> Target:
+    return Target("simulated", "BTC/USDT", Timeframe.M1)
+
+
+@pytest.fixture
+def session(database: str) -> Iterator[Connection]:
+    """A connection in autocommit mode, as the engine wants it."""
+    with connect(database, autocommit=True) as connection:
+        yield connection
+
+
+def put_candles(connection: Connection, target: Target, frame: CandleFrame) -> None:
+    """Write the candles of `frame` onto the tape, as a stream of trades builds them."""
+
+    def known(value: float) -> float | None:
+        return None if np.isnan(value) else float(value)
+
+    candles = (
+        Candle(
+            symbol=target.symbol,
+            timeframe=target.timeframe,
+            timestamp=int(frame.timestamp[i]),
+            **{name: float(frame.column(name)[i]) for name in ("open", "high", "low", "close", "volume")},
+            buy_volume=float(frame.buy_volume[i]),
+            sell_volume=float(frame.sell_volume[i]),
+            vwap=float(frame.close[i]),
+            trade_count=1,
+            cvd_close=float(frame.cvd_close[i]),
+            imbalance_mean=known(frame.imbalance_mean[i]),
+            imbalance_last=known(frame.imbalance_last[i]),
+            spread_bps_mean=known(frame.spread_bps_mean[i]),
+            snapshot_count=1,
+            is_closed=True,
+            is_whole=bool(frame.is_whole[i]),
+            source="trades",
+        )
+        for i in range(len(frame))
+    )
+    write_candles(connection, target.exchange, candles)
+
+
+@pytest.fixture
+def put(target: Target, session: Connection) -> Callable[[CandleFrame], None]:
+    return lambda frame: put_candles(session, target, frame)
 
 
 @pytest.fixture
