@@ -13,7 +13,6 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-import migrations
 from market import WrongUse
 from storage import database, server
 
@@ -62,6 +61,8 @@ class Settings(BaseSettings):
         with database.connect(url) as connection:
             is_empty = database.schema_revision(connection) is None
         if is_empty:
+            import migrations  # a quarter of a second, which only an empty database is worth
+
             migrations.upgrade(url)
         return url
 

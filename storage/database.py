@@ -1,13 +1,14 @@
 """Connections to the database, and what must be true of it before anyone works on it."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.pool import NullPool
 
 from market.errors import Unavailable, WrongUse
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -52,8 +53,12 @@ def connect(
     return connection
 
 
-def engine(url: str) -> Engine:
+def engine(url: str) -> "Engine":
     """An SQLAlchemy engine whose connections are those of `connect`, none of them kept."""
+    # Only migrations speak SQLAlchemy to the database; its import is a quarter of a short command.
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
     return create_engine("postgresql+psycopg://", creator=lambda: connect(url), poolclass=NullPool)
 
 

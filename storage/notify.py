@@ -13,13 +13,10 @@ from psycopg import sql
 from market.errors import Unavailable, WrongUse
 from storage.database import Connection, connect, describe, reason
 
-__all__ = ["CHANNELS", "LONGEST", "Notification", "listen", "notify"]
+__all__ = ["LONGEST", "Notification", "listen", "notify"]
 
 LONGEST = 7999
 """Bytes of a payload that PostgreSQL takes."""
-
-CHANNELS = ("deltatape_candles", "deltatape_signals", "deltatape_alerts")
-"""Candles were committed; signals were; alerts were."""
 
 
 class Notification(Struct, frozen=True):

@@ -27,6 +27,8 @@ class Format(StrEnum):
 @app.command(
     "sql",
     epilog='Example: deltatape sql "SELECT exchange, count(*) FROM trades GROUP BY 1" --format json',
+    # A statement may begin with an SQL comment, which looks like an option.
+    context_settings={"ignore_unknown_options": True},
 )
 def sql(
     query: Annotated[str, typer.Argument(help="One SQL statement.")],
