@@ -44,6 +44,8 @@ async def listen(host: str, port: int, connected: Connected, get: Get) -> AsyncI
     async def request(connection: ServerConnection, request: Request) -> Response | None:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return None
+        if request.method != "GET":
+            return _response(405, b"{}")
         try:
             status, body = await get(request.path)
         except Exception:  # noqa: BLE001 - logged; the peer gets an answer whatever happens

@@ -1,6 +1,7 @@
 """The ground truth: every trade that happened, as JSON lines."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from collector.simulator.market import SimulatedMarket
@@ -29,15 +30,21 @@ class Truth:
         lines = [line for symbol in symbols for line in self._lines[symbol].between(first, last)]
         lines.sort(key=lambda timed: timed[0])
         if lines:
-            try:
+            with self._failing():
                 self._file.writelines(text for _, text in lines)
                 self._file.flush()
-            except OSError as error:
-                raise Unavailable(f"cannot write the truth to {self._file.name}: {error.strerror}") from None
 
     def close(self) -> None:
         """The file is complete."""
-        self._file.close()
+        with self._failing():
+            self._file.close()
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise Unavailable(f"cannot write the truth to {self._file.name}: {error.strerror}") from None
 
 
 class _Lines:
