@@ -14,6 +14,7 @@ from pydantic_settings import (
 )
 
 from market import WrongUse
+from signals.options import SignalOptions
 from storage import database, server
 
 
@@ -40,6 +41,7 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=default_home)
     database_url: str | None = None
     log_level: str = "INFO"
+    signals: SignalOptions = Field(default_factory=SignalOptions)
 
     @classmethod
     def settings_customise_sources(

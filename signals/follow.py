@@ -106,10 +106,8 @@ def follow(connection: Connection, job: Job) -> Iterator[Step]:
             # Before any candle is read: what is revised later will be read again.
             newest = newest_revision(connection, job.target)
             state = read_state(connection, job.key) or state or _beginning(job.target, newest)
-            if newest > state.revision_watermark:
-                step = _redo(connection, job, state, newest)
-            else:
-                step = _advance(connection, job, state)
+            is_revised = newest > state.revision_watermark
+            step = _redo(connection, job, state, newest) if is_revised else _advance(connection, job, state)
             if step is None:
                 return
             state = State(step.until, newest, step.last)
@@ -162,9 +160,7 @@ def _redo(connection: Connection, job: Job, state: State, newest: int) -> Step:
     start, end = job.target.timeframe.open_of(changed), state.candle_watermark + length
     step = replace(step, last=_type_before(connection, job, start))
     while part := _span(connection, job, start, end, step.last):
-        step = Step(
-            job, step.candles + part.candles, step.until, step.written + part.written, part.last
-        )
+        step = Step(job, step.candles + part.candles, step.until, step.written + part.written, part.last)
         start = part.until + length
     return step
 

@@ -23,6 +23,14 @@ class Thresholds:
     medium: float = 55.0
     high: float = 65.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.weak <= self.strong <= 1:
+            raise ValueError("thresholds need 0 < weak <= strong <= 1")
+        if not 0 < self.quorum <= 1:
+            raise ValueError("thresholds need 0 < quorum <= 1")
+        if not 0 <= self.medium <= self.high <= 100:
+            raise ValueError("thresholds need 0 <= medium <= high <= 100")
+
 
 @dataclass(frozen=True, slots=True)
 class Cautions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,7 @@ class Strategy:
         place = kinds.index(part)
         old = rules[place]
         if name == "weight":
-            rules[place] = replace(old, weight=float(value))
+            rules[place] = _set(old, part, name, value)
         else:
             rules[place] = replace(old, rule=_set(old.rule, part, name, value))
         return replace(self, rules=tuple(rules))
@@ -167,6 +168,11 @@ def _set(thing: Any, part: str, name: str, value: float) -> Any:
     if name not in known:
         raise WrongUse(f"{part} has no parameter {name!r}; it has {', '.join(known)}")
     kind = type(known[name])
+    if not 0 < value < math.inf:
+        raise WrongUse(f"{part}.{name} must be above 0, not {value:g}")
     if kind(value) != value:
-        raise WrongUse(f"{part}.{name} must be a whole number, not {value}")
-    return replace(thing, **{name: kind(value)})
+        raise WrongUse(f"{part}.{name} must be a whole number, not {value:g}")
+    try:
+        return replace(thing, **{name: kind(value)})
+    except ValueError as error:
+        raise WrongUse(str(error)) from None
