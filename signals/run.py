@@ -1,0 +1,121 @@
+"""Signals live: wakes when candles close, and brings every strategy up to the newest one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from signals.follow import Job, Step, follow
+from signals.strategies import configured
+from signals.target import Target, newest_closed, stored_targets
+from storage.database import connect, require_schema
+from storage.notify import listen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from threading import Event
+
+    from signals.options import SignalOptions
+    from signals.strategies import Strategy
+    from signals.target import Selection
+    from storage.database import Connection
+
+CHANNEL = "candles"
+POLL_SECONDS = 1.0
+# Looking for new instruments costs a step of the index for each that is known.
+_LOOK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a target was when it was last followed: its newest candle and tape revision."""
+
+    candle: int
+    revision: int
+
+
+class Follower:
+    """Follows the configured strategies on the selected targets; `advance` does what there is to do.
+
+    Args:
+        url: the database.
+        connection: to it, in autocommit mode.
+        options: strategies, indicators, thresholds, channels.
+        selection: which targets.
+
+    Raises:
+        WrongUse: the options name a strategy that does not exist.
+    """
+
+    def __init__(
+        self, url: str, connection: Connection, options: SignalOptions, selection: Selection
+    ) -> None:
+        self._url = url
+        self._connection = connection
+        self._options = options
+        self._selection = selection
+        self._strategies = configured(options)
+        self._targets: list[Target] = []
+        self._seen: dict[Target, _Seen] = {}
+
+    def look(self) -> None:
+        """Find the targets that candles are stored of by now."""
+        self._targets = stored_targets(self._connection, self._selection)
+
+    def advance(self) -> Iterator[Step]:
+        """Follow each target with new candles or revisions to its end; yields each chunk's result."""
+        revisions = _revisions(self._connection)
+        for target, candle in newest_closed(self._connection, self._targets).items():
+            seen = _Seen(candle, revisions.get((target.exchange, target.symbol), 0))
+            if self._seen.get(target) != seen:
+                yield from self._follow(target)
+                self._seen[target] = seen
+
+    def _follow(self, target: Target) -> Iterator[Step]:
+        for i, strategy in enumerate(self._strategies):
+            # The values kept are the same for every strategy: once is enough.
+            kept = self._options.indicators if i == 0 else ()
+            yield from follow(self._connection, self._job(strategy, target, kept))
+
+    def _job(self, strategy: Strategy, target: Target, kept: Sequence[str]) -> Job:
+        return Job(self._url, strategy, target, tuple(kept), self._options.alert_channels)
+
+
+def run(url: str, options: SignalOptions, selection: Selection, stop: Event) -> Iterator[tuple[Step, ...]]:
+    """Follow until `stop` is set; yields what each wake did, also when that is nothing.
+
+    The database is the truth: a notification only wakes, and a poll each second finds what a lost one
+    would have told.
+
+    Args:
+        url: the database.
+        options: strategies, indicators, thresholds, channels.
+        selection: which targets.
+        stop: set to end between two transactions.
+
+    Raises:
+        WrongUse: the options name what does not exist.
+        Unavailable: the database does not answer, or has no tables.
+    """
+    with connect(url, application_name="deltatape signals", autocommit=True) as connection:
+        require_schema(connection)
+        follower = Follower(url, connection, options, selection)
+        look_again = 0.0
+        for _ in listen(url, [CHANNEL], timeout=POLL_SECONDS):
+            if time.monotonic() >= look_again:
+                follower.look()
+                look_again = time.monotonic() + _LOOK_SECONDS
+            done: list[Step] = []
+            for step in follower.advance():
+                done.append(step)
+                if stop.is_set():
+                    break
+            yield tuple(done)
+            if stop.is_set():
+                return
+
+
+def _revisions(connection: Connection) -> dict[tuple[str, str], int]:
+    rows = connection.execute("SELECT exchange, symbol, max(id) FROM tape_revisions GROUP BY 1, 2")
+    return {(exchange, symbol): number for exchange, symbol, number in rows}
