@@ -52,8 +52,8 @@ class Cvd:
         self,
         *,
         day: int,
-        anchor: int,
         total: ExactSum,
+        anchors: dict[int, int],
         span_from: int,
         last_point: int,
         at_point: float,
@@ -64,22 +64,22 @@ class Cvd:
 
         Args:
             day: 00:00 UTC of the last trade's day.
-            anchor: that day's anchor.
-            total: the exact sum since the anchor.
+            total: the exact sum of that day's trades.
+            anchors: the anchor of each day from the last point's to the last trade's.
             span_from: where the current span of coverage begins.
             last_point: time of the last point written (the span's begin, if there is none).
             at_point: the CVD at `last_point`, of the trades before it.
             pending: (timestamp, cvd) of the trades at or after `last_point`, in order.
-            points: the CVD of the day's last points, oldest first, at most 20.
+            points: the CVD of the last points of `last_point`'s day, oldest first, at most 20.
         """
-        self._day, self._anchors, self._sum = day, {day: anchor}, total
+        self._day, self._anchors, self._sum = day, dict(anchors), total
         self.value = float(total)
         self._span_from = span_from
         self._next_point = last_point - last_point % CVD_STEP + CVD_STEP
         self._at_point = at_point
         self._pending = deque(pending)
         self._points = deque(points, maxlen=20)
-        self._point_anchor = anchor
+        self._point_anchor = self._anchors.get(_day_before(last_point), -1)
 
     def begin_span(self, timestamp: int) -> None:
         """Coverage begins (again) at `timestamp`: there are no points inside the hole before it."""
@@ -92,7 +92,7 @@ class Cvd:
 
     def end_span(self, timestamp: int) -> None:
         """Coverage ends before `timestamp`; ask for the points up to it first."""
-        self._anchor_of(timestamp - 1 - (timestamp - 1) % DAY)
+        self._anchor_of(_day_before(timestamp))
 
     def add(self, trade: Trade) -> float:
         """Add one trade of the current span and return its `cvd_at_trade`."""
@@ -127,13 +127,15 @@ class Cvd:
     def _anchor_of(self, day: int) -> int:
         """The day's anchor: 00:00, or where the first span that reaches into the day begins."""
         if day not in self._anchors:
-            self._anchors = {d: a for d, a in self._anchors.items() if d >= day - DAY}
+            # After a quiet day points of the days before are still due.
+            oldest = min(day, self._next_point) - DAY
+            self._anchors = {d: a for d, a in self._anchors.items() if d >= oldest}
             self._anchors[day] = day if self._span_from is None else max(day, self._span_from)
         return self._anchors[day]
 
     def _point(self, timestamp: int) -> CvdPoint:
         # The point at 00:00 closes the day before: the trades of [anchor, timestamp) are of one day.
-        anchor = self._anchor_of(timestamp - 1 - (timestamp - 1) % DAY)
+        anchor = self._anchor_of(_day_before(timestamp))
         if self._point_anchor != anchor:
             self._point_anchor = anchor
             self._points.clear()
@@ -159,3 +161,8 @@ class Cvd:
         for value in list(self._points)[-count:]:
             total += value
         return total / count
+
+
+def _day_before(timestamp: int) -> int:
+    """00:00 of the day that the last moment before `timestamp` lies in."""
+    return timestamp - 1 - (timestamp - 1) % DAY
