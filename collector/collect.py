@@ -14,11 +14,10 @@ import psycopg
 
 from collector import exchanges
 from collector.connection import Connection
-from collector.exchanges.adapter import RestRequest
+from collector.exchanges.adapter import Adapter, RestRequest
 from collector.session import Counts, Fetch, Reconnect, Request, Send, Session, TapeBatch
 from collector.writer import Proof, Writer
 from market import Instrument, Unavailable, WrongUse
-from storage import database
 
 log = logging.getLogger(__name__)
 
@@ -278,7 +277,7 @@ class Collector:
             try:
                 return await asyncio.to_thread(writer.write, batch)
             except (psycopg.OperationalError, psycopg.InterfaceError, Unavailable) as error:
-                log.warning("the database is away: %s; trying again", database.reason(error))
+                log.warning("the database is away: %s; trying again", str(error).strip())
             await asyncio.sleep(uniform(0, delay))
             delay = min(delay * 2, MAX_BACKOFF)
             with contextlib.suppress(Unavailable, psycopg.Error):

@@ -6,7 +6,7 @@ from msgspec import structs
 from psycopg.errors import UniqueViolation
 
 from collector.session import TapeBatch
-from collector.stream import InstrumentStream, StreamRows
+from collector.stream import InstrumentStream, Span, StreamRows
 from market import DAY, WrongUse
 from storage import database, ledger, notify, rebuild, resume, tape
 from storage.instruments import write_instruments
@@ -92,17 +92,19 @@ class Writer:
                 tape.write_rejected(connection, self.exchange, rejected)
             self._choose(batch)
             streamed = {symbol: rows for symbol, rows in batch.rows.items() if symbol not in self.merging}
+            unstreamed: set[str] = set()
             try:
                 with connection.transaction():
                     self._stream(streamed)
             except UniqueViolation:
                 # Written before, by an earlier try whose answer was lost or by somebody else.
-                self.merging |= streamed.keys()
+                unstreamed = set(streamed)
             for symbol, rows in batch.rows.items():
-                if symbol in self.merging:
+                if symbol not in streamed or symbol in unstreamed:
                     self._merge(symbol, rows)
                 elif rows.late:
                     self._merge_late(symbol, rows)
+            self.merging |= unstreamed
             if any(candle.is_closed for rows in batch.rows.values() for candle in rows.candles):
                 notify.notify(connection, "candles", self.exchange)
 
@@ -127,10 +129,12 @@ class Writer:
         tape.write_cvd(connection, exchange, [row for rows in batch.values() for row in rows.points])
         tape.write_books(connection, exchange, [row for rows in batch.values() for row in rows.books])
         for symbol, rows in batch.items():
-            self._account(symbol, rows)
-
-        """Give the connection back; what is written is committed."""
-        self._connection.close()
+            for span in rows.spans:
+                self._cover(symbol, span, span.row_count)
+            if times := self._record_gaps(symbol, rows):
+                # Rows were written over a hole that only later ids showed.
+                rebuild.rebuild(connection, exchange, symbol, min(times), max(times), "late_trade")
+                self.merging.add(symbol)
 
     def _merge(self, symbol: str, rows: StreamRows) -> None:
         """Merge rows into a tape that has some already, and rebuild what depends on those that are new."""
@@ -141,9 +145,12 @@ class Writer:
         times = [trade.timestamp for trade in inserted]
         if tape.write_books(connection, exchange, rows.books):
             times += [snapshot.timestamp for snapshot in rows.books]
-        before = self._covered(symbol)
-        self._account(symbol, rows)
-        times += [time for span in self._covered(symbol) ^ before for time in span]
+        for span in rows.spans:
+            ends = (span.from_timestamp, span.to_timestamp)
+            new = sum(ends[0] <= trade.timestamp < ends[1] for trade in inserted)
+            if self._cover(symbol, span, new):
+                times += ends
+        times += self._record_gaps(symbol, rows)
         if times:
             cause = "import" if self._origin == "replay" else "late_trade"
             rebuild.rebuild(connection, exchange, symbol, min(times), max(times) + 1, cause)
@@ -160,26 +167,26 @@ class Writer:
             rebuild.rebuild(self._connection, self.exchange, symbol, min(times), max(times) + 1, "late_trade")
             self.merging.add(symbol)
 
-    def _account(self, symbol: str, rows: StreamRows) -> None:
-        """Write what is proven and what is missing."""
-        connection, exchange = self._connection, self.exchange
-        for span in rows.spans:
-            ledger.add_coverage(
-                connection,
-                exchange,
-                symbol,
-                "trades",
-                span.from_timestamp,
-                span.to_timestamp,
-                span.from_id,
-                span.to_id,
-                self._proof,
-                self._origin,
-                span.row_count,
-            )
-        for gap in rows.gaps:
-            ledger.add_gap(connection, exchange, **structs.asdict(gap))
+    def _cover(self, symbol: str, span: Span, row_count: int) -> bool:
+        """Write what is proven; whether that was news."""
+        return ledger.add_coverage(
+            self._connection,
+            self.exchange,
+            symbol,
+            "trades",
+            span.from_timestamp,
+            span.to_timestamp,
+            span.from_id,
+            span.to_id,
+            self._proof,
+            self._origin,
+            row_count,
+        )
 
-    def _covered(self, symbol: str) -> set[tuple[int, int]]:
-        spans = ledger.spans(self._connection, self.exchange, symbol, "trades")
-        return {(span.from_timestamp, span.to_timestamp) for span in spans}
+    def _record_gaps(self, symbol: str, rows: StreamRows) -> list[int]:
+        """Write what is missing; the ends of the holes that were covered until now."""
+        ends: list[int] = []
+        for gap in rows.gaps:
+            if ledger.add_gap(self._connection, self.exchange, **structs.asdict(gap)):
+                ends += (gap.from_timestamp, gap.to_timestamp)
+        return ends

@@ -18,12 +18,12 @@ def paths(shared_data: Path, exchange: str) -> list[Path]:
 def messages(shared_data: Path, exchange: str) -> list[object]:
     found = []
     for path in paths(shared_data, exchange):
-        text = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
-        with text:
-            for line in text:
-                head, _, body = line.partition(": ")
-                if head.replace(".", "").isdigit():
-                    found.append(json.loads(body, parse_float=Decimal))
+        data = path.read_bytes()
+        text = gzip.decompress(data) if path.suffix == ".gz" else data
+        for line in text.decode().splitlines():
+            head, _, body = line.partition(": ")
+            if head.replace(".", "").isdigit():
+                found.append(json.loads(body, parse_float=Decimal))
     return found
 
 
