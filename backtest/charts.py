@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from market.timeframe import MICROSECONDS
+from market.timeframe import to_datetime
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ def thin(timestamp: Integers, values: Floats, most: int = _SHOWN) -> tuple[Integ
         return timestamp, values
     edges = np.linspace(0, len(values), most // 2 + 1).astype(np.int64)
     kept = {0, len(values) - 1}
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         part = values[start:stop]
         kept.update((start + int(part.argmin()), start + int(part.argmax())))
     chosen = np.array(sorted(kept))
@@ -39,8 +40,8 @@ def equity_png(path: Path, title: str, timestamp: Integers, equity: Floats) -> P
         timestamp: of the points, microseconds UTC.
         equity: at the points.
     """
+    from matplotlib import dates
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.figure import Figure
 
     peak = np.maximum.accumulate(equity)
@@ -57,9 +58,10 @@ def equity_png(path: Path, title: str, timestamp: Integers, equity: Floats) -> P
     below_at = below_times.astype("datetime64[us]")
     bottom.fill_between(below_at, below, 0, color="#c0392b", alpha=0.45, linewidth=0)
     bottom.set_ylabel("drawdown, %")
-    locator = AutoDateLocator()
+    untyped: Any = dates
+    locator = untyped.AutoDateLocator()
     bottom.xaxis.set_major_locator(locator)
-    bottom.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    bottom.xaxis.set_major_formatter(untyped.ConciseDateFormatter(locator))
     bottom.set_xlabel("UTC")
     for axes in (top, bottom):
         axes.grid(visible=True, color="#dddddd", linewidth=0.6)
@@ -68,3 +70,21 @@ def equity_png(path: Path, title: str, timestamp: Integers, equity: Floats) -> P
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return path
+
+
+def equity_text(timestamp: Integers, equity: Floats, width: int = 96, height: int = 16) -> str:
+    """Equity drawn with letters, without colours, for a terminal at least this wide."""
+    import plotext
+
+    times, shown = thin(timestamp, equity, 2 * width)
+    figure: Any = plotext.figure
+    figure.clear()
+    plotext.terminal.limit(width=False, height=False)
+    figure.plot_size(width, height)
+    figure.draw(figure.signal(times.tolist(), shown.tolist(), marker="braille").lines())
+    marks = np.linspace(timestamp[0], timestamp[-1], 5).astype(np.int64).tolist()
+    figure.ruler("x").ticks(marks, [f"{to_datetime(mark):%m-%d %H:%M}" for mark in marks])
+    levels = np.linspace(shown.min(), shown.max(), 5).tolist()
+    figure.ruler("y").ticks(levels, [f"{level:,.6g}" for level in levels])
+    text: str = plotext.uncolorize(str(figure.build()))
+    return text

@@ -74,11 +74,12 @@ def source_hash() -> str:
 
 
 def _bases() -> list[Path]:
-    if named := os.environ.get("NUMBA_CACHE_DIR"):
-        return [Path(named)]
-    bases = [Path(__file__).parent / "__pycache__"]
-    if home := os.environ.get("DELTATAPE_HOME"):
-        bases.insert(0, Path(home).expanduser() / "cache")
-    if user := os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME"):
-        bases.append(Path(user) / ("deltatape" if "XDG_CACHE_HOME" in os.environ else ".cache/deltatape"))
-    return bases
+    home, cache = os.environ.get("DELTATAPE_HOME"), os.environ.get("XDG_CACHE_HOME")
+    user = os.environ.get("HOME")
+    return [
+        *([Path(named)] if (named := os.environ.get("NUMBA_CACHE_DIR")) else []),
+        *([Path(home).expanduser() / "cache"] if home else []),
+        Path(__file__).parent / "__pycache__",
+        *([Path(cache) / "deltatape"] if cache else []),
+        *([Path(user) / ".cache" / "deltatape"] if user else []),
+    ]

@@ -77,8 +77,7 @@ class Result:
 
     Attributes:
         setup: what ran.
-        timeframe, start, end: of the candles: from the first open to the last close, µs.
-        candles: how many there were, and holes how often some were missing between two.
+        frame: the candles it ran on.
         metrics: the figures.
         record: fills and curve as the kernel wrote them.
         exchange, symbol: of the candles, empty where they come from elsewhere than the tape.
@@ -86,11 +85,7 @@ class Result:
     """
 
     setup: Setup
-    timeframe: Timeframe
-    start: int
-    end: int
-    candles: int
-    holes: int
+    frame: CandleFrame = field(repr=False)
     metrics: Metrics
     record: Record = field(repr=False)
     exchange: str = ""
@@ -137,7 +132,7 @@ class Result:
         market = f"{self.exchange} {self.symbol}".strip()
         return " · ".join(
             part
-            for part in (f"{self.setup.strategy.name} {values}".strip(), market, str(self.timeframe))
+            for part in (f"{self.setup.strategy.name} {values}".strip(), market, str(self.frame.timeframe))
             if part
         )
 
@@ -174,22 +169,9 @@ def run(
     """
     begun = perf_counter()
     wanted = setup(strategy, parameters, account)
-    candles = _frame(frame, timeframe)
+    candles = checked(frame, timeframe)
     record, metrics = execute(wanted, candles, curve=True)
-    steps = np.diff(candles.timestamp)
-    return Result(
-        wanted,
-        candles.timeframe,
-        int(candles.timestamp[0]),
-        int(candles.close_time[-1]),
-        len(candles),
-        int(np.count_nonzero(steps != candles.timeframe.microseconds)),
-        metrics,
-        record,
-        exchange,
-        symbol,
-        perf_counter() - begun,
-    )
+    return Result(wanted, candles, metrics, record, exchange, symbol, perf_counter() - begun)
 
 
 def execute(wanted: Setup, frame: CandleFrame, *, curve: bool) -> tuple[Record, Metrics]:
@@ -217,12 +199,18 @@ def columns(frame: CandleFrame) -> Candles:
     return Candles(frame.timestamp, frame.open, frame.high, frame.low, frame.close, length)
 
 
-def check(frame: CandleFrame) -> None:
-    """Refuse candles that no market can have had.
+def checked(frame: CandleFrame | pl.DataFrame, timeframe: Timeframe | str | None = None) -> CandleFrame:
+    """The candles as a frame, refused where no market can have had them.
 
     Raises:
         WrongUse: there is none, or a price is not above 0, or outside its candle's range.
     """
+    from signals.frame import CandleFrame
+
+    if not isinstance(frame, CandleFrame):
+        if timeframe is None:
+            raise WrongUse("say the timeframe of a table of candles: timeframe='1m'")
+        frame = CandleFrame.from_polars(frame, Timeframe.parse(timeframe))
     if not len(frame):
         raise WrongUse("there are no candles to backtest on")
     top = np.maximum(frame.open, frame.close)
@@ -231,14 +219,20 @@ def check(frame: CandleFrame) -> None:
     if not sound.all():
         wrong = int(frame.timestamp[int(np.argmin(sound))])
         raise WrongUse(f"the candle of {format_time(wrong)} has impossible prices")
+    return frame
+
+
+def holes(frame: CandleFrame) -> int:
+    """How often candles are missing between two."""
+    return int(np.count_nonzero(np.diff(frame.timestamp) != frame.timeframe.microseconds))
 
 
 def describe(result: Result) -> list[tuple[str, str]]:
     """The figures of a run for people: name and value, with units."""
-    m, account = result.metrics, result.setup.account
+    m, account, frame = result.metrics, result.setup.account, result.frame
     return [
-        ("period", f"{format_time(result.start)} … {format_time(result.end)}"),
-        ("candles", f"{result.candles:,} ({result.holes:,} holes)"),
+        ("period", f"{format_time(int(frame.timestamp[0]))} … {format_time(int(frame.close_time[-1]))}"),
+        ("candles", f"{len(frame):,} ({holes(frame):,} holes)"),
         ("costs", f"fee {account.fee_bps:g} bps, slippage {account.slippage_bps:g} bps"),
         ("capital", f"{account.capital:,.2f} → {m.final_capital:,.2f}"),
         ("return", f"{m.total_return_pct:+.2f} % (buy and hold {m.buy_and_hold_pct:+.2f} %)"),
@@ -265,17 +259,6 @@ def _ratios(metrics: Metrics) -> str:
 
 def _named(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
-
-
-def _frame(frame: CandleFrame | pl.DataFrame, timeframe: Timeframe | str | None) -> CandleFrame:
-    from signals.frame import CandleFrame
-
-    if not isinstance(frame, CandleFrame):
-        if timeframe is None:
-            raise WrongUse("say the timeframe of a table of candles: timeframe='1m'")
-        frame = CandleFrame.from_polars(frame, Timeframe.parse(timeframe))
-    check(frame)
-    return frame
 
 
 def _dataframe(columns: tables.Columns) -> pl.DataFrame:

@@ -193,12 +193,47 @@ STRATEGIES = {
 }
 
 
+def names() -> list[str]:
+    """Every strategy that ships, those of live signals among them."""
+    from signals.strategies import SHIPPED
+
+    return sorted({*STRATEGIES, *SHIPPED})
+
+
 def find(name: str) -> Strategy:
     """The strategy of this name.
 
     Raises:
         WrongUse: there is none.
     """
-    if name not in STRATEGIES:
-        raise WrongUse(f"unknown strategy {name!r}: use one of {', '.join(sorted(STRATEGIES))}")
-    return STRATEGIES[name]
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    if name not in names():
+        raise WrongUse(f"unknown strategy {name!r}: use one of {', '.join(names())}")
+    return _of_signals(name)
+
+
+def _of_signals(name: str) -> Strategy:
+    """A strategy of live signals: the same function over the same arrays, changes found the same way."""
+    from signals.engine import evaluate
+    from signals.rows import changes
+    from signals.strategies import shipped
+
+    strategy = shipped(name)
+    settings = strategy.configuration
+    defaults: dict[str, Number] = {
+        f"{rule['kind']}.{key}": value
+        for rule in settings["rules"]
+        for key, value in rule.items()
+        if key != "kind"
+    }
+    defaults |= {f"thresholds.{key}": value for key, value in settings["thresholds"].items()}
+
+    def signals(frame: CandleFrame, values: Mapping[str, Number]) -> Signals:
+        changed = {key: value for key, value in values.items() if value != defaults[key]}
+        types = evaluate(strategy.changed(changed), frame).type
+        where = np.array(changes(types, None), dtype=np.int64)
+        return Signals(where, types[where].astype(np.int64))
+
+    summary = f"The live strategy {name!r}, traded at every change of its signal's type."
+    return Strategy(name, summary, defaults, signals)

@@ -1,0 +1,281 @@
+"""Runs in the database: a row each, with fills, positions and the equity curve, whole or not at all."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from backtest import provenance, tables
+from backtest.metrics import Metrics
+from market.errors import WrongUse
+from storage.copy import copy_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from backtest.run import Result, Setup
+    from signals.frame import CandleFrame
+    from storage.database import Connection
+
+_PLACES = Decimal("1e-10")
+_MONEY_METRICS = (
+    "final_capital",
+    "total_pnl",
+    "expectancy",
+    "avg_win",
+    "avg_loss",
+    "largest_win",
+    "largest_loss",
+    "total_fees",
+)
+_PLAIN_METRICS = (
+    "total_return_pct",
+    "annual_return_pct",
+    "sharpe_ratio",
+    "sortino_ratio",
+    "calmar_ratio",
+    "max_drawdown",
+    "max_drawdown_days",
+    "win_rate",
+    "profit_factor",
+    "total_trades",
+    "winning_trades",
+    "losing_trades",
+    "exposure",
+)
+_OTHER_METRICS = tuple(n for n in Metrics._fields if n not in {*_MONEY_METRICS, *_PLAIN_METRICS})
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """Whose candles were traded, in the tables' words."""
+
+    exchange: str
+    symbol: str
+
+    @property
+    def fee_asset(self) -> str:
+        """The quote currency: of BASE/QUOTE or BASE/QUOTE:SETTLE what is between."""
+        return self.symbol.partition("/")[2].partition(":")[0] or self.symbol
+
+
+def save(connection: Connection, result: Result, *, sweep_id: UUID | None = None, seed: int = 0) -> UUID:
+    """Store a finished run in one transaction of its own, and give its id.
+
+    Raises:
+        WrongUse: the result does not say whose candles it ran on.
+    """
+    market = Market(result.exchange, result.symbol)
+    run_id = uuid4()
+    with connection.transaction():
+        base = base_row(run_id, result.setup, result.frame, market, "running", sweep_id, seed)
+        insert_runs(connection, [base])
+        _complete(connection, run_id, result, market)
+    return run_id
+
+
+@contextmanager
+def running(
+    connection: Connection, setup: Setup, frame: CandleFrame, market: Market, seed: int = 0
+) -> Iterator[Running]:
+    """A run that others can see while it works: running, then completed, failed or cancelled.
+
+    Yields:
+        What takes the result; leaving without one, or by an exception, marks the run.
+    """
+    run_id = uuid4()
+    with connection.transaction():
+        row = base_row(run_id, setup, frame, market, "running", None, seed)
+        insert_runs(connection, [row])
+    connection.commit()
+    run = Running(connection, run_id, market)
+    try:
+        yield run
+    except BaseException as error:
+        connection.rollback()
+        status = "cancelled" if isinstance(error, KeyboardInterrupt) else "failed"
+        _update(connection, run_id, {"status": status, "error": f"{type(error).__name__}: {error}"})
+        connection.commit()
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A run whose row stands there with the status running."""
+
+    connection: Connection
+    run_id: UUID
+    market: Market
+
+    def complete(self, result: Result) -> None:
+        """Store everything and mark it completed, in one transaction."""
+        with self.connection.transaction():
+            _complete(self.connection, self.run_id, result, self.market)
+        self.connection.commit()
+
+
+def base_row(
+    run_id: UUID,
+    setup: Setup,
+    frame: CandleFrame,
+    market: Market,
+    status: str,
+    sweep_id: UUID | None,
+    seed: int,
+    fingerprint: str | None = None,
+) -> dict[str, Any]:
+    """What is known of a run before it ran; `fingerprint` spares hashing the same candles again.
+
+    Raises:
+        WrongUse: the market has no names.
+    """
+    if not (market.exchange and market.symbol):
+        raise WrongUse("a stored run needs the exchange and symbol of its candles")
+    return {
+        "backtest_id": run_id,
+        "strategy_name": setup.strategy.name,
+        "strategy_config": setup.config(),
+        "exchange": market.exchange,
+        "symbols": [market.symbol],
+        "interval": str(frame.timeframe),
+        "market_type": str(setup.account.market_type),
+        "start_date": int(frame.timestamp[0]),
+        "end_date": int(frame.close_time[-1]),
+        "initial_capital": money(setup.account.capital),
+        "status": status,
+        "sweep_id": sweep_id,
+        "data_fingerprint": fingerprint or provenance.data_fingerprint(frame),
+        "code_version": provenance.code_version(),
+        "machine": provenance.machine(),
+        "seed": seed,
+    }
+
+
+def result_row(result: Result) -> dict[str, Any]:
+    """What a completed run adds to its row."""
+    metrics, record = result.metrics, result.record
+    return {
+        **{name: money(getattr(metrics, name)) for name in _MONEY_METRICS},
+        **{name: getattr(metrics, name) for name in _PLAIN_METRICS},
+        "metrics": {name: getattr(metrics, name) for name in _OTHER_METRICS},
+        "daily_returns": result.returns.tolist(),
+        "fills_hash": provenance.fills_hash(record),
+        "engine_stats": {
+            "candles": len(result.frame),
+            "events": record.events,
+            "fills": len(record.fills),
+            "fills_by_source": result.counts("source"),
+            "fills_by_reason": result.counts("reason"),
+            "rejected_orders": record.rejected,
+        },
+        "duration_seconds": result.seconds,
+        "status": "completed",
+    }
+
+
+def insert_runs(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Write run rows that all have the same columns."""
+    if rows:
+        copy_rows(connection, "backtest_runs", list(rows[0]), [list(row.values()) for row in rows])
+
+
+def write_details(connection: Connection, run_id: UUID, result: Result, market: Market) -> None:
+    """Write a run's positions, fills and equity curve."""
+    record = result.record
+    ids = _write_positions(connection, run_id, result, market)
+    fills: dict[str, Any] = dict(tables.fill_columns(record))
+    ordinals = fills.pop("position")
+    _to_money(fills, "price", "quantity", "fee")
+    constant = (run_id, market.exchange, market.symbol, market.fee_asset)
+    copy_rows(
+        connection,
+        "fills",
+        ["backtest_id", "exchange", "symbol", "fee_asset", "position_id", *fills],
+        (
+            (*constant, ids[ordinal - 1], *row)
+            for ordinal, *row in zip(ordinals.tolist(), *_lists(fills), strict=True)
+        ),
+    )
+    curve: dict[str, Any] = dict(tables.equity_columns(record, result.setup.account.capital))
+    _to_money(curve, "equity", "cash", "position_value")
+    copy_rows(
+        connection,
+        "backtest_equity_curve",
+        ["backtest_id", *curve],
+        ((run_id, *row) for row in zip(*_lists(curve), strict=True)),
+    )
+
+
+def money(value: float) -> Decimal:
+    """A double, read as its shortest decimal, rounded once to the ten places of the tables."""
+    return Decimal(repr(float(value))).quantize(_PLACES)
+
+
+def moneys(values: npt.NDArray[np.float64]) -> list[Decimal | None]:
+    """Each double of an array as `money`; NaN becomes None."""
+    return [None if value != value else money(value) for value in values.tolist()]
+
+
+def _complete(connection: Connection, run_id: UUID, result: Result, market: Market) -> None:
+    write_details(connection, run_id, result, market)
+    _update(connection, run_id, result_row(result))
+
+
+def _write_positions(connection: Connection, run_id: UUID, result: Result, market: Market) -> list[int]:
+    """Write the positions and give their ids, in order."""
+    rows: dict[str, Any] = dict(tables.position_columns(result.record))
+    count = len(rows["side"])
+    ids = _new_ids(connection, "positions", count)
+    _to_money(rows, "entry_price", "quantity", "stop_loss", "take_profit", "exit_price")
+    _to_money(rows, "gross_pnl", "fees", "max_favourable", "max_adverse")
+    # Net is the difference of what is stored, so that the row adds up to the last place.
+    rows["pnl"] = [gross - fees for gross, fees in zip(rows["gross_pnl"], rows["fees"], strict=True)]
+    constant = {
+        "exchange": market.exchange,
+        "symbol": market.symbol,
+        "status": "closed",
+        "strategy_name": result.setup.strategy.name,
+        "is_backtest": True,
+        "backtest_id": run_id,
+    }
+    copy_rows(
+        connection,
+        "positions",
+        ["id", *constant, *rows],
+        ((number, *constant.values(), *row) for number, *row in zip(ids, *_lists(rows), strict=True)),
+    )
+    return ids
+
+
+def _new_ids(connection: Connection, table: str, count: int) -> list[int]:
+    query = "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)"
+    return [number for (number,) in connection.execute(query, (table, count))]
+
+
+def _update(connection: Connection, run_id: UUID, values: dict[str, Any]) -> None:
+    assignments = sql.SQL(", ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in values
+    )
+    query = sql.SQL("UPDATE backtest_runs SET {} WHERE backtest_id = {}").format(
+        assignments, sql.Placeholder("run_id")
+    )
+    wrapped = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in values.items()}
+    connection.execute(query, {**wrapped, "run_id": run_id})
+
+
+def _lists(columns: dict[str, Any]) -> list[list[Any]]:
+    return [values if isinstance(values, list) else values.tolist() for values in columns.values()]
+
+
+def _to_money(columns: dict[str, Any], *names: str) -> None:
+    for name in names:
+        columns[name] = moneys(columns[name])

@@ -1,0 +1,235 @@
+"""What `deltatape backtest` and `deltatape sweep` share: candles in, runs shown."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from deltatape import settings
+from deltatape.cli import output
+from market import MarketType, Timeframe, WrongUse, parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from backtest.account import Account
+    from signals.frame import CandleFrame
+    from storage.database import Connection
+
+_POSITIONS_SHOWN = 8
+
+
+def prepared() -> settings.Settings:
+    """The settings in force, before numba is imported: its machine code is kept in the home."""
+    wanted = settings.load()
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(wanted.home / "cache" / "numba"))
+    return wanted
+
+
+def account_of(
+    capital: float, fee_bps: float, maker_bps: float | None, slippage_bps: float, market_type: str
+) -> Account:
+    """The account that the flags describe.
+
+    Raises:
+        WrongUse: they make no sense.
+    """
+    from backtest.account import Account
+
+    try:
+        kind = MarketType(market_type)
+    except ValueError:
+        raise WrongUse(f"unknown market type {market_type!r}: use spot, margin or linear") from None
+    return Account(capital, fee_bps, maker_bps, slippage_bps, market_type=kind)
+
+
+def stored_candles(
+    connection: Connection,
+    url: str,
+    exchange: str,
+    symbol: str,
+    timeframe: str,
+    start: str | None,
+    end: str | None,
+) -> CandleFrame:
+    """The stored closed candles that open in [start, end).
+
+    Raises:
+        WrongUse: there is none; the message says which command fills the tape.
+    """
+    interval = Timeframe.parse(timeframe)
+    since, until = (None if text is None else parse_time(text) for text in (start, end))
+    from signals.reading import read_frame
+    from signals.target import Target
+    from storage.database import require_schema
+
+    require_schema(connection)
+    frame = read_frame(url, Target(exchange, symbol, interval), since, until)
+    if not len(frame):
+        span = " in this span" if start or end else ""
+        raise WrongUse(
+            f"no closed {interval} candles of {symbol} on {exchange} are stored{span};"
+            f" fill the tape: deltatape collect --exchange {exchange} --symbols {symbol}"
+        )
+    return frame
+
+
+def run_table(title: str, rows: Iterable[Mapping[str, Any]], empty: str) -> None:
+    """A table of runs."""
+    output.table(
+        title,
+        ["run", "strategy", "market", "parameters", "return %", "Sharpe", "drawdown", "positions", "status"],
+        [
+            (
+                str(row["backtest_id"])[:8],
+                row["strategy_name"],
+                f"{row['exchange']} {' '.join(row['symbols'])} {row['interval']}",
+                parameters_of(row["strategy_config"]),
+                _shown(row["total_return_pct"], "+.2f"),
+                _shown(row["sharpe_ratio"], ".2f"),
+                _shown(row["max_drawdown"], ".1%"),
+                _shown(row["total_trades"], ","),
+                row["status"],
+            )
+            for row in rows
+        ],
+        empty,
+    )
+
+
+def parameters_of(config: Mapping[str, Any]) -> str:
+    """The parameters of a stored run, and what of its policy is set."""
+    policy = config["policy"]
+    chosen = {name: policy[name] for name in ("stop", "target", "shorts") if policy[name]}
+    if policy["fraction"] != 1:
+        chosen["fraction"] = policy["fraction"]
+    given = {**config["parameters"], **chosen}
+    # A strategy with dozens of parameters shows those that most people set.
+    short = dict(list(given.items())[:4]) | chosen
+    more = f" +{len(given) - len(short)}" if len(given) > len(short) else ""
+    return " ".join(f"{name}={value:g}" for name, value in short.items()) + more
+
+
+def show_run(connection: Connection, id_: str, home: Path, *, as_json: bool) -> None:
+    """Print a stored run and draw its equity, in the terminal and into a picture file."""
+    from backtest import history
+
+    row = history.run(connection, id_)
+    run_id = row["backtest_id"]
+    positions = history.positions(connection, run_id, _POSITIONS_SHOWN)
+    times, equity = history.equity(connection, run_id)
+    title = f"{row['strategy_name']} {parameters_of(row['strategy_config'])}"
+    market = f"{row['exchange']} {' '.join(row['symbols'])} {row['interval']}"
+    picture = None
+    if times:
+        picture = _draw(home / "reports" / f"backtest-{run_id}.png", f"{title} · {market}", times, equity)
+    if as_json:
+        output.print_json({**row, "last_positions": positions, "picture": picture})
+        return
+    output.table(f"{title} · {market}", ["figure", "value"], _figures(row), empty="")
+    _show_positions(positions)
+    if not times:
+        output.console.print("no equity curve is stored for this run: a sweep keeps those of its best runs")
+        return
+    from backtest.charts import equity_text
+
+    output.console.print(
+        equity_text(_microseconds(times), _floats(equity)), markup=False, no_wrap=True, crop=False
+    )
+    output.console.print(f"equity: {picture}", markup=False, soft_wrap=True)
+
+
+def _figures(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    account, extra, stats = row["strategy_config"]["account"], row["metrics"], row["engine_stats"]
+    top = [
+        ("run", f"{row['backtest_id']} ({row['status']})"),
+        ("period", f"{row['start_date']:%Y-%m-%d %H:%M} … {row['end_date']:%Y-%m-%d %H:%M} UTC"),
+        (
+            "costs",
+            f"fee {account['fee_bps']:g} bps, slippage {account['slippage_bps']:g} bps, {row['market_type']}",
+        ),
+    ]
+    if row["status"] != "completed":
+        return [*top, ("error", row["error"] or "")]
+    return [
+        *top,
+        ("candles", f"{stats['candles']:,}"),
+        ("capital", f"{row['initial_capital']:,.2f} → {row['final_capital']:,.2f}"),
+        ("return", f"{row['total_return_pct']:+.2f} %"),
+        ("buy and hold", f"{extra['buy_and_hold_pct']:+.2f} %"),
+        ("annual return", f"{row['annual_return_pct']:+.4g} % (volatility {extra['volatility_pct']:.4g} %)"),
+        (
+            "Sharpe, Sortino, Calmar",
+            f"{row['sharpe_ratio']:.3f}, {row['sortino_ratio']:.3f}, {row['calmar_ratio']:.3f}",
+        ),
+        ("max drawdown", f"{row['max_drawdown']:.2%}, {row['max_drawdown_days']:g} days"),
+        ("drawdown inside the day", f"{extra['intraday_drawdown']:.2%}"),
+        (
+            "positions",
+            f"{row['total_trades']:,} ({row['winning_trades']:,} won, {row['losing_trades']:,} lost)",
+        ),
+        ("win rate", f"{row['win_rate']:.1%}"),
+        ("profit factor", f"{row['profit_factor']:.3f}"),
+        ("expectancy", f"{row['expectancy']:+,.4f}"),
+        ("average win, loss", f"{row['avg_win']:+,.2f}, {row['avg_loss']:+,.2f}"),
+        ("largest win, loss", f"{row['largest_win']:+,.2f}, {row['largest_loss']:+,.2f}"),
+        ("exposure", f"{row['exposure']:.1%}"),
+        ("fees", f"{row['total_fees']:,.2f}"),
+        ("fills by source", _counted(stats["fills_by_source"])),
+        ("fills by reason", _counted(stats["fills_by_reason"])),
+        ("rejected orders", f"{stats['rejected_orders']:,}"),
+    ]
+
+
+def _show_positions(positions: Iterable[Mapping[str, Any]]) -> None:
+    output.table(
+        "last positions",
+        ["side", "entry", "price", "quantity", "exit", "price", "reason", "net profit", "%"],
+        [
+            (
+                each["side"],
+                f"{each['entry_timestamp']:%Y-%m-%d %H:%M:%S}",
+                f"{each['entry_price'].normalize():,f}",
+                f"{each['quantity'].normalize():,f}",
+                f"{each['exit_timestamp']:%Y-%m-%d %H:%M:%S}",
+                f"{each['exit_price'].normalize():,f}",
+                each["exit_reason"],
+                f"{each['pnl']:+,.2f}",
+                f"{each['pnl_pct']:+.2f}",
+            )
+            for each in positions
+        ],
+        empty="no positions are stored for this run",
+    )
+
+
+def _draw(path: Path, title: str, times: list[Any], equity: list[float]) -> Path:
+    from backtest.charts import equity_png
+
+    try:
+        return equity_png(path, title, _microseconds(times), _floats(equity))
+    except OSError as error:
+        raise WrongUse(f"cannot write {path}: {error.strerror}") from error
+
+
+def _microseconds(times: list[Any]) -> Any:
+    import numpy as np
+
+    from market.timeframe import from_datetime
+
+    return np.array([from_datetime(time) for time in times], dtype=np.int64)
+
+
+def _floats(values: list[float]) -> Any:
+    import numpy as np
+
+    return np.array(values)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
+
+
+def _shown(value: Any, form: str) -> str:
+    return "" if value is None else format(value, form)

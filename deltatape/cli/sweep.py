@@ -1,0 +1,180 @@
+"""`deltatape sweep`: backtest a grid of parameters on all cores."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from deltatape import settings
+from deltatape.cli import output
+from deltatape.cli.backtest import (
+    AsJson,
+    Capital,
+    Exchange,
+    Fee,
+    From,
+    Interval,
+    MakerFee,
+    MarketKind,
+    Params,
+    Slippage,
+    StrategyName,
+    Symbol,
+    To,
+)
+from deltatape.cli.runs import account_of, prepared, run_table, stored_candles
+
+app = typer.Typer(rich_markup_mode=None)
+
+_BEST_SHOWN = 10
+
+
+@app.command(
+    epilog="Example: deltatape sweep run --exchange binance --symbol BTC/USDT --timeframe 1m"
+    " --strategy ema_cross --grid fast=5:50:5 --grid slow=20:200:20"
+)
+def run(
+    exchange: Exchange,
+    symbol: Symbol,
+    timeframe: Interval,
+    strategy: StrategyName,
+    grid: Annotated[list[str], typer.Option(help="name=first:last:step or name=a,b,c; again.")],
+    start: From = None,
+    end: To = None,
+    param: Params = None,
+    capital: Capital = 10_000.0,
+    fee_bps: Fee = 10.0,
+    maker_bps: MakerFee = None,
+    slippage_bps: Slippage = 1.0,
+    market_type: MarketKind = "spot",
+    rank_by: Annotated[str, typer.Option(help="The metric whose highest is best.")] = "sharpe_ratio",
+    keep: Annotated[int, typer.Option(min=0, help="Runs that keep fills, positions, curve.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Backtest every combination of a grid on all cores and store each as a run."""
+    wanted = prepared()
+    from backtest import grid as grids
+    from backtest.run import checked
+    from backtest.store import Market
+    from backtest.sweep import sweep
+    from storage.database import connect
+
+    account = account_of(capital, fee_bps, maker_bps, slippage_bps, market_type)
+    axes = dict(grids.axis(text) for text in grid)
+    fixed = dict(grids.parameter(text) for text in param or [])
+    setups, left_out = grids.setups(strategy, axes, fixed, account)
+    definition = {"strategy": strategy, "grid": axes, "fixed": fixed, "rank_by": rank_by, "keep": keep}
+    definition |= {"exchange": exchange, "symbol": symbol, "timeframe": timeframe}
+    url = wanted.database()
+    with connect(url) as connection:
+        frame = checked(stored_candles(connection, url, exchange, symbol, timeframe, start, end))
+        with _progress(len(setups)) as progress:
+            done = sweep(
+                connection,
+                frame,
+                setups,
+                Market(exchange, symbol),
+                definition=definition,
+                left_out=left_out,
+                rank_by=rank_by,
+                keep=keep,
+                progress=progress,
+            )
+        _show(connection, str(done.sweep_id), as_json=as_json)
+
+
+@app.command("list", epilog="Example: deltatape sweep list --json")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the newest sweeps."""
+    from backtest import history
+    from storage.database import connect, require_schema
+
+    with connect(settings.load().database()) as connection:
+        require_schema(connection)
+        rows = history.sweeps(connection, limit)
+    if as_json:
+        output.print_json(rows)
+        return
+    output.table(
+        "sweeps, the newest first",
+        ["sweep", "strategy", "market", "grid", "runs", "status", "started"],
+        [
+            (
+                str(row["id"])[:8],
+                row["name"],
+                _market(row),
+                _grid(row),
+                f"{row['finished_runs']:,} of {row['total_runs']:,}",
+                row["status"],
+                f"{row['started_timestamp']:%Y-%m-%d %H:%M:%S}",
+            )
+            for row in rows
+        ],
+        "no sweeps yet: deltatape sweep run --help",
+    )
+
+
+@app.command(epilog="Example: deltatape sweep show 5b01c2aa")
+def show(
+    sweep_id: Annotated[str, typer.Argument(help="The sweep's id, or its beginning.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show a sweep and its best runs."""
+    from storage.database import connect, require_schema
+
+    with connect(settings.load().database()) as connection:
+        require_schema(connection)
+        _show(connection, sweep_id, as_json=as_json)
+
+
+def _show(connection: Any, sweep_id: str, *, as_json: bool) -> None:
+    from backtest import history
+
+    row = history.sweep(connection, sweep_id)
+    best = history.best(connection, row["id"], row["definition"]["rank_by"], _BEST_SHOWN)
+    if as_json:
+        output.print_json({**row, "best_runs": best})
+        return
+    statistics = row["statistics"] or {}
+    left_out = statistics.get("left_out", 0)
+    output.console.print(
+        f"sweep {row['id']} ({row['status']}): {row['name']} over {_market(row)}, {_grid(row)};"
+        f" {row['finished_runs']:,} of {row['total_runs']:,} runs"
+        + (f", {left_out:,} combinations make no sense" if left_out else "")
+        + (f", {statistics['seconds']:.2f} s" if "seconds" in statistics else ""),
+        markup=False,
+        soft_wrap=True,
+    )
+    run_table(f"the best by {row['definition']['rank_by']}", best, "no run finished")
+    if row["best_backtest_id"]:
+        output.console.print(
+            f"the best one: deltatape backtest show {str(row['best_backtest_id'])[:8]}", markup=False
+        )
+
+
+def _market(row: Any) -> str:
+    definition = row["definition"]
+    return f"{definition['exchange']} {definition['symbol']} {definition['timeframe']}"
+
+
+def _grid(row: Any) -> str:
+    axes = row["definition"]["grid"].items()
+    return " ".join(
+        f"{name}={values[0]:g}…{values[-1]:g} ({len(values)})" if len(values) > 1 else f"{name}={values[0]:g}"
+        for name, values in axes
+    )
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr while a terminal looks; gives what moves it to a count."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output.errors, transient=True) as bar:
+        task = bar.add_task("backtests", total=total)
+        yield lambda finished: bar.update(task, completed=finished)
