@@ -8,9 +8,11 @@ lock to the kernel, so the next last one cleans up after it.
 import fcntl
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,6 +162,19 @@ def connection(database: str) -> Iterator[Connection]:
     """A connection to `database`."""
     with connect(database) as connection:
         yield connection
+
+
+@pytest.fixture
+def private_home(server_url: str) -> Iterator[Path]:
+    """An empty home that PostgreSQL's user can enter, with the binaries of the tests' own server."""
+    home = Path(tempfile.mkdtemp(prefix="deltatape-test-", dir="/tmp"))
+    home.chmod(0o755)
+    unpacked = server.reachable_home(CONFIGURED_HOME) / "server"
+    if unpacked.exists():
+        (home / "server").symlink_to(unpacked)
+    yield home
+    server.stop(home)
+    shutil.rmtree(home)
 
 
 @pytest.fixture(scope="session")

@@ -60,9 +60,9 @@ def start(home: Path, *, durable: bool = True, report: Callable[[str], None] = _
         report(f"Starting PostgreSQL {found.postgresql} with TimescaleDB in {place.home} …")
         make_private(place.socket, owner)
         cluster.make(place, found, owner)
+        binaries.write_record(place, found)
         cluster.launch(place, found, owner, durable=durable)
         cluster.make_database(place)
-        binaries.write_record(place, found)
     return place.url()
 
 

@@ -14,7 +14,11 @@ from storage.server.binaries import Binaries
 from storage.server.layout import DATABASE, PORT, Layout
 
 SUPERUSER = "postgres"
-_PATIENCE = 60.0
+# Seconds that a start may take (replaying the log after a crash), that a killed server's processes
+# may linger, and that a stop may take.
+_RECOVERY = 300.0
+_DYING = 20.0
+_STOP = 60.0
 
 _SETTINGS = """\
 # Written at every start; your own settings go into postgresql.conf, below the line that includes it.
@@ -76,24 +80,29 @@ def make(place: Layout, binaries: Binaries, account: Account) -> None:
 def launch(place: Layout, binaries: Binaries, account: Account, *, durable: bool) -> None:
     """Start the server and wait until it answers; harmless where it already runs.
 
-    A server that was killed leaves lock files and dying processes for a second or two: retried.
+    A server that was killed leaves lock files and dying processes for a second or two: retried. One
+    that recovers from a crash is waited for.
 
     Raises:
-        Unavailable: it does not come up; the message names the log.
+        Unavailable: it does not come up; the message says why.
     """
     socket = str(place.socket).replace("'", "''")
     text = _SETTINGS.format(port=PORT, socket=socket, fsync="on" if durable else "off")
     _write(place.cluster / "deltatape.conf", text, account)
     log = place.cluster / "start.log"
-    command: list[str | Path] = [binaries.program("pg_ctl"), "start", "-w", "-t", str(int(_PATIENCE))]
-    deadline = time.monotonic() + _PATIENCE
+    command: list[str | Path] = [binaries.program("pg_ctl"), "start", "-s", "-w"]
+    command += ["-t", str(int(_RECOVERY)), "-D", place.cluster, "-l", log]
+    begun = time.monotonic()
     while True:
-        _drop_stale_pid(place)
-        done = account.run([*command, "-s", "-D", place.cluster, "-l", log], timeout=2 * _PATIENCE)
+        if pid(place) is None:
+            _drop_stale_pid(place)
+            log.unlink(missing_ok=True)
+            account.run(command, timeout=2 * _RECOVERY)
         if is_up(place):
             return
-        if time.monotonic() > deadline:
-            reason = _last_error(place) or _last_line(done.stderr)
+        is_alive, waited, reason = pid(place) is not None, time.monotonic() - begun, _last_error(place)
+        is_passing = "lock file" in reason or "shared memory" in reason
+        if waited > _RECOVERY or (not is_alive and (waited > _DYING or not is_passing)):
             raise Unavailable(f"the private server does not start: {reason} (see {log})")
         time.sleep(0.5)
 
@@ -107,9 +116,9 @@ def halt(place: Layout, binaries: Binaries, account: Account) -> None:
         "-m",
         "fast",
         "-t",
-        str(int(_PATIENCE)),
+        str(int(_STOP)),
     ]
-    done = account.run([*command, "-s", "-D", place.cluster], timeout=2 * _PATIENCE)
+    done = account.run([*command, "-s", "-D", place.cluster], timeout=2 * _STOP)
     if done.returncode and pid(place) is not None:
         raise Unavailable(f"the private server does not stop: {_last_line(done.stderr)}")
 
@@ -199,12 +208,13 @@ def _write(path: Path, text: str, account: Account) -> None:
 
 
 def _last_error(place: Layout) -> str:
-    """The last FATAL line of the newest log."""
-    logs = [place.cluster / "start.log", *(place.cluster / "log").glob("*.log")]
-    newest = max((log for log in logs if log.exists()), key=lambda p: p.stat().st_mtime, default=None)
-    if newest is None:
-        return ""
-    return _last_line("\n".join(re.findall(r"FATAL: +(.*)", newest.read_text(errors="replace"))))
+    """Why the server ended: what it said before it opened its log, else the log's last such line."""
+    logs = sorted((place.cluster / "log").glob("*.log"), key=lambda path: path.stat().st_mtime)
+    for log in (place.cluster / "start.log", *logs[-1:]):
+        text = log.read_text(errors="replace") if log.exists() else ""
+        if said := re.findall(r"(?:FATAL|PANIC): +(.*)", text):
+            return str(said[-1])
+    return "it ended without a word"
 
 
 def _last_line(text: str) -> str:
