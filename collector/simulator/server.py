@@ -40,13 +40,13 @@ class Simulator:
     reader makes the market wait, and nothing is ever left out.
     """
 
-    def __init__(self, exchange: BinanceExchange, pace: Pace, clock: Clock, truth: Truth | None) -> None:
+    def __init__(self, exchange: BinanceExchange, pace: Pace, clock: Clock) -> None:
         self.host = "127.0.0.1"
         self.port = 0
         self._exchange = exchange
         self._pace = pace
         self._clock = clock
-        self._truth = truth
+        self._truth: Truth | None = None
         self._subscribers: list[_Subscriber] = []
         self._started: dict[str, None] = {}
         self._has_begun = asyncio.Event()
@@ -113,19 +113,31 @@ class Simulator:
         if self._started:
             self._has_begun.set()
 
-    def start(self) -> None:
-        """Let time pass in the background, from the first subscription on."""
-        self._running = asyncio.create_task(self._run(), name="simulated time")
+    @asynccontextmanager
+    async def running(self, truth: Path | None) -> AsyncIterator[None]:
+        """Let time pass in the background, from the first subscription on, until the context is left.
 
-    async def stop(self) -> None:
-        """Finish the slice of time that is being sent and let no other begin; raises why it failed, if so."""
+        The slice of time that is being sent then is finished. Raises why the simulation failed, if so.
+        """
+        if truth is not None:
+            self._truth = Truth(truth, self._exchange.markets.values())
+        try:
+            self._running = asyncio.create_task(self._run(), name="simulated time")
+            try:
+                yield
+            finally:
+                await self._stop(self._running)
+        finally:
+            if self._truth is not None:
+                self._truth.close()
+
+    async def _stop(self, running: asyncio.Task[None]) -> None:
         self._is_stopping = True
         self._has_begun.set()
-        if self._running is not None:
-            await asyncio.wait({self._running}, timeout=_LAST_SLICE)
-            self._running.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._running
+        await asyncio.wait({running}, timeout=_LAST_SLICE)
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
 
     async def _run(self) -> None:
         await self._has_begun.wait()
@@ -195,16 +207,11 @@ async def serve(
             f"the simulated market exists from {format_time(FIRST_MOMENT)} to 2200: choose a start in it"
         )
     exchange = BinanceExchange(symbols, seed)
-    ground = None if truth is None else Truth(truth, exchange.markets.values())
-    try:
-        simulator = Simulator(exchange, Pace(start, speed, clock), clock, ground)
-        simulator.host = host
-        async with listen(host, port, simulator.connected, simulator.get) as simulator.port:
-            simulator.start()
-            try:
-                yield simulator
-            finally:
-                await simulator.stop()
-    finally:
-        if ground is not None:
-            ground.close()
+    simulator = Simulator(exchange, Pace(start, speed, clock), clock)
+    simulator.host = host
+    # The file only once the port is ours: it may be another simulator's.
+    async with (
+        listen(host, port, simulator.connected, simulator.get) as simulator.port,
+        simulator.running(truth),
+    ):
+        yield simulator

@@ -41,7 +41,7 @@ def simulate(
         raise WrongUse(f"the simulator does not speak {protocol!r}: use binance")
     names = parse_symbols(symbols)
     first = None if start is None else parse_time(start)
-    asyncio.run(_simulate(names, seed, port, host, speed, first, truth))
+    asyncio.run(until_stopped(_simulate(names, seed, port, host, speed, first, truth)))
 
 
 async def _simulate(
@@ -60,4 +60,4 @@ async def _simulate(
             f"listening; collect with: deltatape collect --exchange simulated --symbols {','.join(symbols)}"
             f" --ws-url {simulator.ws_url} --rest-url {simulator.rest_url}"
         )
-        await until_stopped(simulator.wait())
+        await simulator.wait()
