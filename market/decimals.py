@@ -1,7 +1,9 @@
 """Exact sums of doubles read as decimals.
 
-A double stands for the shortest decimal that names it (what `repr` prints, and what PostgreSQL's
-`float8::text` prints). Sums run on integers at the finest scale seen and are rounded once.
+A double stands for the shortest decimal that names it: what `repr` prints, and up to 2**53 also what
+PostgreSQL's `float8::text` prints (above, it avoids decimals halfway between two doubles: 1e23 is
+9.999999999999999e+22 there; no size or price is that large). Sums run on integers at the finest scale
+seen and are rounded once.
 """
 
 
