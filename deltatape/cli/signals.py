@@ -58,9 +58,7 @@ def run(
     _report("followed", steps, as_json=as_json)
 
 
-@app.command(
-    epilog="Example: deltatape signals compute --symbol BTC/USDT --from 2026-01-01"
-)
+@app.command(epilog="Example: deltatape signals compute --symbol BTC/USDT --from 2026-01-01")
 def compute(
     exchange: Exchange = None,
     symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,

@@ -1,0 +1,1 @@
+"""Sends what stands in the outbox, through channels, at least once and as politely as they ask."""

@@ -1,0 +1,79 @@
+"""The channel `console`: alerts as readable blocks on a terminal, or as plain lines in a log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.text import Text
+
+from alerts.plan import Failure
+from market.timeframe import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from storage.outbox import Alert
+
+_SEVERITIES = {"info": "blue", "warning": "yellow", "critical": "bold red"}
+_SIGNALS = {
+    "STRONG_BUY": "bold green",
+    "BUY": "green",
+    "NEUTRAL": "white",
+    "SELL": "red",
+    "STRONG_SELL": "bold red",
+}
+
+
+class ConsoleChannel:
+    """Prints alerts.
+
+    Args:
+        console: where to; stdout unless given.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False)
+
+    def send(self, alert: Alert) -> Failure | None:
+        """Print one alert; a terminal that is gone is a failure to try again."""
+        try:
+            self._console.print(panel(alert))
+            self._console.file.flush()
+        except OSError as error:
+            return Failure(f"cannot print: {error}")
+        return None
+
+
+def panel(alert: Alert) -> Panel:
+    """An alert with everything that it knows: title, message, reasons, warnings, time and source."""
+    style = _SIGNALS.get(str(alert.payload.get("signal_type")), _SEVERITIES[alert.severity])
+    return Panel(
+        Group(*_lines(alert)),
+        title=Text(alert.title, style=style),
+        title_align="left",
+        subtitle=Text(_subtitle(alert), style="dim"),
+        subtitle_align="left",
+        border_style=style,
+    )
+
+
+def _lines(alert: Alert) -> Iterator[Text]:
+    yield Text(alert.message)
+    for reason in _texts(alert.payload, "reasons"):
+        yield Text(f"• {reason}")
+    if (cvd := alert.payload.get("cvd")) is not None:
+        yield Text(f"CVD of the day {cvd:+,.4g}", style="dim")
+    for warning in _texts(alert.payload, "warnings"):
+        yield Text(f"! {warning}", style="yellow")
+
+
+def _subtitle(alert: Alert) -> str:
+    duplicate = ", perhaps sent before" if alert.is_possible_duplicate else ""
+    return f"{format_time(alert.timestamp)} · {alert.alert_type} · alert {alert.id}{duplicate}"
+
+
+def _texts(payload: dict[str, Any], name: str) -> list[str]:
+    found = payload.get(name)
+    return [str(text) for text in found] if isinstance(found, list) else []
