@@ -9,7 +9,7 @@ from market.timeframe import DAY, GRACE, from_datetime, to_datetime
 from storage.copy import all_or_nothing, names
 from storage.database import Connection
 from storage.derived import CANDLE_CHANGES, CVD_CHANGES, TRADE_CHANGES
-from storage.ledger import spans
+from storage.stored import StoredTape
 from storage.tape import CANDLE_KEY, CANDLE_VALUES, CVD_KEY, CVD_VALUES, REPLACE_CANDLE
 
 Cause = Literal["healed", "late_trade", "import", "repair"]
@@ -102,13 +102,15 @@ def _sides(
 
 def _scope(connection: Connection, exchange: str, symbol: str, start: int, end: int) -> dict[str, object]:
     """The parameters of `storage.derived` for a tape that changed in [start, end)."""
-    tape = _Tape(connection, exchange, symbol)
-    islands = _islands(connection, exchange, symbol)
+    tape = StoredTape(connection, exchange, symbol)
+    islands = tape.islands()
     first = tape.open_day_before(start - start % DAY)
     last = _last_day(tape, islands, end)
     settled = max((max(end - GRACE, begin) for begin, end in islands), default=0)
-    last_trade = tape.last_trade(settled, None)
-    carry = _carry(tape, islands, first)
+    newest = tape.last_trade(settled)
+    carry = tape.last_trade(
+        max((begin for begin, end in islands if begin < first < end), default=first), first
+    )
     return {
         "exchange": exchange,
         "symbol": symbol,
@@ -119,88 +121,27 @@ def _scope(connection: Connection, exchange: str, symbol: str, start: int, end: 
         "island_from": [to_datetime(begin) for begin, end in islands if begin <= last and end >= first],
         "island_to": [to_datetime(end) for begin, end in islands if begin <= last and end >= first],
         "settled": to_datetime(settled),
-        "closed": to_datetime(max(settled, last_trade[0] if last_trade else 0)),
-        "carry_time": to_datetime(carry[0]) if carry else None,
-        "carry_price": carry[1] if carry else None,
+        "closed": to_datetime(max(settled, newest[0].timestamp if newest else 0)),
+        "carry_time": to_datetime(carry[0].timestamp) if carry else None,
+        "carry_price": carry[0].price if carry else None,
     }
 
 
-def _islands(connection: Connection, exchange: str, symbol: str) -> list[tuple[int, int]]:
-    """Trade coverage, with touching spans joined: how a part is proven makes no difference to its rows."""
-    islands: list[tuple[int, int]] = []
-    for span in spans(connection, exchange, symbol, "trades"):
-        if islands and islands[-1][1] == span.from_timestamp:
-            islands[-1] = (islands[-1][0], span.to_timestamp)
-        else:
-            islands.append((span.from_timestamp, span.to_timestamp))
-    return islands
-
-
-def _last_day(tape: "_Tape", islands: list[tuple[int, int]], end: int) -> int:
+def _last_day(tape: StoredTape, islands: list[tuple[int, int]], end: int) -> int:
     """The end of the last day that depends on the tape before `end`.
 
     Quiet minutes take their price from the last trade before them, into the days after it.
     """
     last = _day_end(end - 1)
     reach = max((to for begin, to in islands if begin < last < to), default=last)
-    if reach == last or tape.first_trade(end, last) is not None:
+    if reach == last or tape.first_trade_time(end, last) is not None:
         return last
-    next_trade = tape.first_trade(last, reach)
+    next_trade = tape.first_trade_time(last, reach)
     return _day_end(reach - 1 if next_trade is None else next_trade)
-
-
-def _carry(tape: "_Tape", islands: list[tuple[int, int]], first: int) -> tuple[int, float] | None:
-    """(time, price) of the last trade before `first` in the island that reaches across it."""
-    begin = max((begin for begin, end in islands if begin < first < end), default=first)
-    return tape.last_trade(max(begin, first - DAY), first) or tape.last_trade(begin, first - DAY)
 
 
 def _day_end(moment: int) -> int:
     return moment - moment % DAY + DAY
-
-
-class _Tape:
-    """What must be known of one instrument's stored rows before they are recomputed."""
-
-    def __init__(self, connection: Connection, exchange: str, symbol: str) -> None:
-        self._connection = connection
-        self._key = (exchange, symbol)
-
-    def open_day_before(self, day: int) -> int:
-        """`day`, or an earlier one whose candles are still open: what comes now may close them."""
-        row = self._connection.execute(
-            """
-            SELECT timestamp, is_closed FROM candles
-            WHERE exchange = %s AND symbol = %s AND interval = '1d' AND timestamp < %s AND source = 'trades'
-            ORDER BY timestamp DESC LIMIT 1
-            """,
-            (*self._key, to_datetime(day)),
-        ).fetchone()
-        return day if row is None or row[1] else from_datetime(row[0])
-
-    def first_trade(self, begin: int, end: int) -> int | None:
-        """The time of the first trade in [begin, end)."""
-        row = self._connection.execute(
-            """
-            SELECT timestamp FROM trades
-            WHERE exchange = %s AND symbol = %s AND timestamp >= %s AND timestamp < %s
-            ORDER BY timestamp LIMIT 1
-            """,
-            (*self._key, to_datetime(begin), to_datetime(end)),
-        ).fetchone()
-        return None if row is None else from_datetime(row[0])
-
-    def last_trade(self, begin: int, end: int | None) -> tuple[int, float] | None:
-        """(time, price) of the last trade in [begin, end), or from `begin` on."""
-        row = self._connection.execute(
-            """
-            SELECT timestamp, price FROM trades
-            WHERE exchange = %s AND symbol = %s AND timestamp >= %s AND timestamp < %s
-            ORDER BY timestamp DESC, trade_seq DESC LIMIT 1
-            """,
-            (*self._key, to_datetime(begin), "infinity" if end is None else to_datetime(end)),
-        ).fetchone()
-        return None if row is None else (from_datetime(row[0]), row[1])
 
 
 # The statements: the same recomputation, shown or written

@@ -67,12 +67,15 @@ class Streaming:
         self.cvd = cvd or Cvd(SYMBOL)
         self.rows = Recorded()
 
-    def run(self, spans: Sequence[Span], books: Sequence[BookSnapshot]) -> Recorded:
+    def run(
+        self, spans: Sequence[Span], books: Sequence[BookSnapshot], *, is_continued: bool = False
+    ) -> Recorded:
+        """Take everything in order of time; a continued stream is inside the first span already."""
         left = list(books)
         for number, span in enumerate(spans):
             for trade in span.trades:
                 self._books(left, trade.timestamp)
-                if trade is span.trades[0]:
+                if trade is span.trades[0] and not (is_continued and number == 0):
                     self.begin(trade.timestamp)
                 self.trade(trade)
             self._books(left, span.until - 1)
@@ -106,6 +109,25 @@ class Streaming:
     def _books(self, left: list[BookSnapshot], until: int) -> None:
         while left and left[0].timestamp <= until:
             self.candles.add_snapshot(left.pop(0))
+
+
+def cut(
+    random: Random, spans: Sequence[Span], books: Sequence[BookSnapshot]
+) -> tuple[list[Span], list[BookSnapshot], list[Span], list[BookSnapshot]]:
+    """The tape up to some trade, and what comes after it."""
+    number = random.randrange(len(spans))
+    span = spans[number]
+    count = random.randint(1, len(span.trades))
+    moment = span.trades[count - 1].timestamp
+    until = span.until if count == len(span.trades) else moment + 1
+    before = [*spans[:number], Span(span.trades[:count], until)]
+    after = [Span(span.trades[count:], span.until), *spans[number + 1 :]]
+    return (
+        before,
+        [book for book in books if book.timestamp < until],
+        after,
+        [book for book in books if book.timestamp >= until],
+    )
 
 
 def random_tape(random: Random) -> tuple[list[Span], list[BookSnapshot]]:
