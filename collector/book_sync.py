@@ -51,6 +51,10 @@ class BookSync:
         """Whether the book is in step with the exchange."""
         return self._is_live
 
+    def begin_after(self, timestamp: int) -> None:
+        """Snapshots up to `timestamp` were given out before: give none of them again."""
+        self._not_before = max(self._not_before, timestamp)
+
     def reset(self, event: BookReset, time: int) -> list[BookSnapshot]:
         """Start from a whole book, then apply the changes that were held back for it.
 

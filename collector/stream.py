@@ -12,6 +12,7 @@ from collector.book_sync import BookSync
 from collector.exchanges.events import BookDelta, BookReset, CandleSeen
 from market import BookSnapshot, Candle, CandleBuilder, Cvd, CvdPoint, Timeframe, Trade
 from market.timeframe import GRACE, MICROSECONDS
+from storage.resume import Resume
 
 _MINUTE = Timeframe.M1.microseconds
 
@@ -83,6 +84,18 @@ class InstrumentStream:
         self._due = 0
         self._rows = StreamRows.empty()
         self._exchange_candle: CandleSeen | None = None
+
+    def restore(self, stored: Resume) -> None:
+        """Go on from what is stored; what was built before counts no more."""
+        self._last = stored.last
+        self._tape_from = stored.tape_from
+        self._covered_until = stored.covered_until
+        self._span_first_id = stored.first_id
+        self._candles = stored.candles
+        self._cvd = stored.cvd
+        self.time = max(self.time, stored.covered_until)
+        if stored.book_timestamp is not None:
+            self.book.begin_after(stored.book_timestamp)
 
     # Trades
 

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -28,9 +28,39 @@ def default_home() -> Path:
     return Path(data).expanduser() / "deltatape"
 
 
-def _config_file() -> Path:
+def config_file() -> Path:
+    """The TOML file that settings are read from: DELTATAPE_CONFIG, else deltatape.toml in the home."""
     named = os.environ.get("DELTATAPE_CONFIG")
     return Path(named).expanduser() if named else default_home() / "deltatape.toml"
+
+
+class CollectOptions(BaseModel):
+    """One exchange that `deltatape up` collects from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    exchange: str
+    symbols: tuple[str, ...] = Field(min_length=1)
+    ws_url: str | None = None
+    rest_url: str | None = None
+
+
+class SweepOptions(BaseModel):
+    """One grid that `deltatape up` backtests each day, at the time `at` (HH:MM, UTC)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    exchange: str
+    symbol: str
+    timeframe: str
+    strategy: str
+    grid: dict[str, str] = Field(min_length=1)
+    at: str = Field(default="02:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    capital: float = Field(default=10_000.0, gt=0)
+    fee_bps: float = Field(default=10.0, ge=0)
+    slippage_bps: float = Field(default=1.0, ge=0)
+    rank_by: str = "sharpe_ratio"
+    keep: int = Field(default=3, ge=0)
 
 
 class Settings(BaseSettings):
@@ -42,6 +72,8 @@ class Settings(BaseSettings):
     database_url: str | None = None
     log_level: str = "INFO"
     signals: SignalOptions = Field(default_factory=SignalOptions)
+    collect: tuple[CollectOptions, ...] = ()
+    sweep: tuple[SweepOptions, ...] = ()
 
     @classmethod
     def settings_customise_sources(
@@ -53,7 +85,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags win over the environment, the environment over the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _config_file())
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
 
     def database(self) -> str:
         """The database's URL; starts the private server where no other is named, and fills an empty one."""
@@ -76,12 +108,12 @@ def load(**flags: Any) -> Settings:
         WrongUse: the file or a variable holds what cannot be.
     """
     named = os.environ.get("DELTATAPE_CONFIG")
-    if named and not _config_file().is_file():
+    if named and not config_file().is_file():
         raise WrongUse(f"DELTATAPE_CONFIG names {named}, which is no file")
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except tomllib.TOMLDecodeError as error:
-        raise WrongUse(f"{_config_file()} is no TOML: {error}") from None
+        raise WrongUse(f"{config_file()} is no TOML: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         raise WrongUse(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -5,6 +5,7 @@ from datetime import datetime
 from msgspec import Struct
 from psycopg import sql
 
+from market.timeframe import from_datetime
 from storage.database import Connection
 from storage.tables import metadata
 
@@ -98,3 +99,11 @@ def database_bytes(connection: Connection) -> int:
     """Size of the whole database on disk."""
     row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
     return int(row[0]) if row else 0
+
+
+def last_trade_timestamp(connection: Connection, exchange: str, symbol: str) -> int | None:
+    """Time of an instrument's last trade in microseconds UTC, None without any."""
+    row = connection.execute(
+        "SELECT max(timestamp) FROM trades WHERE exchange = %s AND symbol = %s", (exchange, symbol)
+    ).fetchone()
+    return None if row is None or row[0] is None else from_datetime(row[0])

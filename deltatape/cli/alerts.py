@@ -2,8 +2,7 @@
 
 import time
 from dataclasses import asdict
-from threading import Event
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from msgspec import structs
@@ -12,6 +11,9 @@ from deltatape import settings
 from deltatape.cli import output
 from deltatape.cli.stop_event import stop_event
 from market import WrongUse, format_time
+
+if TYPE_CHECKING:
+    from storage.outbox import Alert
 
 app = typer.Typer()
 
@@ -36,9 +38,7 @@ def list_(
         require_schema(connection)
         found = list_alerts(connection, channel=channel, status=status, limit=limit)
     if as_json:
-        output.print_json(
-            [{**structs.asdict(alert), "time": format_time(alert.timestamp)} for alert in found]
-        )
+        output.print_json([structs.asdict(alert) | _times(alert) for alert in found])
         return
     output.table(
         "alerts",
@@ -68,19 +68,22 @@ def run(
     # With --json, stdout is the result's: the alerts themselves go to stderr.
     console = ConsoleChannel(output.errors if as_json else output.console)
     with stop_event(seconds) as stop:
-        _stop_now(stop, once=once)
-        for counts in dispatch(settings.load().database(), {"console": console}, _now, stop):
-            pass
+        if once:
+            # The dispatcher looks at it after its first round.
+            stop.set()
+        for latest in dispatch(settings.load().database(), {"console": console}, _now, stop):
+            counts = latest
     if as_json:
         output.print_json(asdict(counts))
     else:
         output.say(f"{counts.sent:,} sent, {counts.failed:,} failed, {counts.dead:,} given up")
 
 
-def _stop_now(stop: Event, *, once: bool) -> None:
-    # The dispatcher looks at it after its first round.
-    if once:
-        stop.set()
+def _times(alert: "Alert") -> dict[str, str | None]:
+    """The times as people and other lists write them."""
+    names = ("timestamp", "next_attempt_timestamp", "sent_timestamp")
+    given = {name: getattr(alert, name) for name in names}
+    return {name: None if value is None else format_time(value) for name, value in given.items()}
 
 
 def _now() -> int:

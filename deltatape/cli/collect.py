@@ -1,8 +1,6 @@
 """`deltatape collect`: an exchange's market data onto the tape, live."""
 
 import asyncio
-import contextlib
-import signal
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +8,7 @@ import typer
 
 from deltatape import settings
 from deltatape.cli import output
+from deltatape.cli.stopping import until_stopped
 from market import Unavailable, WrongUse
 
 if TYPE_CHECKING:
@@ -67,36 +66,33 @@ async def _collect(
 ) -> dict[str, int]:
     from collector.collect import open_collector
 
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    opening = asyncio.create_task(open_collector(target, url, wait=wait))
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
-    if not opening.done():
-        opening.cancel()
-        await asyncio.gather(opening, return_exceptions=True)
-        return {"messages": 0}
-    collector = opening.result()
-    try:
-        running = asyncio.create_task(collector.run(seconds))
+    found: list[Collector] = []
+    counts = {"messages": 0}
+
+    async def work() -> None:
+        collector = await open_collector(target, url, wait=wait)
+        found.append(collector)
         showing = asyncio.create_task(_show(collector, is_quiet=is_quiet))
-        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
-        for task in (showing, running):
-            if not task.done():
-                task.cancel()
-        await asyncio.gather(showing, return_exceptions=True)
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-    finally:
-        stopping.cancel()
-        await collector.close()
+        try:
+            await collector.run(seconds)
+        finally:
+            showing.cancel()
+            await collector.close()
+
+    await until_stopped(work())
+    for collector in found:
+        counts = asdict(collector.counts)
+        _say_what_was_odd(target.exchange, collector)
+    return counts
+
+
+def _say_what_was_odd(exchange: str, collector: "Collector") -> None:
     for reason in collector.session.refusals:
-        output.say(f"{target.exchange} refused: {reason}")
+        output.say(f"{exchange} refused: {reason}")
     for shape, count in sorted(collector.session.shapes.items()):
         output.say(f"unhandled shape, {count} times: {shape}")
-    return asdict(collector.counts)
+    for reason in sorted(collector.session.unresolved):
+        output.say(reason)
 
 
 async def _show(collector: "Collector", *, is_quiet: bool) -> None:

@@ -58,6 +58,6 @@ async def _simulate(
     async with serve(symbols, seed, host=host, port=port, speed=speed, start=start, truth=truth) as simulator:
         typer.echo(
             f"listening; collect with: deltatape collect --exchange simulated --symbols {','.join(symbols)}"
-            f" --ws-url {simulator.ws_url} --rest-url {simulator.rest_url}"
+            f" --ws-url {simulator.address.ws_url} --rest-url {simulator.address.rest_url}"
         )
         await simulator.wait()
