@@ -38,4 +38,4 @@ def compute(url: str, options: SignalOptions, selection: Selection, start: int, 
         for target in stored_targets(connection, selection):
             for i, strategy in enumerate(strategies):
                 kept = options.indicators if i == 0 else ()
-                yield from recompute(connection, Job(url, strategy, target, kept), start, end)
+                yield from recompute(connection, Job(strategy, target, kept), start, end)

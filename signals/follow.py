@@ -44,14 +44,12 @@ class Job:
     """A strategy to follow on a target.
 
     Attributes:
-        url: the database.
         strategy: what is evaluated.
         target: on whose candles.
         indicators: names whose values are kept on the way.
         channels: where a fresh signal is announced.
     """
 
-    url: str
     strategy: Strategy
     target: Target
     indicators: tuple[str, ...] = ()
@@ -178,7 +176,7 @@ def _span(
         return None
     stop = first + CHUNK * length if end is None else min(first + CHUNK * length, end)
     lead = anchor(job.target.timeframe, first, job.warmup)
-    frame = read_frame(job.url, job.target, lead, stop)
+    frame = read_frame(connection, job.target, lead, stop)
     index = frame.find(first)
     series = evaluate(job.strategy, frame, index)
     rows = signal_rows(job.strategy, frame, index, series, last)
@@ -194,7 +192,7 @@ def _type_before(connection: Connection, job: Job, start: int) -> SignalType | N
     while (before := last_before(connection, job.target, stop)) is not None:
         block = anchor(timeframe, before, 0)
         lead = anchor(timeframe, before, job.strategy.warmup)
-        frame = read_frame(job.url, job.target, lead, stop)
+        frame = read_frame(connection, job.target, lead, stop)
         found = last_type(evaluate(job.strategy, frame, frame.find(block)).type)
         if found is not None:
             return found

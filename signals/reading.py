@@ -1,29 +1,52 @@
-"""Closed candles from the tape into frames."""
+"""Closed candles from the tape into frames, on the connection that the engine already has."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, LiteralString
 
-from market.timeframe import from_datetime, to_datetime
-from signals.frame import CandleFrame
-from storage import read
+import numpy as np
+from psycopg import sql
+
+from market.timeframe import from_datetime, parse_time, to_datetime
+from signals.frame import COLUMNS, CandleFrame
 
 if TYPE_CHECKING:
     from signals.target import Target
     from storage.database import Connection
 
+END = parse_time("9999-01-01")
+"""Later than any candle."""
 
-def read_frame(url: str, target: Target, start: int | None, end: int | None) -> CandleFrame:
+_CANDLES = sql.SQL(
+    "SELECT (extract(epoch FROM timestamp) * 1000000)::bigint, is_whole, {} FROM candles"
+    " WHERE exchange = %s AND symbol = %s AND interval = %s AND timestamp >= %s AND timestamp < %s"
+    " AND is_closed ORDER BY timestamp"
+).format(sql.SQL(", ").join(map(sql.Identifier, COLUMNS)))
+
+
+def read_frame(connection: Connection, target: Target, start: int, end: int) -> CandleFrame:
     """The stored closed candles of `target` that open in [start, end).
 
+    A connection that is there already reads the few thousand candles of a live step several times
+    faster than `storage.read`, which opens one of its own.
+
     Args:
-        url: the database.
+        connection: the database.
         target: instrument and timeframe.
-        start: microseconds UTC; None is the beginning of the tape.
-        end: microseconds UTC; None is its end.
+        start: microseconds UTC.
+        end: microseconds UTC.
     """
-    candles = read.candles(url, target.exchange, target.symbol, target.timeframe, start=start, end=end)
-    return CandleFrame.from_polars(candles, target.timeframe)
+    place = (target.exchange, target.symbol, target.timeframe.value)
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(_CANDLES, (*place, to_datetime(start), to_datetime(end))).fetchall()
+    times, flags, *values = zip(*rows, strict=True) if rows else [()] * (2 + len(COLUMNS))
+    columns = {name: np.array(column, dtype=np.float64) for name, column in zip(COLUMNS, values, strict=True)}
+    return CandleFrame(
+        target.timeframe,
+        np.array(times, dtype=np.int64),
+        **columns,
+        is_whole=np.array(flags, dtype=np.bool_),
+    )
 
 
 def first_from(connection: Connection, target: Target, start: int) -> int | None:

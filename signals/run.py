@@ -39,8 +39,7 @@ class Follower:
     """Follows the configured strategies on the selected targets; `advance` does what there is to do.
 
     Args:
-        url: the database.
-        connection: to it, in autocommit mode.
+        connection: in autocommit mode.
         options: strategies, indicators, thresholds, channels.
         selection: which targets.
 
@@ -48,10 +47,7 @@ class Follower:
         WrongUse: the options name a strategy that does not exist.
     """
 
-    def __init__(
-        self, url: str, connection: Connection, options: SignalOptions, selection: Selection
-    ) -> None:
-        self._url = url
+    def __init__(self, connection: Connection, options: SignalOptions, selection: Selection) -> None:
         self._connection = connection
         self._options = options
         self._selection = selection
@@ -79,7 +75,7 @@ class Follower:
             yield from follow(self._connection, self._job(strategy, target, kept))
 
     def _job(self, strategy: Strategy, target: Target, kept: Sequence[str]) -> Job:
-        return Job(self._url, strategy, target, tuple(kept), self._options.alert_channels)
+        return Job(strategy, target, tuple(kept), self._options.alert_channels)
 
 
 def run(url: str, options: SignalOptions, selection: Selection, stop: Event) -> Iterator[tuple[Step, ...]]:
@@ -100,7 +96,7 @@ def run(url: str, options: SignalOptions, selection: Selection, stop: Event) -> 
     """
     with connect(url, application_name="deltatape signals", autocommit=True) as connection:
         require_schema(connection)
-        follower = Follower(url, connection, options, selection)
+        follower = Follower(connection, options, selection)
         look_again = 0.0
         for _ in listen(url, [CHANNEL], timeout=POLL_SECONDS):
             if time.monotonic() >= look_again:

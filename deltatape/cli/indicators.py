@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +13,11 @@ from deltatape.cli import output
 from market import Timeframe, WrongUse, format_time
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from signals.frame import CandleFrame
     from signals.target import Target
+    from storage.database import Connection
 
 app = typer.Typer()
 
@@ -69,10 +74,10 @@ def show(
     """An indicator's newest values, computed from the stored candles."""
     from signals.blocks import compute as values_of
 
-    frame, _ = _frame(exchange, symbol, timeframe, name)
-    start = max(len(frame) - limit, 0)
-    outputs = values_of(frame, name, start)
-    rows: list[tuple[Any, ...]] = [
+    with _open(exchange, symbol, timeframe, name) as (_, _, frame):
+        start = max(len(frame) - limit, 0)
+        outputs = values_of(frame, name, start)
+    rows = [
         (
             format_time(int(frame.timestamp[i])),
             float(frame.close[i]),
@@ -97,32 +102,37 @@ def compute(
     """
     from signals.indicator_store import write_indicators
     from signals.registry import find
-    from storage.database import connect
 
-    frame, target = _frame(exchange, symbol, timeframe, name)
-    with connect(settings.load().database()) as connection:
-        written = write_indicators(connection, target, frame, 0, [find(name).name])
+    full_name = find(name).name
+    with _open(exchange, symbol, timeframe, name) as (connection, target, frame):
+        written = write_indicators(connection, target, frame, 0, [full_name])
     if as_json:
-        output.print_json({"name": find(name).name, "candles": len(frame), "written": written})
+        output.print_json({"name": full_name, "candles": len(frame), "written": written})
         return
-    output.console.print(f"{find(name).name}: {written:,} of {len(frame):,} values written or changed")
+    output.console.print(f"{full_name}: {written:,} of {len(frame):,} values written or changed")
 
 
-def _frame(exchange: str, symbol: str, timeframe: str, name: str) -> tuple[CandleFrame, Target]:
-    """All stored candles of a target; refuses a wrong name before it reads."""
-    from signals.reading import read_frame
+@contextmanager
+def _open(
+    exchange: str, symbol: str, timeframe: str, name: str
+) -> Iterator[tuple[Connection, Target, CandleFrame]]:
+    """A connection and all stored candles of a target; a wrong name is refused before anything is read."""
+    from signals.reading import END, read_frame
     from signals.registry import find
     from signals.target import Target
+    from storage.database import connect, require_schema
 
     find(name)
     target = Target(exchange, symbol, Timeframe.parse(timeframe))
-    frame = read_frame(settings.load().database(), target, None, None)
-    if not len(frame):
-        raise WrongUse(
-            f"no closed candles of {target} are stored: deltatape replay or deltatape collect writes them"
-        )
-    return frame, target
+    with connect(settings.load().database()) as connection:
+        require_schema(connection)
+        frame = read_frame(connection, target, 0, END)
+        if not len(frame):
+            raise WrongUse(
+                f"no closed candles of {target} are stored: deltatape replay or deltatape collect writes them"
+            )
+        yield connection, target, frame
 
 
 def _known(value: float) -> float | None:
-    return None if value != value else float(value)
+    return None if math.isnan(value) else float(value)

@@ -21,7 +21,6 @@ app = typer.Typer()
 
 Exchange = Annotated[str | None, typer.Option(help="Only this exchange.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_END = "9999-01-01"
 _COLOURS = {
     "STRONG_BUY": "bold green",
     "BUY": "green",
@@ -64,7 +63,7 @@ def compute(
     symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,
     timeframe: Annotated[str | None, typer.Option(help="Only this timeframe: 1m 5m 15m 1h 4h 1d.")] = None,
     start: Annotated[str, typer.Option("--from", help="First candle, UTC.")] = "1970-01-01",
-    end: Annotated[str, typer.Option("--to", help="Stop before this time, UTC.")] = _END,
+    end: Annotated[str, typer.Option("--to", help="Stop before this time, UTC.")] = "9999-01-01",
     as_json: AsJson = False,
 ) -> None:
     """Recompute the signals of what is stored; doing it again changes no row."""

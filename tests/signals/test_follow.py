@@ -25,8 +25,8 @@ Put = Callable[[CandleFrame], None]
 
 
 @pytest.fixture
-def job(database: str, target: Target) -> Job:
-    return Job(database, composite(), target)
+def job(target: Target) -> Job:
+    return Job(composite(), target)
 
 
 def expected(frame: CandleFrame) -> list[SignalRow]:
@@ -107,14 +107,19 @@ def test_catching_up_in_small_chunks_equals_the_batch(
 
 
 def test_two_followers_write_each_row_once(
-    session: Connection, job: Job, put: Put, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+    database: str,
+    session: Connection,
+    job: Job,
+    put: Put,
+    make_frame: MakeFrame,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     frame = make_frame(900)
     put(frame)
     monkeypatch.setattr(following, "CHUNK", 50)
 
     def run(_: int) -> None:
-        with connect(job.url, autocommit=True) as connection:
+        with connect(database, autocommit=True) as connection:
             list(follow(connection, job))
 
     with ThreadPoolExecutor() as pool:

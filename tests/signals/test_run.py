@@ -1,0 +1,109 @@
+from collections.abc import Callable, Iterator
+from threading import Event
+
+import pytest
+
+from market.errors import Unavailable, WrongUse
+from market.timeframe import Timeframe
+from signals.compute import compute
+from signals.follow import Step
+from signals.frame import CandleFrame
+from signals.options import SignalOptions
+from signals.run import run
+from signals.target import Selection, Target, newest_closed, stored_targets
+from storage.database import Connection
+from storage.notify import notify
+
+MakeFrame = Callable[..., CandleFrame]
+Put = Callable[[CandleFrame], None]
+OPTIONS = SignalOptions(strategies=("composite", "trend"))
+
+
+def until(running: Iterator[tuple[Step, ...]], candles: int) -> list[Step]:
+    """What is done until so many candles were evaluated."""
+    steps: list[Step] = []
+    for done in running:
+        steps.extend(done)
+        if sum(step.candles for step in steps) >= candles:
+            return steps
+    raise AssertionError("ended early")
+
+
+def test_follows_what_closes_while_it_runs(
+    database: str, session: Connection, put: Put, make_frame: MakeFrame
+) -> None:
+    frame, stop = make_frame(320), Event()
+    put(frame.part(0, 300))
+    running = run(database, OPTIONS, Selection(), stop)
+    steps = until(running, 600)
+    assert {step.job.strategy.name for step in steps} == {"composite", "trend"}
+    put(frame.part(300, 320))
+    notify(session, "candles", "simulated")
+    assert [step.candles for step in until(running, 40)] == [20, 20]
+    stop.set()
+    assert list(running) == []
+    kept = session.execute("SELECT name, count(*) FROM indicators GROUP BY 1 ORDER BY 1").fetchall()
+    assert kept == [("atr_14", 320), ("cvd_20", 320), ("rsi_14", 320)]
+
+
+def test_a_poll_finds_what_nobody_told(database: str, put: Put, make_frame: MakeFrame) -> None:
+    frame, stop = make_frame(320), Event()
+    put(frame.part(0, 300))
+    running = run(database, OPTIONS, Selection(), stop)
+    until(running, 600)
+    put(frame.part(300, 301))
+    assert len(until(running, 2)) == 2
+    stop.set()
+    list(running)
+
+
+def test_batch_equals_live(database: str, session: Connection, put: Put, make_frame: MakeFrame) -> None:
+    frame, stop = make_frame(700, holes=(200,)), Event()
+    put(frame)
+    until(run(database, OPTIONS, Selection(), stop), 2 * len(frame))
+    query = (
+        "SELECT strategy_name, timestamp, signal_type, score, reasons, warnings FROM signals ORDER BY 1, 2"
+    )
+    live = session.execute(query).fetchall()
+    session.execute("DELETE FROM signals")
+    steps = list(compute(database, OPTIONS, Selection(), 0, 2**52))
+    assert sum(step.candles for step in steps) == 2 * len(frame)
+    assert session.execute(query).fetchall() == live
+
+
+def test_selection_and_newest(session: Connection, put: Put, make_frame: MakeFrame, target: Target) -> None:
+    put(make_frame(50))
+    session.execute(
+        "INSERT INTO candles (timestamp, exchange, symbol, interval, open, high, low, close, volume,"
+        " is_closed, is_whole, source) SELECT timestamp, 'kraken', 'ETH/USD', '5m', open, high, low,"
+        " close, volume, true, true, 'exchange' FROM candles LIMIT 1"
+    )
+    other = Target("kraken", "ETH/USD", Timeframe.M5)
+    assert stored_targets(session, Selection()) == [other, target]
+    assert stored_targets(session, Selection(exchange="kraken")) == [other]
+    assert stored_targets(session, Selection(symbols=("BTC/USDT",))) == [target]
+    assert stored_targets(session, Selection(timeframes=(Timeframe.M5,))) == [other]
+    assert stored_targets(session, Selection(exchange="okx")) == []
+    assert newest_closed(session, [target, other])[target] == make_frame(50).timestamp[-1]
+    assert newest_closed(session, []) == {}
+
+
+def test_an_empty_tape_is_waited_on(database: str) -> None:
+    stop = Event()
+    running = run(database, OPTIONS, Selection(), stop)
+    assert next(running) == ()
+    stop.set()
+    assert list(running) == []
+
+
+def test_a_strategy_that_is_not_there_is_refused_before_anything_runs(database: str) -> None:
+    options = SignalOptions(strategies=("alchemy",))
+    with pytest.raises(WrongUse, match="unknown strategy 'alchemy'"):
+        next(run(database, options, Selection(), Event()))
+
+
+def test_a_database_without_tables_is_said_so(empty_database: str) -> None:
+    with pytest.raises(Unavailable, match="deltatape db upgrade"):
+        next(run(empty_database, OPTIONS, Selection(), Event()))
+    with pytest.raises(Unavailable, match="deltatape db upgrade"):
+        list(compute(empty_database, OPTIONS, Selection(), 0, 1))
