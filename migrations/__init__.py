@@ -154,6 +154,8 @@ def _advice(error: psycopg.Error) -> str | None:
         return f"{reason(error)} and is not ours; name an empty database"
     if isinstance(error, errors.FeatureNotSupported | errors.UndefinedFile):
         return f"{reason(error)}; use a server with TimescaleDB, such as: docker compose up -d db"
+    if isinstance(error, errors.InternalError_):
+        return f"{reason(error)}; add it to shared_preload_libraries and restart the server"
     if isinstance(error, psycopg.OperationalError):
         return f"{reason(error)}; see the server's log"
     return None

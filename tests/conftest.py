@@ -86,7 +86,14 @@ def template_name(home: Path) -> str:
 
 
 def drop_database(admin: Connection, name: str) -> None:
-    admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    # Not WITH (FORCE): that is refused while an autovacuum worker, which is no session of ours, is
+    # at work there; the plain form ends the worker.
+    admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = %s AND usename = current_user",
+        (name,),
+    )
+    admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
 
 
 def url_of(server_url: str, name: str) -> str:

@@ -209,6 +209,15 @@ def as_user(url: str, name: str) -> str:
     return url.replace("postgresql://deltatape@", f"postgresql://{name}@")
 
 
+def test_a_server_without_timescaledb_is_unavailable(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The tests' server has it; this asks it for one that it has not, in the same way.
+    monkeypatch.setattr(migrations, "_EXTENSIONS", ("no_such_extension",))
+    with pytest.raises(Unavailable, match="use a server with TimescaleDB, such as: docker compose"):
+        migrations.upgrade(empty_database)
+
+
 @pytest.fixture
 def stranger(server_url: str) -> Iterator[str]:
     """A role that owns nothing."""
