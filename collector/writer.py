@@ -30,7 +30,7 @@ class Writer:
         self._origin: Origin = origin
         self._proof = proof
         self._seen: set[str] = set()
-        self._claimed: list[str] = []
+        self._epochs: dict[str, int] = {}
         self._connection = self._connect()
 
     def _connect(self) -> database.Connection:
@@ -43,8 +43,8 @@ class Writer:
         """Open the connection anew after it was lost; raises Unavailable while nobody answers."""
         self._connection.close()
         self._connection = self._connect()
-        for symbol in self._claimed:
-            self._lock(symbol)
+        for symbol in list(self._epochs):
+            self.claim(symbol)
 
     def close(self) -> None:
         """Give the connection back; what is written is committed."""
@@ -56,16 +56,13 @@ class Writer:
         Raises:
             WrongUse: another collector writes it.
         """
-        self._lock(symbol)
-        self._claimed.append(symbol)
-
-    def _lock(self, symbol: str) -> None:
         key = f"{self.exchange}:{symbol}"
-        cursor = self._connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [key])
-        row = cursor.fetchone()
-        self._connection.commit()
-        if row is None or not row[0]:
-            raise WrongUse(f"another collector writes {symbol} of {self.exchange}: stop it first")
+        with self._connection.transaction():
+            cursor = self._connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [key])
+            row = cursor.fetchone()
+            if row is None or not row[0]:
+                raise WrongUse(f"another collector writes {symbol} of {self.exchange}: stop it first")
+            self._epochs[symbol] = ledger.next_epoch(self._connection, self.exchange, symbol, "trades")
 
     def restore(self, stream: InstrumentStream) -> None:
         """Let a live stream go on from what is stored of its instrument."""
@@ -168,7 +165,18 @@ class Writer:
             self.merging.add(symbol)
 
     def _cover(self, symbol: str, span: Span, row_count: int) -> bool:
-        """Write what is proven; whether that was news."""
+        """Write what is proven, and how far the stream has come; whether that was news."""
+        if symbol in self._epochs:
+            ledger.save_state(
+                self._connection,
+                self.exchange,
+                symbol,
+                "trades",
+                watermark=span.to_id or "",
+                watermark_timestamp=span.to_timestamp,
+                epoch=self._epochs[symbol],
+                status="live",
+            )
         return ledger.add_coverage(
             self._connection,
             self.exchange,

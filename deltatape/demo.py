@@ -39,6 +39,7 @@ SWEEP = SweepOptions(
     timeframe="1m",
     strategy="ema_cross",
     grid={"fast": "3:15:3", "slow": "20:60:10"},
+    rank_by="total_return_pct",
 )
 _ADDRESS = re.compile(r"ws://\S+")
 

@@ -16,6 +16,9 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 SCHEMA_REVISION = "0005"
 
 _CONNECT_SECONDS = 10
+# A parallel plan would have to send the state of `first(price, (timestamp, trade_seq))` between processes,
+# and PostgreSQL cannot read an anonymous row back.
+_SESSION = "-c timezone=UTC -c max_parallel_workers_per_gather=0"
 
 
 def connect(
@@ -38,7 +41,7 @@ def connect(
         Unavailable: the server does not answer, or refuses.
     """
     target = describe(url)
-    options = f"{conninfo_to_dict(url).get('options') or ''} -c timezone=UTC".strip()
+    options = f"{conninfo_to_dict(url).get('options') or ''} {_SESSION}".strip()
     try:
         connection = psycopg.connect(
             url,

@@ -212,8 +212,8 @@ class Screen:
                 sweep = history.sweep(connection, self._sweep_id)
                 best = history.best(connection, sweep["id"], sweep["definition"]["rank_by"], 5)
                 run_table("best runs of the sweep, simulated market", best, empty="")
-                if best:
-                    show_run(connection, str(best[0]["backtest_id"]), self._settings.home, as_json=False)
+                if sweep["best_backtest_id"] is not None:
+                    show_run(connection, str(sweep["best_backtest_id"]), self._settings.home, as_json=False)
         console.print("\nnow from a live exchange:", style="bold")
         console.print(
             "  .venv/bin/deltatape collect --exchange kraken --symbols BTC/USD,ETH/USD", markup=False

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-console = Console(highlight=False)
+# Where no terminal says how wide it is, as in a pipe or a log, tables need not be squeezed into 80 columns.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 errors = Console(stderr=True, highlight=False)
 
 _json = msgspec.json.Encoder(decimal_format="number")
