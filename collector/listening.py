@@ -1,11 +1,14 @@
 """One local port for websockets and plain HTTP GETs: what the simulator and the playback are reached by."""
 
+import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
+from weakref import WeakSet
 
+from msgspec import Struct
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
 from websockets.datastructures import Headers
@@ -18,7 +21,8 @@ PING_SECONDS = 20
 PONG_SECONDS = 60
 """A peer that answers no ping for so long is cut, as Binance does it."""
 _MAX_MESSAGE = 1024 * 1024
-_CLOSE_SECONDS = 5
+CLOSE_SECONDS = 5.0
+"""What a peer gets to take what was sent before its connection is closed."""
 # What a peer does wrong is its own affair: nothing of it belongs on our terminal.
 _PEERS = logging.getLogger("collector.listening.peers")
 _PEERS.setLevel(logging.CRITICAL + 1)
@@ -29,9 +33,32 @@ Get = Callable[[str], Awaitable[tuple[int, bytes]]]
 """Path and query → HTTP status and JSON body."""
 
 
+class Address(Struct, frozen=True):
+    """Where something listens."""
+
+    host: str
+    port: int
+
+    @property
+    def ws_url(self) -> str:
+        """What `collect --ws-url` wants."""
+        return f"ws://{self._authority}"
+
+    @property
+    def rest_url(self) -> str:
+        """What `collect --rest-url` wants."""
+        return f"http://{self._authority}"
+
+    @property
+    def _authority(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
 @asynccontextmanager
-async def listen(host: str, port: int, connected: Connected, get: Get) -> AsyncIterator[int]:
-    """Listen while the context lasts, and give the port; port 0 takes a free one.
+async def listen(
+    host: str, port: int, connected: Connected, get: Get, *, close_seconds: float = CLOSE_SECONDS
+) -> AsyncIterator[Address]:
+    """Listen while the context lasts; port 0 takes a free one.
 
     `connected` handles each websocket on any path, `get` each other GET. On leaving, websockets are closed
     in order: what was sent before still arrives.
@@ -41,7 +68,39 @@ async def listen(host: str, port: int, connected: Connected, get: Get) -> AsyncI
     """
     require_private(host)
 
-    async def request(connection: ServerConnection, request: Request) -> Response | None:
+    peers: WeakSet[ServerConnection] = WeakSet()
+
+    class Peer(ServerConnection):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            peers.add(self)
+            super().connection_made(transport)
+
+    try:
+        server = await serve_websockets(
+            _handler(connected),
+            host,
+            port,
+            process_request=_answering(get),
+            create_connection=Peer,
+            compression=None,
+            open_timeout=None,  # a GET may have to wait for its answer
+            ping_interval=PING_SECONDS,
+            ping_timeout=PONG_SECONDS,
+            close_timeout=close_seconds,
+            max_size=_MAX_MESSAGE,
+            logger=_PEERS,
+        )
+    except (OSError, OverflowError) as error:
+        raise WrongUse(_reason(host, port, error)) from None
+    try:
+        yield Address(host, next(iter(server.sockets)).getsockname()[1])
+    finally:
+        server.close()
+        await _closed(server, peers)
+
+
+def _answering(get: Get) -> Callable[[ServerConnection, Request], Awaitable[Response | None]]:
+    async def answer(_: ServerConnection, request: Request) -> Response | None:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return None
         if request.method != "GET":
@@ -53,6 +112,10 @@ async def listen(host: str, port: int, connected: Connected, get: Get) -> AsyncI
             return _response(500, b"{}")
         return _response(status, body)
 
+    return answer
+
+
+def _handler(connected: Connected) -> Connected:
     async def handle(connection: ServerConnection) -> None:
         try:
             await connected(connection)
@@ -62,27 +125,17 @@ async def listen(host: str, port: int, connected: Connected, get: Get) -> AsyncI
             _OURS.exception("a connection failed")
             raise
 
-    try:
-        server = await serve_websockets(
-            handle,
-            host,
-            port,
-            process_request=request,
-            compression=None,
-            open_timeout=None,  # a GET may have to wait for its answer
-            ping_interval=PING_SECONDS,
-            ping_timeout=PONG_SECONDS,
-            close_timeout=_CLOSE_SECONDS,
-            max_size=_MAX_MESSAGE,
-            logger=_PEERS,
-        )
-    except (OSError, OverflowError) as error:
-        raise WrongUse(_reason(host, port, error)) from None
-    try:
-        yield _port(server)
-    finally:
-        server.close()
-        await server.wait_closed()
+    return handle
+
+
+async def _closed(server: Server, peers: Iterable[ServerConnection]) -> None:
+    """Wait until every peer is gone; who connected and never asked for anything is not waited for."""
+    closing = asyncio.ensure_future(server.wait_closed())
+    while not closing.done():
+        for peer in tuple(peers):
+            if peer.request is None:
+                peer.transport.abort()
+        await asyncio.wait({closing}, timeout=0.1)
 
 
 def require_private(host: str) -> None:
@@ -99,11 +152,6 @@ def require_private(host: str) -> None:
         raise WrongUse(f"{host!r} is no IP address: use 127.0.0.1") from None
     if address.is_unspecified or not (address.is_loopback or address.is_private):
         raise WrongUse(f"refusing to listen on {host}: there is no authentication, use 127.0.0.1")
-
-
-def _port(server: Server) -> int:
-    port: int = next(iter(server.sockets)).getsockname()[1]
-    return port
 
 
 def _reason(host: str, port: int, error: Exception) -> str:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from collector.listening import listen
+from collector.listening import Address, listen
 from collector.simulator.binance import BinanceExchange, BinanceSession
 from collector.simulator.clock import Clock, Pace, RealClock, default_start
 from collector.simulator.market import FIRST_HOUR
@@ -41,8 +41,8 @@ class Simulator:
     """
 
     def __init__(self, exchange: BinanceExchange, pace: Pace, clock: Clock) -> None:
-        self.host = "127.0.0.1"
-        self.port = 0
+        self.address = Address("", 0)
+        """Where it listens; its `ws_url` and `rest_url` are what `collect` wants."""
         self._exchange = exchange
         self._pace = pace
         self._clock = clock
@@ -63,20 +63,6 @@ class Simulator:
     def is_live(self) -> bool:
         """Whether simulated time has caught up with the wall clock."""
         return self._time is not None and self._pace.is_live(self._time)
-
-    @property
-    def ws_url(self) -> str:
-        """What `collect --ws-url` wants."""
-        return f"ws://{self._address}"
-
-    @property
-    def rest_url(self) -> str:
-        """What `collect --rest-url` wants."""
-        return f"http://{self._address}"
-
-    @property
-    def _address(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     async def wait(self) -> None:
         """Wait until the simulation ends: never, unless it fails; then raises why."""
@@ -186,7 +172,7 @@ async def serve(
         symbols: unified symbols against USDT.
         seed: of the market: the same seed, symbol and time give the same trades, for ever.
         host: address to listen on, local or private.
-        port: to listen on, for websocket and REST; 0 takes a free one, see `Simulator.port`.
+        port: to listen on, for websocket and REST; 0 takes a free one, see `Simulator.address`.
         speed: simulated seconds a second. Time that starts in the past stops hurrying when it reaches the
             wall clock, and goes on with it.
         start: first moment, microseconds UTC. Default: the first subscription; with a speed above 1, the
@@ -208,10 +194,9 @@ async def serve(
         )
     exchange = BinanceExchange(symbols, seed)
     simulator = Simulator(exchange, Pace(start, speed, clock), clock)
-    simulator.host = host
     # The file only once the port is ours: it may be another simulator's.
     async with (
-        listen(host, port, simulator.connected, simulator.get) as simulator.port,
+        listen(host, port, simulator.connected, simulator.get) as simulator.address,
         simulator.running(truth),
     ):
         yield simulator

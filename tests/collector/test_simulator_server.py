@@ -49,7 +49,7 @@ class Steps:
 
     async def past(self, now: int) -> None:
         """Wait until others have waited so long."""
-        while self.now() < now:  # noqa: ASYNC110 - this clock is no event
+        while self.now() < now:
             await asyncio.sleep(0)
 
 
@@ -58,7 +58,7 @@ async def subscribed(
     simulator: Simulator, target: str = f"/stream?streams={STREAMS}", **options: Any
 ) -> AsyncIterator[ClientConnection]:
     # What is still on its way when a test has seen enough need not be waited for.
-    url = simulator.ws_url + target
+    url = simulator.address.ws_url + target
     async with connect(url, compression=None, close_timeout=0.1, **options) as websocket:
         yield websocket
 
@@ -232,7 +232,7 @@ def test_what_happens_while_nobody_listens_is_in_the_truth_and_over_rest(tmp_pat
         clock = Steps(START + DAY)
         async with (
             serve(SYMBOLS, 7, start=START, speed=100, truth=tmp_path / "truth", clock=clock) as simulator,
-            httpx.AsyncClient(base_url=simulator.rest_url) as http,
+            httpx.AsyncClient(base_url=simulator.address.rest_url) as http,
         ):
             async with subscribed(simulator, "/ws/btcusdt@trade") as websocket:
                 before = [p["t"] for p in await take_until(websocket, START + 30_000_000)]
@@ -279,7 +279,7 @@ def test_two_subscribers_get_the_same_from_then_on() -> None:
     async def run() -> tuple[list[str], list[str]]:
         clock = Steps(START + DAY)
         async with serve(SYMBOLS, 7, start=START, speed=50, clock=clock) as simulator:
-            target = f"{simulator.ws_url}/ws/btcusdt@trade/ethusdt@aggTrade"
+            target = f"{simulator.address.ws_url}/ws/btcusdt@trade/ethusdt@aggTrade"
             async with connect(target) as early:
                 first = [str(await early.recv()) for _ in range(20)]
                 async with connect(target) as late:
@@ -299,7 +299,7 @@ def test_leaving_closes_connections_after_what_was_sent_and_finishes_the_truth(t
         async with serve(
             ["BTC/USDT"], 7, start=START, speed=1000, truth=tmp_path / "t", clock=clock
         ) as simulator:
-            websocket = await connect(f"{simulator.ws_url}/ws/btcusdt@trade", max_queue=None)
+            websocket = await connect(f"{simulator.address.ws_url}/ws/btcusdt@trade", max_queue=None)
             while len(received) < 50:
                 received.append(json.loads(await websocket.recv())["t"])
         received.extend([json.loads(message)["t"] async for message in websocket])
@@ -466,7 +466,7 @@ def test_rest_over_http() -> None:
     async def run() -> None:
         async with (
             serve(SYMBOLS, 7, start=START, speed=10, clock=Steps(START)) as simulator,
-            httpx.AsyncClient(base_url=simulator.rest_url) as http,
+            httpx.AsyncClient(base_url=simulator.address.rest_url) as http,
         ):
             answer = await http.get("/api/v3/time")
             assert answer.json() == {"serverTime": START // 1000}
@@ -475,7 +475,7 @@ def test_rest_over_http() -> None:
             assert (await http.get("/nowhere")).status_code == 404
             assert (await http.post("/api/v3/time")).is_error
             with pytest.raises(ConnectionClosed) as closed:
-                async with connect(f"{simulator.ws_url}/nowhere") as websocket:
+                async with connect(f"{simulator.address.ws_url}/nowhere") as websocket:
                     await websocket.recv()
             assert closed.value.rcvd.code == 1008
 
@@ -583,9 +583,18 @@ def test_private_addresses_are_fine() -> None:
 def test_on_ipv6_the_urls_are_bracketed() -> None:
     async def run() -> None:
         async with serve(SYMBOLS, 7, host="::1") as simulator:
-            assert simulator.ws_url == f"ws://[::1]:{simulator.port}"
+            assert simulator.address.ws_url == f"ws://[::1]:{simulator.address.port}"
 
     asyncio.run(run())
+
+
+def test_it_ends_though_somebody_connected_and_never_said_a_word() -> None:
+    async def run() -> None:
+        async with serve(SYMBOLS, 7) as simulator:
+            _, writer = await asyncio.open_connection("127.0.0.1", simulator.address.port)
+        writer.close()
+
+    asyncio.run(asyncio.wait_for(run(), 5))
 
 
 def test_a_failing_simulation_says_so(tmp_path: Path) -> None:
