@@ -166,7 +166,7 @@ def reconcile(
         if time not in wanted and not old.is_withdrawn
     ]
     added.sort(key=lambda written: written.row.timestamp)
-    return [_insert(connection, written) for written in added]
+    return _insert(connection, added)
 
 
 def _newest(connection: Connection, key: Key, start: int, end: int) -> Iterator[Written]:
@@ -184,16 +184,18 @@ def _next_revision(old: Written | None) -> int:
     return 0 if old is None else old.revision + 1
 
 
-def _insert(connection: Connection, written: Written) -> Written:
+def _insert(connection: Connection, added: Sequence[Written]) -> list[Written]:
     columns = (*_KEY, "revision", "is_withdrawn", *_ROW)
     query = sql.SQL("INSERT INTO signals ({}) VALUES ({}) RETURNING id").format(
         sql.SQL(", ").join(map(sql.Identifier, columns)),
         sql.SQL(", ").join(sql.Placeholder() * len(columns)),
     )
-    values = [written.revision, written.is_withdrawn, *_row_values(written.row)]
-    for (number,) in connection.execute(query, (*written.key.values, *values)):
-        written = replace(written, id=number)
-    return written
+    rows = [(*w.key.values, w.revision, w.is_withdrawn, *_row_values(w.row)) for w in added]
+    with connection.cursor() as cursor:
+        # One after the other in a pipeline: ids rise with time, and there is one round trip.
+        cursor.executemany(query, rows, returning=True)
+        ids = [result.fetchone() for result in cursor.results()] if rows else []
+    return [replace(w, id=found[0]) for w, found in zip(added, ids, strict=True) if found]
 
 
 def _row_values(row: SignalRow) -> Iterator[Any]:
