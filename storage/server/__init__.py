@@ -59,7 +59,7 @@ def start(home: Path, *, durable: bool = True, report: Callable[[str], None] = _
         found = binaries.find(place, report)
         report(f"Starting PostgreSQL {found.postgresql} with TimescaleDB in {place.home} …")
         make_private(place.socket, owner)
-        cluster.make(place, found, owner)
+        cluster.make(place, found, owner, durable=durable)
         binaries.write_record(place, found)
         cluster.launch(place, found, owner, durable=durable)
         cluster.make_database(place)

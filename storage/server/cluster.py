@@ -50,7 +50,7 @@ full_page_writes = {fsync}
 """
 
 
-def make(place: Layout, binaries: Binaries, account: Account) -> None:
+def make(place: Layout, binaries: Binaries, account: Account, *, durable: bool) -> None:
     """Make the cluster if there is none; one that was left half made is made anew.
 
     Everyone who can open the socket may connect: its folder is 0700, so that is the owner and root.
@@ -66,6 +66,8 @@ def make(place: Layout, binaries: Binaries, account: Account) -> None:
     if not account.is_self:
         os.chown(fresh, account.uid, account.gid)
     options = ["--no-locale", "--encoding=UTF8", "--auth=trust", f"--username={SUPERUSER}"]
+    if not durable:
+        options.append("--no-sync")
     done = account.run([binaries.program("initdb"), *options, "-D", fresh], timeout=300)
     if done.returncode:
         raise Unavailable(f"cannot make a database in {place.home}: {_last_line(done.stderr)}")
