@@ -38,8 +38,11 @@ class ConsoleChannel:
 
     def send(self, alert: Alert) -> Failure | None:
         """Print one alert; a terminal that is gone is a failure to try again."""
-        try:
+        with self._console.capture() as printed:
             self._console.print(panel(alert))
+        try:
+            # Not by rich itself, which ends the process when nobody reads its pipe any more.
+            self._console.file.write(printed.get())
             self._console.file.flush()
         except OSError as error:
             return Failure(f"cannot print: {error}")
