@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -38,15 +39,19 @@ class ConsoleChannel:
 
     def send(self, alert: Alert) -> Failure | None:
         """Print one alert; a terminal that is gone is a failure to try again."""
-        with self._console.capture() as printed:
-            self._console.print(panel(alert))
         try:
             # Not by rich itself, which ends the process when nobody reads its pipe any more.
-            self._console.file.write(printed.get())
+            self._console.file.write(self._render(panel(alert)))
             self._console.file.flush()
         except OSError as error:
             return Failure(f"cannot print: {error}")
         return None
+
+    def _render(self, shown: Panel) -> str:
+        file, like = io.StringIO(), self._console
+        twin = Console(file=file, width=like.width, force_terminal=like.is_terminal, highlight=False)
+        twin.print(shown)
+        return file.getvalue()
 
 
 def panel(alert: Alert) -> Panel:
