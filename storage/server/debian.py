@@ -18,8 +18,9 @@ from storage.server.apt import INSTEAD, Apt, mirrors, run
 
 Report = Callable[[str], None]
 
-# Debian releases before 13 have no TimescaleDB; later ones can run 13's as it brings its own libc.
-DEBIAN_SUITE = "trixie"
+# The first long-lived release of each that has TimescaleDB. As everything brings its own libc, older
+# and newer releases run the same.
+SUITES = {"debian": "trixie", "ubuntu": "resolute"}
 _PROGRAMS = (
     "postgres",
     "initdb",
@@ -65,9 +66,9 @@ def _resolve(work: Path, report: Report) -> tuple[Apt, list[str]]:
     system = _os_release()
     distribution = system.get("ID", "")
     codename = system.get("VERSION_CODENAME", "")
-    if distribution not in {"debian", "ubuntu"}:
+    suite = SUITES.get(distribution)
+    if suite is None:
         raise Unavailable(f"no PostgreSQL with TimescaleDB on this machine: {INSTEAD}")
-    suite = DEBIAN_SUITE if distribution == "debian" else codename
     apt = Apt(work, distribution, suite)
     problem = Unavailable(f"apt on this machine names no mirror of {distribution} {codename}: {INSTEAD}")
     for mirror in mirrors(work, distribution, codename):
