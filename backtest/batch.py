@@ -237,7 +237,7 @@ _WALK = types.void(STATE_TYPE, types.FunctionType(ON_EVENT), POLICY_TYPE, _CANDL
 @compiled(_WALK)
 def _walk(state: State, on_event: Any, policy: Any, candles: Candles, signals: Signals, tally: Tally) -> None:
     following = 0
-    time, price = 0, 0.0
+    time, price = candles.timestamp[0], candles.open[0]
     for index in range(candles.timestamp.size):
         price, time = candles.open[index], candles.timestamp[index]
         advance(state, Event(OPEN, time, price, price, price, 0), on_event, policy)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any
 
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from market.errors import WrongUse
@@ -14,31 +15,29 @@ if TYPE_CHECKING:
     from storage.database import Connection
 
 Row = dict[str, Any]
+Query = sql.SQL | sql.Composed
 
-_LISTED: LiteralString = (
-    "backtest_id, run_timestamp, strategy_name, strategy_config, exchange, symbols, interval, market_type,"
-    " start_date, end_date, status, initial_capital, final_capital, total_pnl, total_return_pct,"
-    " sharpe_ratio, max_drawdown, total_trades, win_rate, profit_factor, sweep_id, error"
+_LISTED = sql.SQL(
+    "SELECT backtest_id, run_timestamp, strategy_name, strategy_config, exchange, symbols, interval,"
+    " market_type, start_date, end_date, status, initial_capital, final_capital, total_pnl,"
+    " total_return_pct, sharpe_ratio, max_drawdown, total_trades, win_rate, profit_factor, sweep_id, error"
+    " FROM backtest_runs "
 )
+# A metric stands in its own column or in the document of all others.
+_RANK = "coalesce(to_jsonb(backtest_runs) -> %s, metrics -> %s)::float8 DESC NULLS LAST"
 
 
 def runs(connection: Connection, limit: int, *, strategy: str | None = None) -> list[Row]:
     """The newest runs, the newest first."""
-    query: LiteralString = (
-        f"SELECT {_LISTED} FROM backtest_runs WHERE strategy_name = coalesce(%s, strategy_name)"
-        " ORDER BY run_timestamp DESC, backtest_id LIMIT %s"
+    query = _LISTED + sql.SQL(
+        "WHERE strategy_name = coalesce(%s, strategy_name) ORDER BY run_timestamp DESC, backtest_id LIMIT %s"
     )
     return _rows(connection, query, (strategy, limit))
 
 
 def best(connection: Connection, sweep_id: UUID, rank_by: str, limit: int) -> list[Row]:
     """The runs of a sweep with the highest `rank_by`, the best first."""
-    # A metric stands in its own column or in the document of all others.
-    query: LiteralString = (
-        f"SELECT {_LISTED} FROM backtest_runs WHERE sweep_id = %s ORDER BY"
-        " coalesce(to_jsonb(backtest_runs) -> %s, metrics -> %s)::float8 DESC NULLS LAST, backtest_id"
-        " LIMIT %s"
-    )
+    query = _LISTED + sql.SQL(f"WHERE sweep_id = %s ORDER BY {_RANK}, backtest_id LIMIT %s")
     return _rows(connection, query, (sweep_id, rank_by, rank_by, limit))
 
 
@@ -62,16 +61,19 @@ def sweep(connection: Connection, id_: str) -> Row:
 
 def sweeps(connection: Connection, limit: int) -> list[Row]:
     """The newest sweeps, the newest first."""
-    return _rows(connection, "SELECT * FROM sweeps ORDER BY started_timestamp DESC, id LIMIT %s", (limit,))
+    query = sql.SQL("SELECT * FROM sweeps ORDER BY started_timestamp DESC, id LIMIT %s")
+    return _rows(connection, query, (limit,))
 
 
 def positions(connection: Connection, run_id: UUID, limit: int) -> list[Row]:
     """The last positions of a run, in order."""
     found = _rows(
         connection,
-        "SELECT side, entry_timestamp, entry_price, quantity, exit_timestamp, exit_price, exit_reason,"
-        " fees, gross_pnl, pnl, pnl_pct FROM positions WHERE backtest_id = %s"
-        " ORDER BY entry_timestamp DESC, id DESC LIMIT %s",
+        sql.SQL(
+            "SELECT side, entry_timestamp, entry_price, quantity, exit_timestamp, exit_price, exit_reason,"
+            " fees, gross_pnl, pnl, pnl_pct FROM positions WHERE backtest_id = %s"
+            " ORDER BY entry_timestamp DESC, id DESC LIMIT %s"
+        ),
         (run_id, limit),
     )
     return found[::-1]
@@ -79,13 +81,18 @@ def positions(connection: Connection, run_id: UUID, limit: int) -> list[Row]:
 
 def equity(connection: Connection, run_id: UUID) -> tuple[list[Any], list[float]]:
     """Times and equity of a run's curve; empty where none is stored."""
-    query = "SELECT timestamp, equity::float8 FROM backtest_equity_curve WHERE backtest_id = %s ORDER BY timestamp"
+    query = (
+        "SELECT timestamp, equity::float8 FROM backtest_equity_curve"
+        " WHERE backtest_id = %s ORDER BY timestamp"
+    )
     points = connection.execute(query, (run_id,)).fetchall()
     return [time for time, _ in points], [value for _, value in points]
 
 
-def _one(connection: Connection, table: LiteralString, key: LiteralString, id_: str, listing: str) -> Row:
-    query: LiteralString = f"SELECT * FROM {table} WHERE starts_with({key}::text, %s) LIMIT 2"
+def _one(connection: Connection, table: str, key: str, id_: str, listing: str) -> Row:
+    query = sql.SQL("SELECT * FROM {} WHERE starts_with({}::text, %s) LIMIT 2").format(
+        sql.Identifier(table), sql.Identifier(key)
+    )
     found = _rows(connection, query, (id_.lower(),)) if id_ else []
     if not found:
         raise WrongUse(f"there is no {id_!r} here; see: {listing}")
@@ -94,6 +101,6 @@ def _one(connection: Connection, table: LiteralString, key: LiteralString, id_: 
     return found[0]
 
 
-def _rows(connection: Connection, query: LiteralString, values: tuple[Any, ...]) -> list[Row]:
+def _rows(connection: Connection, query: Query, values: tuple[Any, ...]) -> list[Row]:
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(query, values).fetchall()

@@ -76,7 +76,7 @@ class Policy:
         return record[0]
 
 
-@compiled()
+@compiled(types.void(STATE_TYPE, POLICY_TYPE, types.int64))
 def _turn(state: State, policy: Any, side: int) -> None:
     """Be on this side of the market, or out of it where that side is not wanted."""
     if state.quantity * side > 0.0:

@@ -59,8 +59,8 @@ def run(
     parameters = dict(parameter(text) for text in param or [])
     chosen = setup(strategy, parameters, account)
     url = wanted.database()
+    frame = stored_candles(url, exchange, symbol, timeframe, start, end)
     with connect(url) as connection:
-        frame = stored_candles(connection, url, exchange, symbol, timeframe, start, end)
         with running(connection, chosen, frame, Market(exchange, symbol)) as begun:
             begun.complete(backtest(frame, strategy, parameters, account=account))
         show_run(connection, str(begun.run_id), wanted.home, as_json=as_json)

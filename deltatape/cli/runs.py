@@ -45,7 +45,6 @@ def account_of(
 
 
 def stored_candles(
-    connection: Connection,
     url: str,
     exchange: str,
     symbol: str,
@@ -60,19 +59,17 @@ def stored_candles(
     """
     interval = Timeframe.parse(timeframe)
     since, until = (None if text is None else parse_time(text) for text in (start, end))
-    from signals.reading import read_frame
-    from signals.target import Target
-    from storage.database import require_schema
+    from signals.frame import CandleFrame
+    from storage import read
 
-    require_schema(connection)
-    frame = read_frame(url, Target(exchange, symbol, interval), since, until)
-    if not len(frame):
+    candles = read.candles(url, exchange, symbol, interval, since, until)
+    if candles.is_empty():
         span = " in this span" if start or end else ""
         raise WrongUse(
             f"no closed {interval} candles of {symbol} on {exchange} are stored{span};"
             f" fill the tape: deltatape collect --exchange {exchange} --symbols {symbol}"
         )
-    return frame
+    return CandleFrame.from_polars(candles, interval)
 
 
 def run_table(title: str, rows: Iterable[Mapping[str, Any]], empty: str) -> None:
@@ -125,7 +122,7 @@ def show_run(connection: Connection, id_: str, home: Path, *, as_json: bool) -> 
     if times:
         picture = _draw(home / "reports" / f"backtest-{run_id}.png", f"{title} · {market}", times, equity)
     if as_json:
-        output.print_json({**row, "last_positions": positions, "picture": picture})
+        output.print_json({**row, "last_positions": positions, "picture": str(picture) if picture else None})
         return
     output.table(f"{title} · {market}", ["figure", "value"], _figures(row), empty="")
     _show_positions(positions)

@@ -67,8 +67,8 @@ def run(
     definition = {"strategy": strategy, "grid": axes, "fixed": fixed, "rank_by": rank_by, "keep": keep}
     definition |= {"exchange": exchange, "symbol": symbol, "timeframe": timeframe}
     url = wanted.database()
+    frame = checked(stored_candles(url, exchange, symbol, timeframe, start, end))
     with connect(url) as connection:
-        frame = checked(stored_candles(connection, url, exchange, symbol, timeframe, start, end))
         with _progress(len(setups)) as progress:
             done = sweep(
                 connection,

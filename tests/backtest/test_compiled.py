@@ -1,0 +1,78 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import backtest
+
+ROOT = Path(backtest.__file__).parent.parent
+FOLDER = "from backtest.compiled import cache_folder; print(cache_folder())"
+HITS = """
+from backtest.batch import _walk
+from backtest.policies import follow_signals
+for function in (_walk, follow_signals):
+    print(sum(function.stats.cache_hits.values()), sum(function.stats.cache_misses.values()))
+"""
+ADD = "from backtest.compiled import compiled; print(compiled()(lambda x: x + 1)(1))"
+
+
+def python(code: str, root: Path = ROOT, **environment: str) -> list[str]:
+    ours = {"NUMBA_CACHE_DIR", "DELTATAPE_HOME", "XDG_CACHE_HOME"}
+    clean = {name: value for name, value in os.environ.items() if name not in ours}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"} | environment,
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The package and what it imports, without anything compiled."""
+    for name in ("market", "backtest"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def test_a_new_process_finds_the_machine_code():
+    python(HITS)
+    assert python(HITS) == ["1", "0", "1", "0"]
+
+
+def test_the_folder_is_the_homes_then_the_packages(copy):
+    (home,) = python(FOLDER, copy, DELTATAPE_HOME=str(copy / "home"))
+    assert home.startswith(str(copy / "home" / "cache" / "backtest-"))
+    (package,) = python(FOLDER, copy)
+    assert package.startswith(str(copy / "backtest" / "__pycache__" / "backtest-"))
+    (named,) = python(FOLDER, copy, NUMBA_CACHE_DIR=str(copy / "named"), DELTATAPE_HOME=str(copy / "home"))
+    assert named.startswith(str(copy / "named"))
+
+
+def test_an_edited_source_has_another_folder(copy):
+    before = python(FOLDER, copy)
+    kernel = copy / "backtest" / "kernel.py"
+    kernel.write_text(kernel.read_text() + "\n# edited\n")
+    assert python(FOLDER, copy) != before
+
+
+def test_a_package_that_cannot_be_written_uses_the_users_folder(copy):
+    # A file where the folder would have to be stops root too, who may write anywhere.
+    (copy / "backtest" / "__pycache__").write_text("")
+    (folder,) = python(FOLDER, copy, HOME=str(copy / "user"))
+    assert folder.startswith(str(copy / "user" / ".cache" / "deltatape"))
+
+
+def test_without_any_folder_it_still_compiles(copy):
+    (copy / "backtest" / "__pycache__").write_text("")
+    blocked = str(copy / "backtest" / "__pycache__")
+    nowhere = dict.fromkeys(("NUMBA_CACHE_DIR", "DELTATAPE_HOME", "HOME", "XDG_CACHE_HOME"), blocked)
+    assert python(FOLDER, copy, **nowhere) == ["None"]
+    assert python(ADD, copy, **nowhere) == ["2"]

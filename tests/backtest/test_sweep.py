@@ -1,0 +1,109 @@
+import threading
+
+import pytest
+
+from backtest import grid, history, provenance
+from backtest.run import run
+from backtest.store import Market
+from backtest.sweep import results, sweep
+from market import WrongUse
+from storage import read
+
+MARKET = Market("binance", "ETH/BTC")
+AXES = {"fast": [5, 10, 20], "slow": [20, 40, 80]}
+DEFINITION = {"strategy": "ema_cross", "grid": AXES}
+
+
+def swept(connection, frame, **changes):
+    setups, left_out = grid.setups("ema_cross", AXES)
+    options = {"definition": DEFINITION, "left_out": left_out, "keep": 2, **changes}
+    return sweep(connection, frame, setups, MARKET, **options)
+
+
+def test_every_combination_is_a_run_like_one_by_itself(connection, real_frame):
+    done = swept(connection, real_frame)
+    assert (done.total, done.left_out) == (8, 1)
+    rows = connection.execute(
+        "SELECT strategy_config -> 'parameters', sharpe_ratio, fills_hash, daily_returns, status,"
+        " data_fingerprint FROM backtest_runs WHERE sweep_id = %s",
+        (done.sweep_id,),
+    ).fetchall()
+    assert len(rows) == 8
+    for parameters, sharpe, fills_hash, returns, status, fingerprint in rows:
+        alone = run(real_frame, "ema_cross", parameters)
+        assert sharpe == alone.metrics.sharpe_ratio
+        assert fills_hash == provenance.fills_hash(alone.record)
+        assert returns == alone.returns.tolist()
+        assert (status, fingerprint) == ("completed", provenance.data_fingerprint(real_frame))
+
+
+def test_only_the_best_keep_everything(connection, database, real_frame):
+    done = swept(connection, real_frame)
+    sharpes = [best.metrics.sharpe_ratio for best in done.best]
+    ranked = history.best(connection, done.sweep_id, "sharpe_ratio", 10)
+    assert [row["backtest_id"] for row in ranked[:2]] == [best.backtest_id for best in done.best]
+    assert [row["sharpe_ratio"] for row in ranked[:2]] == sharpes
+    with_fills = connection.execute("SELECT count(DISTINCT backtest_id) FROM fills").fetchone()
+    assert with_fills == (2,)
+    assert read.equity(database, done.best[0].backtest_id).height > len(real_frame) - 1
+    assert read.equity(database, ranked[-1]["backtest_id"]).is_empty()
+    row = history.sweep(connection, str(done.sweep_id))
+    assert (row["status"], row["finished_runs"], row["total_runs"]) == ("completed", 8, 8)
+    assert row["best_backtest_id"] == done.best[0].backtest_id
+    assert row["finished_timestamp"] >= row["started_timestamp"]
+
+
+def test_rank_by_another_metric(connection, real_frame):
+    done = swept(connection, real_frame, rank_by="buy_and_hold_pct")
+    # All equal: the earliest combinations win.
+    assert [best.setup.values["slow"] for best in done.best] == [20, 40]
+    ranked = history.best(connection, done.sweep_id, "intraday_drawdown", 10)
+    assert len(ranked) == 8
+
+
+def test_an_unknown_rank_is_refused_before_anything_is_stored(connection, frame):
+    with pytest.raises(WrongUse, match="cannot rank by 'luck'"):
+        swept(connection, frame, rank_by="luck")
+    assert connection.execute("SELECT count(*) FROM sweeps").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, "cancelled"), (RuntimeError, "failed")])
+def test_an_interrupted_sweep_is_marked(connection, frame, error, status):
+    def interrupt(_count):
+        raise error
+
+    with pytest.raises(error):
+        swept(connection, frame, progress=interrupt)
+    row = history.sweeps(connection, 1)[0]
+    assert row["status"] == status
+    (stored,) = connection.execute("SELECT count(*) FROM backtest_runs").fetchone()
+    assert row["finished_runs"] == stored
+    assert row["best_backtest_id"] is None
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_results_come_in_order_whatever_the_threads(frame, threads):
+    setups, _ = grid.setups("ema_cross", {"fast": range(3, 40), "slow": [50, 60]})
+    parts = list(results(frame, setups, threads=threads))
+    found = [result.setup for part in parts for result in part]
+    assert found == setups
+    first = list(results(frame, setups, threads=1))
+    assert [provenance.fills_hash(r.record) for p in parts for r in p] == [
+        provenance.fills_hash(r.record) for p in first for r in p
+    ]
+
+
+def test_leaving_early_ends_the_threads(frame):
+    setups, _ = grid.setups("ema_cross", {"fast": range(3, 200), "slow": range(300, 310)})
+    running = results(frame, setups, threads=2)
+    next(running)
+    running.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sweep")]
+
+
+def test_live_strategies_sweep_too(connection, real_frame):
+    axes = {"ema_trend.fast": [5, 9]}
+    setups, left_out = grid.setups("trend", axes)
+    definition = {"strategy": "trend", "grid": axes}
+    done = sweep(connection, real_frame, setups, MARKET, definition=definition, left_out=left_out)
+    assert {best.setup.values["ema_trend.fast"] for best in done.best} == {5, 9}

@@ -1,0 +1,103 @@
+"""`deltatape sweep` as people and scripts run it."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import backtest
+from market import Candle, Timeframe
+from storage.tape import write_candles
+
+SWEEP = ("sweep", "run", "--exchange", "binance", "--symbol", "ETH/BTC", "--timeframe", "1h")
+
+
+@pytest.fixture
+def cli(cli, monkeypatch):
+    """As ever, with the machine code that the tests have compiled already."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(Path(backtest.__file__).parent / "__pycache__"))
+    return cli
+
+
+@pytest.fixture
+def candles(connection):
+    """Fifty days of a random walk on the tape."""
+    random = np.random.default_rng(6)
+    prices = [100.0, *(100.0 * np.exp(np.cumsum(random.normal(0, 0.01, 1_200)))).tolist()]
+    rows = [
+        Candle(
+            symbol="ETH/BTC",
+            timeframe=Timeframe.H1,
+            timestamp=1_767_225_600_000_000 + i * Timeframe.H1.microseconds,
+            open=before,
+            high=max(before, price),
+            low=min(before, price),
+            close=price,
+            volume=3.0,
+            is_closed=True,
+            is_whole=True,
+            source="import",
+        )
+        for i, (before, price) in enumerate(pairwise(prices))
+    ]
+    write_candles(connection, "binance", rows)
+    connection.commit()
+
+
+@pytest.mark.usefixtures("candles")
+def test_run_list_and_show(cli, connection):
+    arguments = ("--strategy", "ema_cross", "--grid", "fast=5:20:5", "--grid", "slow=20,40", "--keep", "2")
+    done = cli(*SWEEP, *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    sweep = json.loads(done.stdout)
+    assert (sweep["status"], sweep["total_runs"], sweep["finished_runs"]) == ("completed", 7, 7)
+    assert sweep["statistics"]["left_out"] == 1
+    sharpes = [run["sharpe_ratio"] for run in sweep["best_runs"]]
+    assert sharpes == sorted(sharpes, reverse=True)
+    assert sweep["best_backtest_id"] == sweep["best_runs"][0]["backtest_id"]
+    assert connection.execute("SELECT count(DISTINCT backtest_id) FROM positions").fetchone() == (2,)
+
+    assert [row["id"] for row in json.loads(cli("sweep", "list", "--json").stdout)] == [sweep["id"]]
+    listed = cli("sweep", "list", env={"COLUMNS": "160"}).stdout
+    assert "fast=5…20 (4) slow=20…40 (2)" in listed
+    assert "7 of 7" in listed
+
+    shown = cli("sweep", "show", sweep["id"][:8], env={"COLUMNS": "160"})
+    assert "1 combinations make no sense" in shown.stdout
+    assert f"deltatape backtest show {sweep['best_backtest_id'][:8]}" in shown.stdout
+
+    best = cli("backtest", "show", sweep["best_backtest_id"], env={"COLUMNS": "120"})
+    assert "equity: " in best.stdout
+    worst = cli("backtest", "show", sweep["best_runs"][-1]["backtest_id"], env={"COLUMNS": "120"})
+    assert "no equity curve is stored" in worst.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--strategy", "ema_cross", "--grid", "fast"), "write a grid as"),
+        (("--strategy", "ema_cross", "--grid", "fast=30"), "no combination of the grid makes sense"),
+        (("--strategy", "ema_cross", "--grid", "fast=5"), "fill the tape: deltatape collect"),
+        (("--strategy", "nope", "--grid", "fast=5"), "unknown strategy"),
+    ],
+)
+def test_what_cannot_be_swept_is_one_line_and_stores_nothing(cli, connection, arguments, message):
+    done = cli(*SWEEP, *arguments)
+    assert done.returncode == 2, done.stdout
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert connection.execute("SELECT count(*) FROM sweeps").fetchone() == (0,)
+
+
+@pytest.mark.usefixtures("candles")
+def test_an_unknown_rank(cli):
+    done = cli(*SWEEP, "--strategy", "ema_cross", "--grid", "fast=5", "--rank-by", "luck")
+    assert done.returncode == 2
+    assert "cannot rank by 'luck'" in done.stderr
+
+
+def test_empty_lists_say_what_fills_them(cli):
+    assert "deltatape sweep run --help" in cli("sweep", "list").stdout
+    assert cli("sweep", "show", "abc").returncode == 2
