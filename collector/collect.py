@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from random import uniform
 from typing import TypeVar
 
@@ -28,6 +29,8 @@ REST_TIMEOUT = 20.0
 BOOK_RETRY_SECONDS = 2.0
 USER_AGENT = "deltatape"
 MAX_BACKOFF = 10.0
+STOP_SECONDS = 10.0
+"""How long the database may be away before a collector that is stopping gives up."""
 
 
 Clock = Callable[[], int]
@@ -175,6 +178,7 @@ class Collector:
         self._unwritten = 0
         self._may_read = asyncio.Event()
         self._may_read.set()
+        self._stopping = asyncio.Event()
         self._fetches: set[asyncio.Task[None]] = set()
 
     @property
@@ -184,17 +188,22 @@ class Collector:
 
     async def run(self, seconds: float | None = None) -> None:
         """Collect until cancelled, or for `seconds`; what came is written before it returns."""
-        tasks = [asyncio.create_task(self.connection.run()), asyncio.create_task(self._flush_for_ever())]
+        connecting = asyncio.create_task(self.connection.run())
+        # The writer is never cancelled: a thread that writes goes on, and a second one would be in its way.
+        flushing = asyncio.create_task(self._flush_until_stopped())
         try:
-            done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
+            await asyncio.wait({connecting, flushing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (*tasks, *self._fetches):
+            for task in (connecting, *self._fetches):
                 task.cancel()
-            await asyncio.gather(*tasks, *self._fetches, return_exceptions=True)
+            await asyncio.gather(connecting, *self._fetches, return_exceptions=True)
+            self._stopping.set()
+            self._may_read.set()
+            await flushing
             self.session.disconnected()
             await self._flush()
+        if not connecting.cancelled():
+            connecting.result()
 
     async def close(self) -> None:
         """Give everything back."""
@@ -248,9 +257,11 @@ class Collector:
 
     # Writing
 
-    async def _flush_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(0 if self._unwritten >= MAX_UNWRITTEN else FLUSH_SECONDS)
+    async def _flush_until_stopped(self) -> None:
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                pause = 0 if self._unwritten >= MAX_UNWRITTEN else FLUSH_SECONDS
+                await asyncio.wait_for(self._stopping.wait(), pause)
             if self.connection.is_open:
                 self.session.silent(self._clock())
             await self._flush()
@@ -272,13 +283,20 @@ class Collector:
         self._may_read.set()
 
     async def _write(self, writer: Writer, batch: TapeBatch) -> None:
+        """Write a batch, however long the database is away; once stopping, STOP_SECONDS at most."""
         delay = 0.2
+        last_try = inf
         while True:
             try:
                 return await asyncio.to_thread(writer.write, batch)
             except (psycopg.OperationalError, psycopg.InterfaceError, Unavailable) as error:
-                log.warning("the database is away: %s; trying again", str(error).strip())
+                reason = str(error).strip()
+            if self._stopping.is_set():
+                last_try = min(last_try, time.monotonic() + STOP_SECONDS)
+                if time.monotonic() > last_try:
+                    raise Unavailable(f"the database is away, {len(batch)} rows are not written: {reason}")
+            log.warning("the database is away: %s; trying again", reason)
             await asyncio.sleep(uniform(0, delay))
             delay = min(delay * 2, MAX_BACKOFF)
-            with contextlib.suppress(Unavailable, psycopg.Error):
+            with contextlib.suppress(Unavailable, WrongUse, psycopg.Error):
                 await asyncio.to_thread(writer.reconnect)

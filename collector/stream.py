@@ -150,6 +150,9 @@ class InstrumentStream:
             self._is_unbroken = False
         self._cover()
         self._is_unbroken = True
+        # The span is over: what ends in it waits for nothing more.
+        self._rows.points += self._cvd.points_until(self._covered_until)
+        self._candles.close_until(self._covered_until)
         self._cvd.end_span(self._covered_until)
         self._candles.end_span()
         self._rows.gaps.append(

@@ -129,8 +129,8 @@ class Writer:
             for span in rows.spans:
                 self._cover(symbol, span, span.row_count)
             if times := self._record_gaps(symbol, rows):
-                # Rows were written over a hole that only later ids showed.
-                rebuild.rebuild(connection, exchange, symbol, min(times), max(times), "late_trade")
+                # Time may have gone on, and rows with it, before later ids showed the hole.
+                rebuild.rebuild(connection, exchange, symbol, min(times), max(times), "repair")
                 self.merging.add(symbol)
 
     def _merge(self, symbol: str, rows: StreamRows) -> None:
@@ -192,9 +192,10 @@ class Writer:
         )
 
     def _record_gaps(self, symbol: str, rows: StreamRows) -> list[int]:
-        """Write what is missing; the ends of the holes that were covered until now."""
+        """Write what is missing; the ends of the holes in the trades that their ids prove."""
         ends: list[int] = []
         for gap in rows.gaps:
-            if ledger.add_gap(self._connection, self.exchange, **structs.asdict(gap)):
+            ledger.add_gap(self._connection, self.exchange, **structs.asdict(gap))
+            if gap.stream == "trades" and gap.status == "confirmed":
                 ends += (gap.from_timestamp, gap.to_timestamp)
         return ends

@@ -155,6 +155,16 @@ def empty_database(server_url: str, admin: Connection) -> Iterator[str]:
 @pytest.fixture
 def database(server_url: str, admin: Connection, template: str) -> Iterator[str]:
     """The URL of a new database at the head of the migrations, dropped afterwards."""
+    yield from _copy_of(template, server_url, admin)
+
+
+@pytest.fixture
+def second_database(server_url: str, admin: Connection, template: str) -> Iterator[str]:
+    """Another one, to compare with."""
+    yield from _copy_of(template, server_url, admin)
+
+
+def _copy_of(template: str, server_url: str, admin: Connection) -> Iterator[str]:
     name = f"test_{uuid4().hex[:12]}"
     copy = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
     admin.execute(copy.format(sql.Identifier(name), sql.Identifier(template)))
