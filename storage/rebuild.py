@@ -1,5 +1,7 @@
 """Recompute what follows from the tape where the tape changed: CVD and candles, in SQL, bit for bit."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,7 +53,7 @@ def rebuild(
         end_us: end of it, exclusive.
         cause: why it changed.
     """
-    with all_or_nothing(connection):
+    with _recomputing(connection):
         scope = _scope(connection, exchange, symbol, start_us, end_us)
         changed = [
             row
@@ -74,16 +76,29 @@ def differences(
     connection: Connection, exchange: str, symbol: str, start_us: int, end_us: int
 ) -> list[Difference]:
     """The rows that `rebuild` would write or delete; nothing is written."""
-    scope = _scope(connection, exchange, symbol, start_us, end_us)
-    found = [
-        Difference("trades", from_datetime(at), trade_id, {"cvd_at_trade": old}, {"cvd_at_trade": new})
-        for at, trade_id, old, new in connection.execute(_READ_TRADES, scope)
-    ]
-    for at, interval, *values in connection.execute(_READ_CANDLES, scope):
-        found.append(Difference("candles", from_datetime(at), interval, *_sides(CANDLE_VALUES, values)))
-    for at, *values in connection.execute(_READ_CVD, scope):
-        found.append(Difference("cvd_snapshots", from_datetime(at), "", *_sides(CVD_VALUES, values)))
+    with _recomputing(connection):
+        scope = _scope(connection, exchange, symbol, start_us, end_us)
+        found = [
+            Difference("trades", from_datetime(at), trade_id, {"cvd_at_trade": old}, {"cvd_at_trade": new})
+            for at, trade_id, old, new in connection.execute(_READ_TRADES, scope)
+        ]
+        for at, interval, *values in connection.execute(_READ_CANDLES, scope):
+            found.append(Difference("candles", from_datetime(at), interval, *_sides(CANDLE_VALUES, values)))
+        for at, *values in connection.execute(_READ_CVD, scope):
+            found.append(Difference("cvd_snapshots", from_datetime(at), "", *_sides(CVD_VALUES, values)))
     return found
+
+
+@contextmanager
+def _recomputing(connection: Connection) -> Iterator[None]:
+    """A savepoint in which joins are hashed: rows that were just written have no statistics yet.
+
+    Without them the planner takes a day's rows for a handful, and joins two days of them row by row.
+    """
+    with all_or_nothing(connection):
+        connection.execute("SET LOCAL enable_nestloop = off")
+        yield
+        connection.execute("SET LOCAL enable_nestloop TO DEFAULT")
 
 
 def _sides(

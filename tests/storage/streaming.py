@@ -53,9 +53,17 @@ class Recorded:
             cover(connection, span.begin, span.until)
 
 
-def cover(connection: Connection, begin: int, end: int, row_count: int = 0) -> bool:
+def cover(
+    connection: Connection,
+    begin: int,
+    end: int,
+    *,
+    proof: ledger.Proof = "ids",
+    origin: ledger.Origin = "live",
+    row_count: int = 0,
+) -> bool:
     return ledger.add_coverage(
-        connection, EXCHANGE, SYMBOL, "trades", begin, end, None, None, "ids", "live", row_count
+        connection, EXCHANGE, SYMBOL, "trades", begin, end, None, None, proof, origin, row_count
     )
 
 
@@ -150,24 +158,26 @@ def _random_trades(random: Random, moment: int, step: int, pace: int, is_aggrega
     trades: list[Trade] = []
     for _ in range(random.randint(1, 60)):
         seq = trades[-1].trade_seq + 1 if trades and trades[-1].timestamp == moment else 0
-        trades.append(
-            Trade(
-                SYMBOL,
-                moment,
-                f"{'a' if is_aggregate else ''}{moment}{seq:04}",
-                seq,
-                random_number(random),
-                random_number(random),
-                random.choice((Side.BUY, Side.SELL, Side.BUY, Side.SELL, None)),
-                random.randint(1, 9) if is_aggregate else 1,
-            )
-        )
+        trades.append(random_trade(random, moment, seq, is_aggregate=is_aggregate))
         if random.random() < 0.7:
             moment += random.randrange(2 * pace)
             moment += -moment % step
         elif random.random() < 0.2:
             moment += -moment % random.choice((10 * SECOND, MINUTE, 15 * MINUTE, HOUR, DAY))
     return trades
+
+
+def random_trade(random: Random, timestamp: int, seq: int, *, is_aggregate: bool = False) -> Trade:
+    return Trade(
+        SYMBOL,
+        timestamp,
+        f"{'a' if is_aggregate else ''}{timestamp}{seq:04}",
+        seq,
+        random_number(random),
+        random_number(random),
+        random.choice((Side.BUY, Side.SELL, Side.BUY, Side.SELL, None)),
+        random.randint(1, 9) if is_aggregate else 1,
+    )
 
 
 def _random_books(random: Random, spans: Sequence[Span]) -> list[BookSnapshot]:
