@@ -10,6 +10,7 @@ from alerts.plan import Dead, Decision, Policy, Retry, Sent, decide
 from storage import outbox
 from storage.database import connect, require_schema
 from storage.notify import listen
+from storage.reconnect import reconnecting
 
 if TYPE_CHECKING:
     from threading import Event
@@ -104,7 +105,7 @@ class Dispatcher:
 
 
 def run(url: str, channels: Mapping[str, Channel], clock: Clock, stop: Event) -> Iterator[Counts]:
-    """Send until `stop` is set; yields the counts after each wake.
+    """Send until `stop` is set, waiting while the database is away; yields the counts after each wake.
 
     Args:
         url: the database.
@@ -115,11 +116,18 @@ def run(url: str, channels: Mapping[str, Channel], clock: Clock, stop: Event) ->
     Raises:
         Unavailable: the database does not answer, or has no tables.
     """
+    counts = Counts()
+    return reconnecting(url, lambda: _run(url, channels, clock, stop, counts), stop)
+
+
+def _run(
+    url: str, channels: Mapping[str, Channel], clock: Clock, stop: Event, counts: Counts
+) -> Iterator[Counts]:
     with connect(url, application_name="deltatape alerts", autocommit=True) as connection:
         require_schema(connection)
-        dispatcher = Dispatcher(connection, channels, clock)
+        dispatcher = Dispatcher(connection, channels, clock, counts=counts)
         for _ in listen(url, [CHANNEL], timeout=POLL_SECONDS):
             dispatcher.send_due()
-            yield dispatcher.counts
+            yield counts
             if stop.is_set():
                 return

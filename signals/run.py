@@ -11,6 +11,7 @@ from signals.strategies import configured
 from signals.target import Target, newest_closed, stored_targets
 from storage.database import connect, require_schema
 from storage.notify import listen
+from storage.reconnect import reconnecting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,7 +83,7 @@ def run(url: str, options: SignalOptions, selection: Selection, stop: Event) -> 
     """Follow until `stop` is set; yields what each wake did, also when that is nothing.
 
     The database is the truth: a notification only wakes, and a poll each second finds what a lost one
-    would have told.
+    would have told. While the database is away it waits, and goes on where the tables say it was left.
 
     Args:
         url: the database.
@@ -94,6 +95,10 @@ def run(url: str, options: SignalOptions, selection: Selection, stop: Event) -> 
         WrongUse: the options name what does not exist.
         Unavailable: the database does not answer, or has no tables.
     """
+    return reconnecting(url, lambda: _run(url, options, selection, stop), stop)
+
+
+def _run(url: str, options: SignalOptions, selection: Selection, stop: Event) -> Iterator[tuple[Step, ...]]:
     with connect(url, application_name="deltatape signals", autocommit=True) as connection:
         require_schema(connection)
         follower = Follower(connection, options, selection)

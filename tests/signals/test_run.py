@@ -107,3 +107,24 @@ def test_a_database_without_tables_is_said_so(empty_database: str) -> None:
         next(run(empty_database, OPTIONS, Selection(), Event()))
     with pytest.raises(Unavailable, match="deltatape db upgrade"):
         list(compute(empty_database, OPTIONS, Selection(), 0, 1))
+
+
+def test_a_lost_connection_loses_and_doubles_nothing(
+    database: str, session: Connection, put: Put, make_frame: MakeFrame
+) -> None:
+    frame, stop = make_frame(330), Event()
+    put(frame.part(0, 300))
+    running = run(database, SignalOptions(), Selection(), stop)
+    until(running, 300)
+    session.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name IN ('deltatape signals', 'deltatape listen')"
+    )
+    put(frame.part(300, 330))
+    until(running, 30)
+    stop.set()
+    list(running)
+    live = session.execute("SELECT timestamp, signal_type, score FROM signals ORDER BY 1").fetchall()
+    steps = list(compute(database, SignalOptions(), Selection(), 0, 2**52))
+    assert sum(len(step.written) for step in steps) == 0
+    assert len(live) == len({row[0] for row in live}) > 5
