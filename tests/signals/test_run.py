@@ -117,8 +117,8 @@ def test_a_lost_connection_loses_and_doubles_nothing(
     running = run(database, SignalOptions(), Selection(), stop)
     until(running, 300)
     session.execute(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND application_name IN ('deltatape signals', 'deltatape listen')"
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name IN ('deltatape signals', 'deltatape listen')"
     )
     put(frame.part(300, 330))
     until(running, 30)
