@@ -29,9 +29,9 @@ fetch_pip() {
         -o APT::Sandbox::User=root -o APT::Update::Post-Invoke-Success= -o Acquire::Languages=none
         -o Acquire::Retries=3)
     {
-        apt-get "${options[@]}" update
-        (cd "$state" && apt-get "${options[@]}" download python3-pip-whl)
-        dpkg-deb --extract "$state"/python3-pip-whl_*.deb "$state/root"
+        apt-get "${options[@]}" update &&
+            (cd "$state" && apt-get "${options[@]}" download python3-pip-whl) &&
+            dpkg-deb --extract "$state"/python3-pip-whl_*.deb "$state/root"
     } >"$state/log" 2>&1 || {
         tail -n 5 "$state/log" >&2
         fail "cannot fetch python3-pip-whl: install python3-venv, then run make setup again"
