@@ -11,7 +11,7 @@ from collector.recording import Damaged, EndedEarly, Frame, Opened, Received, Re
 from collector.session import Session
 from collector.writer import Proof, Writer
 
-MESSAGES_A_WRITE = 20_000
+MESSAGES_A_WRITE = 5_000
 """Messages between two writes: enough for the speed of COPY, few enough to keep memory flat."""
 
 

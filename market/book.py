@@ -74,6 +74,11 @@ class _BookSide:
         levels = self.levels
         return [levels[key] for key in self.order[:depth]]
 
+    def numbers(self, depth: int) -> list[list[float]]:
+        """The best `depth` levels as [price, size], best first."""
+        levels, sign = self.levels, self.sign
+        return [[sign * key, float(levels[key][1])] for key in self.order[:depth]]
+
 
 class OrderBook:
     """Both sides of one instrument's book, with the text of every level as the exchange sent it.
@@ -131,7 +136,7 @@ class OrderBook:
         if bid is None or ask is None or bid >= ask:
             return None
         depth = SNAPSHOT_DEPTH if timestamp % _MINUTE else DEEP_SNAPSHOT_DEPTH
-        bids, asks = ([[float(price), float(size)] for price, size in side] for side in self.top(depth))
+        bids, asks = self._bids.numbers(depth), self._asks.numbers(depth)
         bid_volume = fsum(size for _, size in bids[:SNAPSHOT_DEPTH])
         ask_volume = fsum(size for _, size in asks[:SNAPSHOT_DEPTH])
         mid = (bid + ask) / 2
