@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import backtest
-from market import Candle, Timeframe
+from deltatape.cli.app import build
+from market import Candle, Timeframe, WrongUse
 from storage.tape import write_candles
 
 START = 1_767_225_600_000_000
@@ -105,12 +107,22 @@ def test_a_span_a_short_and_the_composite(cli):
         ),
     ],
 )
-def test_what_cannot_be_run_is_one_line_and_stores_nothing(cli, connection, arguments, message):
-    done = cli(*RUN, *arguments)
-    assert done.returncode == 2, done.stdout
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_what_cannot_be_run_says_why_and_stores_nothing(
+    database, connection, monkeypatch, tmp_path, arguments, message
+):
+    monkeypatch.setenv("DELTATAPE_DATABASE_URL", database)
+    monkeypatch.setenv("DELTATAPE_HOME", str(tmp_path))
+    done = CliRunner().invoke(build(["backtest"]), [*RUN, *arguments])
+    assert isinstance(done.exception, WrongUse)
+    assert message in str(done.exception)
     assert connection.execute("SELECT count(*) FROM backtest_runs").fetchone() == (0,)
+
+
+def test_a_refusal_is_one_line(cli):
+    done = cli(*RUN, "--strategy", "nope")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "use one of composite" in done.stderr
 
 
 def test_an_empty_list_says_what_fills_it(cli):

@@ -1,0 +1,36 @@
+"""`python -m benchmarks`: run one by name."""
+
+import importlib
+import json
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks import Figures
+
+BENCHMARKS = {
+    "backtest": "benchmarks.backtest",
+    "replay": "benchmarks.replay",
+}
+"""Each benchmark's name and the module whose `run() -> Figures` it is."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the benchmark that is named and print its figures; 2 where none of that name is known."""
+    names = [argument for argument in arguments if argument != "--json"]
+    if len(names) != 1 or names[0] not in BENCHMARKS:
+        known = "|".join(BENCHMARKS)
+        print(f"usage: python -m benchmarks {known} [--json]", file=sys.stderr)
+        return 2
+    figures: Figures = importlib.import_module(BENCHMARKS[names[0]]).run()
+    if "--json" in arguments:
+        print(json.dumps([figure.plain() for figure in figures]))
+        return 0
+    width = max(len(figure.what) for figure in figures)
+    for figure in figures:
+        bound = "" if figure.ratio is None else f"   {figure.ratio:.2f} × the bound of {figure.bound:,.4g}"
+        print(f"{figure.what:<{width}}  {figure.value:>12,.4g} {figure.unit}{bound}")
+    return 0
+
+
+sys.exit(main(sys.argv[1:]))
