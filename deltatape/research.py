@@ -1,0 +1,102 @@
+"""What `import deltatape as dt` gives: the tape as polars frames, and backtests on it.
+
+Every reader asks the database of the settings in force. Times are ISO texts or microseconds UTC; `limit`
+keeps the newest rows; frames come in the order of time.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from deltatape import settings
+from storage import read
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from backtest.run import Result
+
+__all__ = ["backtest", "books", "candles", "coverage", "cvd", "equity", "runs", "signals", "trades"]
+
+Moment = int | str | None
+
+
+@cache
+def _url() -> str:
+    return settings.load().database()
+
+
+def trades(
+    exchange: str, symbol: str, start: Moment = None, end: Moment = None, limit: int | None = None
+) -> pl.DataFrame:
+    """Trades of an instrument in [start, end), each with the CVD after it."""
+    return read.trades(_url(), exchange, symbol, start, end, limit)
+
+
+def candles(
+    exchange: str,
+    symbol: str,
+    timeframe: str = "1m",
+    start: Moment = None,
+    end: Moment = None,
+    limit: int | None = None,
+) -> pl.DataFrame:
+    """Closed candles that open in [start, end); inside a hole there are none."""
+    return read.candles(_url(), exchange, symbol, timeframe, start, end, limit)
+
+
+def cvd(
+    exchange: str, symbol: str, start: Moment = None, end: Moment = None, limit: int | None = None
+) -> pl.DataFrame:
+    """CVD points, one each 10 s, from each day's anchor."""
+    return read.cvd(_url(), exchange, symbol, start, end, limit)
+
+
+def books(
+    exchange: str, symbol: str, start: Moment = None, end: Moment = None, limit: int | None = None
+) -> pl.DataFrame:
+    """Order-book snapshots, one a second."""
+    return read.books(_url(), exchange, symbol, start, end, limit)
+
+
+def signals(
+    exchange: str | None = None,
+    symbol: str | None = None,
+    timeframe: str | None = None,
+    limit: int | None = None,
+) -> pl.DataFrame:
+    """Signals with their reasons and warnings, as today's tape says."""
+    return read.signals(_url(), exchange, symbol, timeframe, limit=limit)
+
+
+def coverage(exchange: str | None = None, symbol: str | None = None) -> pl.DataFrame:
+    """The spans that are proven whole, how, and where they came from."""
+    return read.coverage(_url(), exchange, symbol)
+
+
+def runs(strategy: str | None = None, limit: int | None = None) -> pl.DataFrame:
+    """Stored backtests."""
+    return read.runs(_url(), strategy, limit=limit)
+
+
+def equity(backtest_id: str) -> pl.DataFrame:
+    """The equity curve of a stored backtest."""
+    return read.equity(_url(), backtest_id)
+
+
+def backtest(frame: pl.DataFrame, strategy: str, timeframe: str, **parameters: Any) -> Result:
+    """Backtest a strategy over candles, storing nothing; the result prints as a table.
+
+    Args:
+        frame: candles with the columns timestamp, open, high, low, close, volume.
+        strategy: the name of one that ships.
+        timeframe: of the candles.
+        **parameters: the strategy's and the policy's.
+
+    Raises:
+        WrongUse: what was asked for makes no sense.
+    """
+    from backtest.run import run
+
+    return run(frame, strategy, parameters, timeframe=timeframe)
