@@ -119,7 +119,7 @@ def _scope(connection: Connection, exchange: str, symbol: str, start: int, end: 
     """The parameters of `storage.derived` for a tape that changed in [start, end)."""
     tape = StoredTape(connection, exchange, symbol)
     islands = tape.islands()
-    first = tape.open_day_before(start - start % DAY)
+    first = tape.open_day_before(_first_day(islands, start))
     last = _last_day(tape, islands, end)
     settled = max((max(end - GRACE, begin) for begin, end in islands), default=0)
     newest = tape.last_trade(settled)
@@ -140,6 +140,17 @@ def _scope(connection: Connection, exchange: str, symbol: str, start: int, end: 
         "carry_time": to_datetime(carry[0].timestamp) if carry else None,
         "carry_price": carry[0].price if carry else None,
     }
+
+
+def _first_day(islands: list[tuple[int, int]], start: int) -> int:
+    """The first day that depends on the tape from `start` on.
+
+    What waited for the grace becomes due with it, also at the end of the coverage before a newest one.
+    """
+    waiting = start - GRACE
+    if len(islands) > 1 and islands[-1][0] >= start:
+        waiting = min(waiting, islands[-2][1] - GRACE)
+    return waiting - waiting % DAY
 
 
 def _last_day(tape: StoredTape, islands: list[tuple[int, int]], end: int) -> int:
