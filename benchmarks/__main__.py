@@ -16,13 +16,15 @@ BENCHMARKS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run the benchmark that is named and print its figures; 2 where none of that name is known."""
+    """Run the benchmark that is named, or each, and print the figures; 2 where none has that name."""
     names = [argument for argument in arguments if argument != "--json"]
-    if len(names) != 1 or names[0] not in BENCHMARKS:
+    if any(name not in BENCHMARKS for name in names):
         known = "|".join(BENCHMARKS)
-        print(f"usage: python -m benchmarks {known} [--json]", file=sys.stderr)
+        print(f"usage: python -m benchmarks [{known}] [--json]", file=sys.stderr)
         return 2
-    figures: Figures = importlib.import_module(BENCHMARKS[names[0]]).run()
+    figures: Figures = [
+        figure for name in names or BENCHMARKS for figure in importlib.import_module(BENCHMARKS[name]).run()
+    ]
     if "--json" in arguments:
         print(json.dumps([figure.plain() for figure in figures]))
         return 0

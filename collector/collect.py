@@ -67,7 +67,7 @@ async def open_collector(
         WrongUse: the exchange or a symbol is unknown, or another collector has it.
         Unavailable: the database or the exchange does not answer.
     """
-    adapter = exchanges.adapter(target.exchange)
+    adapter = exchanges.find(target.exchange)
     if adapter.is_replay_only and not target.ws_url:
         raise WrongUse(
             f"{target.exchange} is no longer spoken by its exchange: "

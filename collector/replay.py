@@ -47,7 +47,7 @@ def replay(
         WrongUse: the exchange is unknown, or a file has no readable message; nothing was written.
         Unavailable: the database is missing.
     """
-    adapter = exchanges.adapter(exchange)
+    adapter = exchanges.find(exchange)
     session = Session(adapter)
     report = ReplayReport()
     frames = read(files)

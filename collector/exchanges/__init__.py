@@ -13,7 +13,7 @@ EXCHANGES: dict[str, type[Adapter]] = {
 """Every exchange by its id."""
 
 
-def adapter(exchange: str) -> Adapter:
+def find(exchange: str) -> Adapter:
     """A new adapter of the exchange with this id.
 
     Raises:

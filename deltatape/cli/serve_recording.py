@@ -34,7 +34,7 @@ def serve_recording(
     """
     from collector import exchanges
 
-    exchanges.adapter(exchange)
+    exchanges.find(exchange)
     if not asyncio.run(until_stopped(_serve(files, exchange, port, host, speed))):
         raise KeyboardInterrupt
 

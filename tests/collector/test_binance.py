@@ -2,7 +2,7 @@ import msgspec
 import pytest
 import recordings
 
-from collector.exchanges import adapter
+from collector.exchanges import find
 from collector.exchanges.adapter import MalformedMessage
 from collector.exchanges.events import (
     BookDelta,
@@ -29,7 +29,7 @@ def combined(payload, stream="bnbbtc@trade"):
 
 
 def only(message, exchange="binance"):
-    (event,) = adapter(exchange).parse(message)
+    (event,) = find(exchange).parse(message)
     return event
 
 
@@ -143,7 +143,7 @@ def test_an_unknown_symbol_is_wrong_use():
 
 
 def test_streams_are_named_in_the_path():
-    known = adapter("binance")
+    known = find("binance")
     assert known.path(["BTC/USDT", "ETH/BTC"]) == (
         "/stream?streams=btcusdt@trade/btcusdt@depth@100ms/btcusdt@kline_1m"
         "/ethbtc@trade/ethbtc@depth@100ms/ethbtc@kline_1m"
@@ -158,7 +158,7 @@ def delta(first, last):
 
 
 def test_the_books_recipe():
-    check = adapter("binance").book_sequence("BTC/USDT")
+    check = find("binance").book_sequence("BTC/USDT")
     assert check.follows(delta(1, 2)) is False
     check.reset(BookReset("BTC/USDT", None, [], [], 100))
     assert check.follows(delta(95, 100)) is None
@@ -172,7 +172,7 @@ def test_the_books_recipe():
 
 
 def test_a_whole_book_over_rest():
-    known = adapter("binance")
+    known = find("binance")
     path = known.book_request("BTC/USDT").path
     assert path == "/api/v3/depth?symbol=BTCUSDT&limit=1000"
     body = b'{"lastUpdateId":1027024,"bids":[["4.00000000","431.00000000"]],"asks":[["4.00000200","12.0"]]}'
@@ -188,7 +188,7 @@ def test_a_whole_book_over_rest():
 
 
 def test_the_instrument_list(shared_data):
-    known = adapter("binance")
+    known = find("binance")
     answers = [f for f in read(recordings.paths(shared_data, "binance")) if isinstance(f, RestAnswer)]
     known.add_instruments(known.parse_rest(answers[0].url, answers[0].body))
     assert len(known.instruments) == 1695
@@ -201,12 +201,12 @@ def test_the_instrument_list(shared_data):
     assert (ethbtc.min_notional, ethbtc.is_active) == ("0.00010000", True)
     assert sum(instrument.is_active for instrument in known.instruments) == 1262
     sample = (shared_data / "messages/binance/spot-exchange_info_response.json").read_bytes()
-    (instrument,) = adapter("binance").parse_rest("/api/v3/exchangeInfo", sample)
+    (instrument,) = find("binance").parse_rest("/api/v3/exchangeInfo", sample)
     assert (instrument.symbol, instrument.tick_size) == ("ETH/BTC", None)
 
 
 def test_the_recorded_trades_one_for_one(shared_data):
-    known = adapter("binance")
+    known = find("binance")
     frames = read(recordings.paths(shared_data, "binance"))
     events = [e for f in frames if isinstance(f, Received) for e in known.parse(f.message)]
     trades = [event.trade for event in events if isinstance(event, TradeSeen)]
@@ -226,7 +226,7 @@ def test_the_recorded_trades_one_for_one(shared_data):
 
 
 def test_the_simulator_speaks_binance_under_its_own_name():
-    known = adapter("simulated")
+    known = find("simulated")
     assert known.instrument_for("BTC/USDT").exchange == "simulated"
     assert only(combined(TRADE), "simulated") == only(combined(TRADE))
     assert known.ws_url.startswith("ws://127.0.0.1")

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 import recordings
 
-from collector.exchanges import adapter
+from collector.exchanges import find
 from collector.exchanges.adapter import MalformedMessage
 from collector.exchanges.events import (
     BookDelta,
@@ -25,7 +25,7 @@ MATCH |= {"product_id": "SKL-BTC", "sequence": 177100030, "time": TIME}
 
 def only(message):
     data = message if isinstance(message, bytes) else msgspec.json.encode(message)
-    (event,) = adapter("coinbase").parse(data)
+    (event,) = find("coinbase").parse(data)
     return event
 
 
@@ -90,7 +90,7 @@ def test_a_trade_that_cannot_be_is_damaged(change):
 
 
 def test_requests():
-    known = adapter("coinbase")
+    known = find("coinbase")
     assert known.path(["BTC/USD"]) == "/"
     (text,) = known.subscribe(["BTC/USD", "ETH/BTC"])
     assert msgspec.json.decode(text) == {
@@ -105,7 +105,7 @@ def test_requests():
 
 
 def test_the_product_list(shared_data):
-    known = adapter("coinbase")
+    known = find("coinbase")
     (answer,) = (f for f in read(recordings.paths(shared_data, "coinbase")) if isinstance(f, RestAnswer))
     known.add_instruments(known.parse_rest(answer.url, answer.body))
     skl = known.instrument_for("SKL/EUR")
@@ -117,7 +117,7 @@ def test_the_product_list(shared_data):
 
 
 def test_the_recorded_trades_one_for_one(shared_data):
-    known = adapter("coinbase")
+    known = find("coinbase")
     events = [
         event
         for frame in read(recordings.paths(shared_data, "coinbase"))

@@ -11,7 +11,7 @@ import recordings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.exchanges import EXCHANGES, adapter
+from collector.exchanges import EXCHANGES, find
 from collector.exchanges.adapter import MalformedMessage
 from collector.exchanges.events import (
     BookDelta,
@@ -64,7 +64,7 @@ def messages(folder, exchange):
 
 def events(folder, exchange):
     """(adapter, everything that a session's frames say, in order)."""
-    known, found = adapter(exchange), []
+    known, found = find(exchange), []
     for frame in frames(folder, exchange):
         if isinstance(frame, Received):
             found += known.parse(frame.message)
@@ -76,13 +76,13 @@ def events(folder, exchange):
 
 
 def test_the_registry_knows_every_exchange_by_its_own_id():
-    assert all(adapter(name).exchange == name for name in EXCHANGES)
+    assert all(find(name).exchange == name for name in EXCHANGES)
     with pytest.raises(WrongUse, match="use one of binance, coinbase, kraken, kraken_v1, simulated"):
-        adapter("mtgox")
+        find("mtgox")
 
 
 def test_addresses_have_no_path(exchange):
-    known = adapter(exchange)
+    known = find(exchange)
     for url, schemes in ((known.ws_url, ("ws", "wss")), (known.rest_url, ("http", "https"))):
         parts = urlsplit(url)
         assert parts.scheme in schemes
@@ -91,7 +91,7 @@ def test_addresses_have_no_path(exchange):
 
 
 def test_requests_are_well_formed(exchange):
-    known = adapter(exchange)
+    known = find(exchange)
     symbols = ["BTC/USDT", "ETH/BTC"]
     assert known.path(symbols).startswith("/")
     texts = known.subscribe(symbols) + known.resubscribe_book("BTC/USDT")
@@ -113,7 +113,7 @@ def test_nothing_in_the_recordings_is_unknown_or_damaged(exchange, shared_data):
 
 
 def test_bytes_and_text_say_the_same(exchange, shared_data):
-    one, other = adapter(exchange), adapter(exchange)
+    one, other = find(exchange), find(exchange)
     for message in messages(shared_data, exchange):
         assert one.parse(message) == other.parse(message.decode())
 
@@ -191,13 +191,13 @@ def test_books_follow_match_their_checksums_and_never_cross(exchange, shared_dat
 
 
 def test_no_change_follows_before_a_whole_book(exchange):
-    sequence = adapter(exchange).book_sequence("BTC/USDT")
+    sequence = find(exchange).book_sequence("BTC/USDT")
     assert sequence.follows(BookDelta("BTC/USDT", 0, [("1", "1")], [], 1, 2)) is False
 
 
 def test_listed_symbols_resolve_both_ways_and_the_rule_agrees(exchange, shared_data):
     known, _ = events(shared_data, exchange)
-    by_rule = adapter(exchange)
+    by_rule = find(exchange)
     for instrument in known.instruments:
         assert known.instrument_of(instrument.exchange_symbol) == instrument
         assert known.instrument_for(instrument.symbol) == instrument
@@ -207,7 +207,7 @@ def test_listed_symbols_resolve_both_ways_and_the_rule_agrees(exchange, shared_d
 
 
 def test_what_is_no_symbol_is_wrong_use(exchange):
-    known = adapter(exchange)
+    known = find(exchange)
     for text in ("", "BTCUSDT", "btc/usdt", "BTC/", "/USDT", "BTC/USDT:USDT", "BTC-USDT", "BTC/USDT/X"):
         with pytest.raises(WrongUse, match="write it like BTC/USDT"):
             known.instrument_for(text)
@@ -217,7 +217,7 @@ def test_what_is_no_symbol_is_wrong_use(exchange):
 
 
 def test_a_symbol_that_the_exchange_does_not_list_is_wrong_use(exchange):
-    known = adapter(exchange)
+    known = find(exchange)
     known.add_instruments([known.by_symbol_rule("BTC/USDT")])
     assert known.instrument_for("BTC/USDT").base == "BTC"
     with pytest.raises(WrongUse, match="does not list NOPE/USDT"):
@@ -227,7 +227,7 @@ def test_a_symbol_that_the_exchange_does_not_list_is_wrong_use(exchange):
 @pytest.mark.parametrize("message", JUNK)
 def test_junk_is_unknown_or_damaged_and_never_data(exchange, message):
     try:
-        found = adapter(exchange).parse(message)
+        found = find(exchange).parse(message)
     except MalformedMessage:
         return
     assert not any(isinstance(event, TradeSeen | BookDelta | BookReset | CandleSeen) for event in found)
@@ -236,7 +236,7 @@ def test_junk_is_unknown_or_damaged_and_never_data(exchange, message):
 
 @pytest.mark.parametrize("body", [*JUNK, b'{"code":-1121,"msg":"x"}', b'{"error":["x"]}', b'{"message":"x"}'])
 def test_junk_over_rest_is_unknown_or_damaged(exchange, body):
-    known = adapter(exchange)
+    known = find(exchange)
     paths = ["/", "/nowhere?x=1"]
     paths += [r.path for r in (known.instruments_request(), known.book_request("BTC/USDT")) if r]
     for path in paths:
@@ -268,7 +268,7 @@ FILLINGS += [b'"nan"', b'"1e5"', b"\\u0000", b"1.5", b'"-0"', "€".encode(), b"
 @given(data=st.data())
 def test_whatever_comes_is_only_ever_damaged(shared_data, data):
     exchange = data.draw(st.sampled_from(sorted(EXCHANGES)))
-    known = adapter(exchange)
+    known = find(exchange)
     by_length = sorted(messages(shared_data, exchange), key=len)
     message = data.draw(st.sampled_from(kinds(by_length)).flatmap(mutations))
     try:

@@ -4,7 +4,7 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from collector.exchanges import adapter
+from collector.exchanges import find
 from collector.exchanges.adapter import MalformedMessage
 from collector.exchanges.events import (
     BookDelta,
@@ -28,7 +28,7 @@ TIME = 1696613755_440295
 
 
 def parse(message, known=None):
-    return (known or adapter("kraken")).parse(message)
+    return (known or find("kraken")).parse(message)
 
 
 def sample(shared_data, name):
@@ -137,7 +137,7 @@ def test_a_trade_that_cannot_be_is_damaged(old, new):
 
 
 def test_requests():
-    known = adapter("kraken")
+    known = find("kraken")
     assert known.path(["BTC/USD"]) == "/v2"
     requests = [msgspec.json.decode(text) for text in known.subscribe(["BTC/USD", "DOGE/USD"])]
     assert [request["params"]["channel"] for request in requests] == ["trade", "book", "ohlc"]
@@ -153,18 +153,18 @@ def test_the_pair_list():
         b'{"error":[],"result":{"XXBTZUSD":{"altname":"XBTUSD","wsname":"XBT/USD","pair_decimals":1,'
         b'"lot_decimals":8,"ordermin":"0.0001","costmin":"0.5","tick_size":"0.1","status":"cancel_only"}}}'
     )
-    (pair,) = adapter("kraken").parse_rest("/0/public/AssetPairs", body)
+    (pair,) = find("kraken").parse_rest("/0/public/AssetPairs", body)
     assert (pair.symbol, pair.exchange_symbol, pair.base) == ("BTC/USD", "BTC/USD", "BTC")
     assert (pair.tick_size, pair.lot_size, pair.min_notional) == ("0.1", "0.00000001", "0.5")
     assert pair.is_active is False
     assert pair.trade_ids_consecutive is True
     with pytest.raises(MalformedMessage, match="Rate limit"):
-        adapter("kraken").parse_rest("/0/public/AssetPairs", b'{"error":["EAPI:Rate limit exceeded"]}')
+        find("kraken").parse_rest("/0/public/AssetPairs", b'{"error":["EAPI:Rate limit exceeded"]}')
 
 
 def test_other_answers_are_heard(shared_data):
     body = sample(shared_data, "http_trades")
-    assert adapter("kraken").parse_rest("/0/public/Trades?pair=XBTUSDT", body) == [Heard("Trades")]
+    assert find("kraken").parse_rest("/0/public/Trades?pair=XBTUSDT", body) == [Heard("Trades")]
 
 
 def test_the_checksum_counts_trailing_zeros_and_no_leading_ones():
@@ -184,7 +184,7 @@ def snapshot(bids, asks):
 
 
 def test_the_depth_is_what_the_subscription_was_answered():
-    known = adapter("kraken")
+    known = find("kraken")
     answer = (
         b'{"method":"subscribe","success":true,"result":{"channel":"book","symbol":"BTC/USD","depth":25}}'
     )
@@ -221,7 +221,7 @@ def as_v2(message: str) -> str | None:
 
 
 def test_recorded_v1_checksums_match_in_v2s_shape(shared_data):
-    known = adapter("kraken")
+    known = find("kraken")
     books, results = {}, Counter()
     for frame in read([shared_data / "kraken_v1/KRAKEN.ws.50.0.gz"]):
         message = as_v2(frame.message.decode()) if isinstance(frame, Received) else None
@@ -239,8 +239,8 @@ def test_recorded_v1_checksums_match_in_v2s_shape(shared_data):
 
 
 def test_symbols_of_v1_mean_the_same():
-    assert adapter("kraken").instrument_of("XBT/USD").symbol == "BTC/USD"
-    assert adapter("kraken").instrument_of("XDG/XBT").symbol == "DOGE/BTC"
+    assert find("kraken").instrument_of("XBT/USD").symbol == "BTC/USD"
+    assert find("kraken").instrument_of("XDG/XBT").symbol == "DOGE/BTC"
 
 
 def test_no_sample_is_unknown(shared_data):

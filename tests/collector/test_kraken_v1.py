@@ -4,7 +4,7 @@ import msgspec
 import pytest
 import recordings
 
-from collector.exchanges import adapter
+from collector.exchanges import find
 from collector.exchanges.adapter import MalformedMessage
 from collector.exchanges.events import (
     BookDelta,
@@ -24,7 +24,7 @@ BUY = ["354.05000000", "1", "1618678150.826418", "b", "l", ""]
 
 
 def parse(message, known=None):
-    return (known or adapter("kraken_v1")).parse(msgspec.json.encode(message))
+    return (known or find("kraken_v1")).parse(msgspec.json.encode(message))
 
 
 def received(shared_data):
@@ -33,7 +33,7 @@ def received(shared_data):
 
 
 def test_trades_are_numbered_within_their_time():
-    known = adapter("kraken_v1")
+    known = find("kraken_v1")
     first = parse([993, [SELL, SELL, BUY], "trade", "XBT/USD"], known)
     other = parse([994, [SELL], "trade", "XDG/USD"], known)
     again = parse([993, [SELL], "trade", "XBT/USD"], known)
@@ -53,7 +53,7 @@ def test_trades_are_numbered_within_their_time():
 
 def test_remembered_times_are_bounded(monkeypatch):
     monkeypatch.setattr("collector.exchanges.kraken_v1.MAX_TIMES", 3)
-    known = adapter("kraken_v1")
+    known = find("kraken_v1")
     rows = [[*SELL[:2], f"161867815{n}.5", *SELL[3:]] for n in (0, 1, 2, 3, 3, 0)]
     ordinals = [event.trade.trade_seq for event in parse([993, rows, "trade", "XBT/USD"], known)]
     assert ordinals == [0, 0, 0, 0, 1, 0]
@@ -151,7 +151,7 @@ def test_data_that_cannot_be_is_damaged(message):
 
 
 def test_all_recorded_checksums_match(shared_data):
-    known = adapter("kraken_v1")
+    known = find("kraken_v1")
     books, results = {}, Counter()
     for message in received(shared_data):
         for event in known.parse(message):
@@ -170,7 +170,7 @@ def test_all_recorded_checksums_match(shared_data):
 
 
 def test_a_book_that_lacks_one_level_fails_its_checksum(shared_data):
-    known = adapter("kraken_v1")
+    known = find("kraken_v1")
     events = [event for message in received(shared_data) for event in known.parse(message)]
     reset = next(e for e in events if isinstance(e, BookReset) and e.symbol == "XMR/USD")
     delta = next(e for e in events if isinstance(e, BookDelta) and e.symbol == "XMR/USD")
@@ -183,7 +183,7 @@ def test_a_book_that_lacks_one_level_fails_its_checksum(shared_data):
 
 
 def test_the_recorded_trades_one_for_one(shared_data):
-    known = adapter("kraken_v1")
+    known = find("kraken_v1")
     events = [event for message in received(shared_data) for event in known.parse(message)]
     trades = [event.trade for event in events if isinstance(event, TradeSeen)]
     expected = {
@@ -198,12 +198,12 @@ def test_the_recorded_trades_one_for_one(shared_data):
 
 def test_every_run_gives_the_same_ids(shared_data):
     messages = received(shared_data)
-    one, other = adapter("kraken_v1"), adapter("kraken_v1")
+    one, other = find("kraken_v1"), find("kraken_v1")
     assert [one.parse(message) for message in messages] == [other.parse(message) for message in messages]
 
 
 def test_the_pair_list(shared_data):
-    known = adapter("kraken_v1")
+    known = find("kraken_v1")
     (answer,) = (f for f in read(recordings.paths(shared_data, "kraken_v1")) if isinstance(f, RestAnswer))
     known.add_instruments(known.parse_rest(answer.url, answer.body))
     btc, doge = known.instrument_for("BTC/USD"), known.instrument_for("DOGE/BTC")
@@ -215,9 +215,9 @@ def test_the_pair_list(shared_data):
 
 
 def test_requests():
-    texts = adapter("kraken_v1").subscribe(["BTC/USD"])
+    texts = find("kraken_v1").subscribe(["BTC/USD"])
     assert [msgspec.json.decode(text) for text in texts] == [
         {"event": "subscribe", "pair": ["XBT/USD"], "subscription": {"name": "trade"}},
         {"event": "subscribe", "pair": ["XBT/USD"], "subscription": {"name": "book", "depth": 1000}},
     ]
-    assert adapter("kraken_v1").is_replay_only
+    assert find("kraken_v1").is_replay_only

@@ -130,7 +130,7 @@ def test_a_subscriber_gets_everything_in_order_and_the_truth_says_the_same(tmp_p
 
 
 def test_our_own_adapter_reads_every_word_and_finds_the_book_of_rest() -> None:
-    adapter = exchanges.adapter("simulated")
+    adapter = exchanges.find("simulated")
     exchange = BinanceExchange(SYMBOLS, 7)
     instruments = adapter.parse_rest(
         "/api/v3/exchangeInfo", exchange.rest.answer("/api/v3/exchangeInfo", START).body
