@@ -45,7 +45,7 @@ def _data(part: Pass, i: int, cautions: Cautions) -> Iterator[str]:
     # A pass begins at a hole or a whole warm-up before its block, so this does not depend on where
     # the frame begins.
     if i < cautions.young_candles:
-        yield f"hole in the data: {i + 1} candles since it (or since the data begins)"
+        yield f"hole in the data, or its beginning, only {i + 1} candles ago"
 
 
 def _market(values: Values, cautions: Cautions) -> Iterator[str]:

@@ -85,7 +85,7 @@ class Step:
     last: SignalType | None
 
 
-def follow(connection: Connection, job: Job) -> Iterator[Step]:
+def follow(connection: Connection, job: Job, untyped: dict[Key, State] | None = None) -> Iterator[Step]:
     """Bring a job up to the newest closed candle, from where it was left, chunk by chunk.
 
     A tape revision makes it recompute from the first candle that changed; what differs becomes a new
@@ -95,21 +95,27 @@ def follow(connection: Connection, job: Job) -> Iterator[Step]:
     Args:
         connection: in autocommit mode; every chunk is a transaction of its own.
         job: what to follow.
+        untyped: where jobs were left that have no type yet, which the table cannot remember; kept by
+            the caller between calls, or else such a job begins anew.
     """
-    # The table holds a state only once there is a type to remember; until then it is held here.
-    state: State | None = None
+    untyped = {} if untyped is None else untyped
     while True:
         with connection.transaction():
             lock(connection, job.key)
             # Before any candle is read: what is revised later will be read again.
             newest = newest_revision(connection, job.target)
-            state = read_state(connection, job.key) or state or _beginning(job.target, newest)
+            state = read_state(connection, job.key) or untyped.get(job.key)
+            state = state or State(-job.target.timeframe.microseconds, newest, None)
             is_revised = newest > state.revision_watermark
             step = _redo(connection, job, state, newest) if is_revised else _advance(connection, job, state)
             if step is None:
                 return
             state = State(step.until, newest, step.last)
             write_state(connection, job.key, state)
+        # Not before the commit: a transaction that fails is begun anew from where it began.
+        untyped.pop(job.key, None)
+        if state.last_type is None:
+            untyped[job.key] = state
         yield step
 
 
@@ -133,10 +139,6 @@ def recompute(connection: Connection, job: Job, start: int, end: int) -> Iterato
             return
         yield step
         start, last = step.until + job.target.timeframe.microseconds, step.last
-
-
-def _beginning(target: Target, revision: int) -> State:
-    return State(-target.timeframe.microseconds, revision, None)
 
 
 def _advance(connection: Connection, job: Job, state: State) -> Step | None:

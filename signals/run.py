@@ -14,11 +14,11 @@ from storage.notify import listen
 from storage.reconnect import reconnecting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from threading import Event
 
     from signals.options import SignalOptions
-    from signals.strategies import Strategy
+    from signals.store import Key, State
     from signals.target import Selection
     from storage.database import Connection
 
@@ -55,6 +55,7 @@ class Follower:
         self._strategies = configured(options)
         self._targets: list[Target] = []
         self._seen: dict[Target, _Seen] = {}
+        self._untyped: dict[Key, State] = {}
 
     def look(self) -> None:
         """Find the targets that candles are stored of by now."""
@@ -73,10 +74,8 @@ class Follower:
         for i, strategy in enumerate(self._strategies):
             # The values kept are the same for every strategy: once is enough.
             kept = self._options.indicators if i == 0 else ()
-            yield from follow(self._connection, self._job(strategy, target, kept))
-
-    def _job(self, strategy: Strategy, target: Target, kept: Sequence[str]) -> Job:
-        return Job(strategy, target, tuple(kept), self._options.alert_channels)
+            job = Job(strategy, target, kept, self._options.alert_channels)
+            yield from follow(self._connection, job, self._untyped)
 
 
 def run(url: str, options: SignalOptions, selection: Selection, stop: Event) -> Iterator[tuple[Step, ...]]:

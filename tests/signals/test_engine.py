@@ -134,7 +134,7 @@ def test_an_explanation_has_the_numbers(make_frame: MakeFrame) -> None:
 def test_a_young_segment_is_warned_of(make_frame: MakeFrame) -> None:
     frame = make_frame(600, holes=(400,))
     (why,) = explain(composite(), frame, [450])
-    assert any(line.startswith("hole in the data: 51 candles") for line in why.warnings)
+    assert any("hole in the data, or its beginning, only 51 candles ago" in line for line in why.warnings)
 
 
 def test_high_volatility_is_warned_of(make_frame: MakeFrame) -> None:

@@ -268,3 +268,15 @@ def test_reconcile_leaves_equal_rows_alone(
     assert added[1].row == rows[1]
     back = reconcile(session, job.key, rows, 0, END)
     assert [(w.revision, w.is_withdrawn) for w in back] == [(2, False), (2, False)]
+
+
+def test_candles_without_a_type_are_evaluated_once_by_who_remembers(
+    session: Connection, job: Job, put: Put, make_frame: MakeFrame
+) -> None:
+    frame, untyped = make_frame(60), {}
+    steps = []
+    for i in range(len(frame)):
+        put(frame.part(i, i + 1))
+        steps += list(follow(session, job, untyped))
+    assert sum(step.candles for step in steps) == len(frame)
+    assert newest(session, job) == expected(frame)
