@@ -32,12 +32,13 @@ def run_sweep(
     from backtest.run import checked
     from backtest.store import Market
     from backtest.sweep import sweep
-    from signals.reading import read_frame
+    from signals.reading import END, read_frame
     from signals.target import Target
     from storage.database import connect
 
     target = Target(options.exchange, options.symbol, Timeframe.parse(options.timeframe))
-    frame = read_frame(url, target, None, None)
+    with connect(url, application_name="deltatape sweep") as connection:
+        frame = read_frame(connection, target, 0, END)
     if not len(frame):
         return None
     axes = dict(grids.axis(f"{name}={values}") for name, values in options.grid.items())
