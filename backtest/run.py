@@ -12,6 +12,7 @@ import numpy as np
 from backtest import tables
 from backtest.account import Account
 from backtest.batch import Candles, Floats, Record, walk
+from backtest.labels import label
 from backtest.metrics import Metrics, daily_returns, summarise
 from backtest.policies import Policy, follow_signals
 from backtest.state import REASONS, SOURCES
@@ -50,7 +51,18 @@ class Setup:
         """It as plain data, as stored beside a run's results."""
         account = asdict(self.account)
         account["market_type"] = str(self.account.market_type)
-        return {"parameters": dict(self.values), "policy": asdict(self.policy), "account": account}
+        defaults = self.strategy.defaults
+        return {
+            "parameters": dict(self.values),
+            "changed": {name: value for name, value in self.values.items() if value != defaults[name]},
+            "policy": asdict(self.policy),
+            "account": account,
+        }
+
+    @property
+    def label(self) -> str:
+        """Strategy, parameters and what of the policy is set, in one line."""
+        return f"{self.strategy.name} {label(self.config())}".strip()
 
 
 def setup(
@@ -128,13 +140,8 @@ class Result:
     @property
     def title(self) -> str:
         """What ran over what, in one line."""
-        values = " ".join(f"{name}={value:g}" for name, value in self.setup.values.items())
         market = f"{self.exchange} {self.symbol}".strip()
-        return " · ".join(
-            part
-            for part in (f"{self.setup.strategy.name} {values}".strip(), market, str(self.frame.timeframe))
-            if part
-        )
+        return " · ".join(part for part in (self.setup.label, market, str(self.frame.timeframe)) if part)
 
     def __str__(self) -> str:
         rows = describe(self)

@@ -94,8 +94,8 @@ def _raw_copy(url: str, bare: str) -> tuple[int, float]:
     with connect(url) as source, connect(bare) as target:
         for name in TABLES:
             table = sql.Identifier(name)
-            query = sql.SQL("COPY (SELECT * FROM {} ORDER BY timestamp) TO STDOUT (FORMAT BINARY)").format(table)
-            with source.cursor() as cursor, cursor.copy(query) as copy:
+            rows_of = sql.SQL("COPY (SELECT * FROM {} ORDER BY timestamp) TO STDOUT (FORMAT BINARY)")
+            with source.cursor() as cursor, cursor.copy(rows_of.format(table)) as copy:
                 data = b"".join(copy)
             began = perf_counter()
             with target.cursor() as cursor:

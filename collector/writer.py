@@ -149,7 +149,7 @@ class Writer:
                 times += ends
         times += self._record_gaps(symbol, rows)
         if times:
-            cause = "import" if self._origin == "replay" else "late_trade"
+            cause: rebuild.Cause = "import" if self._origin == "replay" else "late_trade"
             rebuild.rebuild(connection, exchange, symbol, min(times), max(times) + 1, cause)
         tape.write_candles(connection, exchange, rows.exchange_candles)
 

@@ -47,7 +47,7 @@ def run_sweep(
     with connect(url, application_name="deltatape sweep") as connection:
         return sweep(
             connection,
-            checked(frame),
+            checked(candles, timeframe),
             setups,
             Market(options.exchange, options.symbol),
             definition=options.model_dump(exclude={"at"}) | {"grid": axes, "fixed": {}},

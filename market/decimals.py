@@ -70,7 +70,7 @@ def divide(numerator: ExactSum, denominator: ExactSum) -> float:
     scale = _quotient_scale(numerator, denominator)
     top = abs(numerator.digits) * 10 ** (denominator.scale + scale)
     bottom = abs(denominator.digits) * 10**numerator.scale
-    quotient = (2 * top + bottom) // (2 * bottom)
+    quotient: int = (2 * top + bottom) // (2 * bottom)
     if (numerator.digits < 0) != (denominator.digits < 0):
         quotient = -quotient
     divisor: int = 10**scale

@@ -74,6 +74,8 @@ def stored_candles(
 
 def run_table(title: str, rows: Iterable[Mapping[str, Any]], empty: str) -> None:
     """A table of runs."""
+    from backtest.labels import label
+
     output.table(
         title,
         ["run", "strategy", "market", "parameters", "return %", "Sharpe", "drawdown", "positions", "status"],
@@ -82,7 +84,7 @@ def run_table(title: str, rows: Iterable[Mapping[str, Any]], empty: str) -> None
                 str(row["backtest_id"])[:8],
                 row["strategy_name"],
                 f"{row['exchange']} {' '.join(row['symbols'])} {row['interval']}",
-                parameters_of(row["strategy_config"]),
+                label(row["strategy_config"]),
                 _shown(row["total_return_pct"], "+.2f"),
                 _shown(row["sharpe_ratio"], ".2f"),
                 _shown(row["max_drawdown"], ".1%"),
@@ -95,28 +97,16 @@ def run_table(title: str, rows: Iterable[Mapping[str, Any]], empty: str) -> None
     )
 
 
-def parameters_of(config: Mapping[str, Any]) -> str:
-    """The parameters of a stored run, and what of its policy is set."""
-    policy = config["policy"]
-    chosen = {name: policy[name] for name in ("stop", "target", "shorts") if policy[name]}
-    if policy["fraction"] != 1:
-        chosen["fraction"] = policy["fraction"]
-    given = {**config["parameters"], **chosen}
-    # A strategy with dozens of parameters shows those that most people set.
-    short = dict(list(given.items())[:4]) | chosen
-    more = f" +{len(given) - len(short)}" if len(given) > len(short) else ""
-    return " ".join(f"{name}={value:g}" for name, value in short.items()) + more
-
-
 def show_run(connection: Connection, id_: str, home: Path, *, as_json: bool) -> None:
     """Print a stored run and draw its equity, in the terminal and into a picture file."""
     from backtest import history
+    from backtest.labels import label
 
     row = history.run(connection, id_)
     run_id = row["backtest_id"]
     positions = history.positions(connection, run_id, _POSITIONS_SHOWN)
     times, equity = history.equity(connection, run_id)
-    title = f"{row['strategy_name']} {parameters_of(row['strategy_config'])}"
+    title = f"{row['strategy_name']} {label(row['strategy_config'])}"
     market = f"{row['exchange']} {' '.join(row['symbols'])} {row['interval']}"
     picture = None
     if times:
