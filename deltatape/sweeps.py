@@ -32,14 +32,12 @@ def run_sweep(
     from backtest.run import checked
     from backtest.store import Market
     from backtest.sweep import sweep
-    from signals.reading import END, read_frame
-    from signals.target import Target
+    from storage import read
     from storage.database import connect
 
-    target = Target(options.exchange, options.symbol, Timeframe.parse(options.timeframe))
-    with connect(url, application_name="deltatape sweep") as connection:
-        frame = read_frame(connection, target, 0, END)
-    if not len(frame):
+    timeframe = Timeframe.parse(options.timeframe)
+    candles = read.candles(url, options.exchange, options.symbol, timeframe)
+    if candles.is_empty():
         return None
     axes = dict(grids.axis(f"{name}={values}") for name, values in options.grid.items())
     account = Account(options.capital, options.fee_bps, options.fee_bps, options.slippage_bps)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,11 +12,8 @@ from deltatape.cli import output
 from market import Timeframe, WrongUse, format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from signals.frame import CandleFrame
     from signals.target import Target
-    from storage.database import Connection
 
 app = typer.Typer()
 
@@ -72,11 +68,17 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """An indicator's newest values, computed from the stored candles."""
+    from signals.blocks import BLOCK
     from signals.blocks import compute as values_of
+    from signals.registry import find
+    from signals.target import Target
 
-    with _open(exchange, symbol, timeframe, name) as (_, _, frame):
-        start = max(len(frame) - limit, 0)
-        outputs = values_of(frame, name, start)
+    warmup = find(name).warmup
+    target = Target(exchange, symbol, Timeframe.parse(timeframe))
+    # What the first candle shown depends on begins at most a block and a warm-up before it.
+    frame = _candles(settings.load().database(), target, limit + BLOCK + warmup)
+    start = max(len(frame) - limit, 0)
+    outputs = values_of(frame, name, start)
     rows = [
         (
             format_time(int(frame.timestamp[i])),
@@ -102,9 +104,14 @@ def compute(
     """
     from signals.indicator_store import write_indicators
     from signals.registry import find
+    from signals.target import Target
+    from storage.database import connect
 
     full_name = find(name).name
-    with _open(exchange, symbol, timeframe, name) as (connection, target, frame):
+    target = Target(exchange, symbol, Timeframe.parse(timeframe))
+    url = settings.load().database()
+    frame = _candles(url, target)
+    with connect(url) as connection:
         written = write_indicators(connection, target, frame, 0, [full_name])
     if as_json:
         output.print_json({"name": full_name, "candles": len(frame), "written": written})
@@ -112,26 +119,18 @@ def compute(
     output.console.print(f"{full_name}: {written:,} of {len(frame):,} values written or changed")
 
 
-@contextmanager
-def _open(
-    exchange: str, symbol: str, timeframe: str, name: str
-) -> Iterator[tuple[Connection, Target, CandleFrame]]:
-    """A connection and all stored candles of a target; a wrong name is refused before anything is read."""
-    from signals.reading import END, read_frame
-    from signals.registry import find
-    from signals.target import Target
-    from storage.database import connect, require_schema
+def _candles(url: str, target: Target, limit: int | None = None) -> CandleFrame:
+    """The stored candles of a target, or the newest `limit`."""
+    from signals.frame import CandleFrame
+    from storage import read
 
-    find(name)
-    target = Target(exchange, symbol, Timeframe.parse(timeframe))
-    with connect(settings.load().database()) as connection:
-        require_schema(connection)
-        frame = read_frame(connection, target, 0, END)
-        if not len(frame):
-            raise WrongUse(
-                f"no closed candles of {target} are stored: deltatape replay or deltatape collect writes them"
-            )
-        yield connection, target, frame
+    place = (target.exchange, target.symbol, target.timeframe)
+    frame = CandleFrame.from_polars(read.candles(url, *place, limit=limit), target.timeframe)
+    if not len(frame):
+        raise WrongUse(
+            f"no closed candles of {target} are stored: deltatape replay or deltatape collect writes them"
+        )
+    return frame
 
 
 def _known(value: float) -> float | None:
