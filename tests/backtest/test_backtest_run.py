@@ -73,7 +73,7 @@ def test_costs_cost(real_frame):
 def test_a_result_prints_as_a_table(real_frame):
     result = run(real_frame, "rsi_reversal", {"stop": 0.02}, exchange="binance", symbol="ETH/BTC")
     lines = str(result).splitlines()
-    assert lines[0] == "rsi_reversal period=14 low=30 high=70 · binance ETH/BTC · 5m"
+    assert lines[0] == "rsi_reversal period=14 low=30 high=70 stop=0.02 · binance ETH/BTC · 5m"
     assert any(line.startswith("  Sharpe, Sortino, Calmar  ") for line in lines)
     assert f"positions                {result.metrics.total_trades}" in str(result)
 
