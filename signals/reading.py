@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, LiteralString
 import numpy as np
 from psycopg import sql
 
-from market.timeframe import from_datetime, parse_time, to_datetime
+from market.timeframe import from_datetime, to_datetime
 from signals.frame import COLUMNS, CandleFrame
 
 if TYPE_CHECKING:
     from signals.target import Target
     from storage.database import Connection
-
-END = parse_time("9999-01-01")
-"""Later than any candle."""
 
 _CANDLES = sql.SQL(
     "SELECT (extract(epoch FROM timestamp) * 1000000)::bigint, is_whole, {} FROM candles"
