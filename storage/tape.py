@@ -334,20 +334,35 @@ def _book_row(exchange: str, snapshot: BookSnapshot) -> tuple[object, ...]:
 
 def _refuse_mixture(connection: Connection, exchange: str, trades: Sequence[Trade]) -> None:
     """One granularity for one instrument and time: aggregates and their single trades would count twice."""
-    bounds: dict[tuple[str, bool], tuple[int, int]] = {}
+    kinds: tuple[list[Trade], list[Trade]] = [], []
     for trade in trades:
-        key = (trade.symbol, _is_aggregate(trade.trade_id) is not None)
-        low, high = bounds.get(key, (trade.timestamp, trade.timestamp))
-        bounds[key] = (min(low, trade.timestamp), max(high, trade.timestamp))
-    for (symbol, is_aggregate), (low, high) in bounds.items():
-        other = bounds.get((symbol, not is_aggregate))
-        is_mixed = other is not None and low <= other[1] and other[0] <= high
-        if is_mixed or _holds(connection, exchange, symbol, not is_aggregate, low, high):
-            new, old = ("aggregates", "single trades")[:: 1 if is_aggregate else -1]
-            raise WrongUse(
-                f"{exchange} {symbol}: {new} cannot be added between {format_time(low)} and"
-                f" {format_time(high)}, where the tape holds {old}; keep them in another database"
-            )
+        kinds[trade.trade_id[:1] == "a" and _is_aggregate(trade.trade_id) is not None].append(trade)
+    bounds = [_bounds(kind) for kind in kinds]
+    for is_aggregate in (False, True):
+        for symbol, (low, high) in bounds[is_aggregate].items():
+            other = bounds[not is_aggregate].get(symbol)
+            is_mixed = other is not None and low <= other[1] and other[0] <= high
+            if is_mixed or _holds(connection, exchange, symbol, not is_aggregate, low, high):
+                new, old = ("aggregates", "single trades")[:: 1 if is_aggregate else -1]
+                raise WrongUse(
+                    f"{exchange} {symbol}: {new} cannot be added between {format_time(low)} and"
+                    f" {format_time(high)}, where the tape holds {old}; keep them in another database"
+                )
+
+
+def _bounds(trades: Iterable[Trade]) -> dict[str, list[int]]:
+    """The first and last time of each symbol."""
+    bounds: dict[str, list[int]] = {}
+    for trade in trades:
+        time = trade.timestamp
+        known = bounds.get(trade.symbol)
+        if known is None:
+            bounds[trade.symbol] = [time, time]
+        elif time > known[1]:
+            known[1] = time
+        elif time < known[0]:
+            known[0] = time
+    return bounds
 
 
 def _holds(
