@@ -78,8 +78,9 @@ def add_coverage(
         if any(each.from_timestamp <= from_us and to_us <= each.to_timestamp for each in stored):
             _count(connection, key, new)
             return False
-        _replace(connection, key, stored, _combine(stored, new), is_counted=not _overlaps(stored, new))
-    return True
+        combined = _combine(stored, new)
+        _replace(connection, key, stored, combined, is_counted=not _overlaps(stored, new))
+    return _length(combined) > _length(stored)
 
 
 def spans(connection: Connection, exchange: str, symbol: str, stream: Stream) -> list[Span]:
@@ -123,6 +124,10 @@ def _overlaps(stored: list[Span], new: Span) -> bool:
     return any(
         each.from_timestamp < new.to_timestamp and new.from_timestamp < each.to_timestamp for each in stored
     )
+
+
+def _length(covered: list[Span]) -> int:
+    return sum(span.to_timestamp - span.from_timestamp for span in covered)
 
 
 def _combine(stored: list[Span], new: Span) -> list[Span]:
@@ -179,27 +184,25 @@ def _replace(
 ) -> None:
     """Put `new` in the place of `old`, with their rows counted anew unless that is known already."""
     for span in old:
-        if span not in new:
-            connection.execute(
-                """
-                DELETE FROM stream_coverage
-                WHERE exchange = %(exchange)s AND symbol = %(symbol)s AND stream = %(stream)s
-                    AND from_timestamp = %(from)s
-                """,
-                _parameters(key, span),
-            )
+        connection.execute(
+            """
+            DELETE FROM stream_coverage
+            WHERE exchange = %(exchange)s AND symbol = %(symbol)s AND stream = %(stream)s
+                AND from_timestamp = %(from)s
+            """,
+            _parameters(key, span),
+        )
     for span in new:
-        if span not in old:
-            counted = span if is_counted else replace(span, row_count=_rows_in(connection, key, span))
-            connection.execute(
-                """
-                INSERT INTO stream_coverage (exchange, symbol, stream, from_timestamp, to_timestamp, from_id,
-                    to_id, proof, origin, row_count)
-                VALUES (%(exchange)s, %(symbol)s, %(stream)s, %(from)s, %(to)s, %(from_id)s, %(to_id)s,
-                    %(proof)s, %(origin)s, %(row_count)s)
-                """,
-                _parameters(key, counted),
-            )
+        counted = span if is_counted else replace(span, row_count=_rows_in(connection, key, span))
+        connection.execute(
+            """
+            INSERT INTO stream_coverage (exchange, symbol, stream, from_timestamp, to_timestamp, from_id,
+                to_id, proof, origin, row_count)
+            VALUES (%(exchange)s, %(symbol)s, %(stream)s, %(from)s, %(to)s, %(from_id)s, %(to_id)s,
+                %(proof)s, %(origin)s, %(row_count)s)
+            """,
+            _parameters(key, counted),
+        )
 
 
 def _rows_in(connection: Connection, key: StreamKey, span: Span) -> int:
