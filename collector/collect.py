@@ -213,7 +213,7 @@ class Collector:
     # What the connection says
 
     async def _opened(self) -> None:
-        self.session.connected()
+        await self._do(self.session.connected())
 
     async def _message(self, message: bytes) -> None:
         if not self._may_read.is_set() or self._unwritten >= MAX_UNWRITTEN:

@@ -110,6 +110,7 @@ class Session:
         self._requests: list[Request] = []
         self._rejected: list[Rejected] = []
         self._announced: set[str] = set()
+        self._awaited: set[str] = set()
         self._min_lag: int | None = None
 
     # What comes in
@@ -126,8 +127,7 @@ class Session:
             self._reject(raw, received, str(error))
         else:
             self._take_events(raw, events, received)
-        requests, self._requests = self._requests, []
-        return requests
+        return self._take_requests()
 
     def rest(self, path: str, body: bytes | str, received: int) -> list[Request]:
         """Take the answer to a REST request for `path`; what to do about it."""
@@ -139,12 +139,15 @@ class Session:
             instruments = [item for item in found if isinstance(item, Instrument)]
             self.adapter.add_instruments(instruments)
             self._take_events(body, [item for item in found if not isinstance(item, Instrument)], received)
-        requests, self._requests = self._requests, []
-        return requests
+        return self._take_requests()
 
-    def connected(self) -> None:
-        """A connection was opened: nothing is proven yet, and lags are measured anew."""
+    def connected(self) -> list[Request]:
+        """A connection was opened: nothing is proven yet, and lags are measured anew; what to ask for."""
         self._min_lag = None
+        self._awaited.clear()
+        for symbol in self.streams:
+            self._ask_for_book(symbol)
+        return self._take_requests()
 
     def disconnected(self) -> None:
         """The connection was lost, or the recording ended."""
@@ -232,16 +235,24 @@ class Session:
             self.counts.book_updates += 1
             stream.book_delta(event)
         else:
+            self._awaited.discard(symbol)
             stream.book_reset(event)
         self.counts.checksums += stream.book.checksums - before
         if stream.book.wants_book:
             stream.book.wants_book = False
             self._ask_for_book(symbol)
+            self._requests += [Send(text) for text in self.adapter.resubscribe_book(symbol)]
 
     def _ask_for_book(self, symbol: str) -> None:
+        if symbol in self._awaited:
+            return
         if request := self.adapter.book_request(symbol):
+            self._awaited.add(symbol)
             self._requests.append(Fetch(request, symbol))
-        self._requests += [Send(text) for text in self.adapter.resubscribe_book(symbol)]
+
+    def _take_requests(self) -> list[Request]:
+        requests, self._requests = self._requests, []
+        return requests
 
     def stream(self, symbol: str) -> InstrumentStream:
         """The stream of one instrument, a new one if it has none yet."""

@@ -6,6 +6,10 @@ from typing import Protocol
 
 from market import DAY
 
+WARM_UP = 1.0
+"""Seconds at real speed at the beginning: at a thousand times that, hours would be over before a subscriber
+could have its first book over REST."""
+
 
 class Clock(Protocol):
     """Where real time comes from; tests bring their own."""
@@ -39,7 +43,8 @@ class RealClock:
 class Pace:
     """How far simulated time may have come: from `start` at `speed`, once begun.
 
-    A market that starts in the past never overtakes the wall clock: having reached it, it keeps up with it.
+    Its first second runs at real speed. A market that starts in the past never overtakes the wall clock:
+    having reached it, it keeps up with it.
     """
 
     def __init__(self, start: int | None, speed: float, clock: Clock) -> None:
@@ -64,7 +69,11 @@ class Pace:
         now = self._clock.now()
         if self._began is None or self.start is None:
             return now if self.start is None else self.start
-        reached = self.start + int(self._speed * (self._clock.elapsed() - self._began) * 1_000_000)
+        elapsed = self._clock.elapsed() - self._began
+        if self._speed > 1:
+            warm = min(elapsed, WARM_UP)
+            elapsed = (elapsed - warm) + warm / self._speed
+        reached = self.start + int(self._speed * elapsed * 1_000_000)
         return min(reached, now) if self._is_capped else reached
 
     def is_live(self, reached: int) -> bool:

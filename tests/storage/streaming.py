@@ -142,7 +142,7 @@ def random_tape(random: Random) -> tuple[list[Span], list[BookSnapshot]]:
     """Some spans of trades with holes between them, somewhere around midnight, and some books."""
     spans, moment = [], MIDNIGHT + random.choice((-1, -3, 5)) * random.randrange(1, 3 * HOUR)
     step = random.choice((1, 1000, 1_000_000))
-    pace = random.choice((SECOND, 20 * SECOND, 5 * MINUTE))
+    pace = random.choice((SECOND, SECOND, 20 * SECOND, 2 * MINUTE))
     is_aggregate = random.random() < 0.3
     for _ in range(random.randint(1, 4)):
         trades = _random_trades(random, moment, step, pace, is_aggregate)
@@ -150,7 +150,7 @@ def random_tape(random: Random) -> tuple[list[Span], list[BookSnapshot]]:
         if random.random() < 0.7:
             until += random.choice((SECOND, 3 * SECOND, MINUTE, 20 * MINUTE)) * random.randint(1, 5)
         spans.append(Span(trades, until))
-        moment = until + random.choice((1, SECOND, MINUTE, HOUR, 6 * HOUR)) * random.randint(1, 5)
+        moment = until + random.choice((1, SECOND, MINUTE, HOUR)) * random.randint(1, 5)
     return spans, _random_books(random, spans)
 
 
@@ -163,7 +163,7 @@ def _random_trades(random: Random, moment: int, step: int, pace: int, is_aggrega
             moment += random.randrange(2 * pace)
             moment += -moment % step
         elif random.random() < 0.2:
-            moment += -moment % random.choice((10 * SECOND, MINUTE, 15 * MINUTE, HOUR, DAY))
+            moment += -moment % random.choice((10 * SECOND, MINUTE, MINUTE, 15 * MINUTE, HOUR, DAY))
     return trades
 
 

@@ -5,17 +5,30 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.rows import dict_row
-from streaming import EXCHANGE, MIDNIGHT, SYMBOL, Recorded, Span, Streaming, cover, random_tape, random_trade
+from streaming import (
+    EXCHANGE,
+    HOUR,
+    MIDNIGHT,
+    MINUTE,
+    SECOND,
+    SYMBOL,
+    Recorded,
+    Span,
+    Streaming,
+    cover,
+    random_tape,
+    random_trade,
+)
 
-from market import DAY, Trade
+from market import DAY, Candle, Side, Timeframe, Trade
 from market.timeframe import from_datetime
-from storage import tape
+from storage import ledger, tape
 from storage.database import Connection
 from storage.rebuild import Cause, differences, rebuild
 
 EVER = (MIDNIGHT - 30 * DAY, MIDNIGHT + 30 * DAY)
 property_test = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -152,3 +165,148 @@ def test_a_stream_that_was_written_differs_nowhere(connection: Connection, seed:
         rebuild(connection, EXCHANGE, SYMBOL, *EVER, "repair")
         assert connection.execute("SELECT FROM tape_revisions").fetchall() == []
         assert {row["revised"] for row in stored_candles(connection).values()} == {0}
+
+
+def one_trade(timestamp: int, price: float = 2.0, size: float = 3.0, side: Side | None = Side.BUY) -> Trade:
+    return Trade(SYMBOL, timestamp, f"{timestamp}", 0, price, size, side)
+
+
+def stream_of(connection: Connection, *trades: Trade, until: int) -> None:
+    Streaming().run([Span(list(trades), until)], []).write(connection)
+
+
+def revisions(connection: Connection) -> list[tuple[int, int, str]]:
+    rows = connection.execute("SELECT from_timestamp, to_timestamp, cause FROM tape_revisions ORDER BY id")
+    return [(from_datetime(begin), from_datetime(end), cause) for begin, end, cause in rows]
+
+
+def test_only_what_differs_is_revised(connection: Connection) -> None:
+    noon = MIDNIGHT + 12 * HOUR
+    stream_of(connection, one_trade(noon), one_trade(noon + 3 * MINUTE), until=noon + 6 * MINUTE)
+    late = one_trade(noon + 1 * MINUTE, side=None)
+    change(connection, [late], late.timestamp, late.timestamp + 1, "late_trade")
+    candles = stored_candles(connection)
+    revised = {key for key, row in candles.items() if row["revised"]}
+    # Without a side CVD stays; the day and the hours are still open, which is no revision.
+    assert revised == {("1m", noon + MINUTE), ("5m", noon)}
+    assert candles["1m", noon + MINUTE]["volume"] == 3.0
+    assert revisions(connection) == [(noon + MINUTE, noon + 2 * MINUTE, "late_trade")]
+
+
+def test_a_revision_names_everything_that_changed(connection: Connection) -> None:
+    noon = MIDNIGHT + 12 * HOUR
+    stream_of(connection, one_trade(noon), one_trade(noon + 3 * MINUTE), until=noon + 6 * MINUTE)
+    late = one_trade(noon + 1 * MINUTE)
+    change(connection, [late], late.timestamp, late.timestamp + 1, "late_trade")
+    # CVD goes on to the end of the tape's day: the last closed minute, and the last point.
+    assert revisions(connection) == [(noon + MINUTE, noon + 6 * MINUTE, "late_trade")]
+
+
+def test_candles_of_others_stay_but_where_the_tape_has_its_own(connection: Connection) -> None:
+    noon = MIDNIGHT + 12 * HOUR
+    for minute in range(6):
+        theirs = Candle(
+            symbol=SYMBOL,
+            timeframe=Timeframe.M1,
+            timestamp=noon + minute * MINUTE,
+            open=7.0,
+            high=7.0,
+            low=7.0,
+            close=7.0,
+            volume=1.0,
+            is_closed=True,
+            source="exchange",
+        )
+        tape.write_candles(connection, EXCHANGE, [theirs])
+    first = one_trade(noon + 2 * MINUTE)
+    cover(connection, first.timestamp, noon + 4 * MINUTE + 3 * SECOND)
+    change(connection, [first], first.timestamp, noon + 4 * MINUTE, "import")
+    sources = [stored_candles(connection)["1m", noon + minute * MINUTE]["source"] for minute in range(6)]
+    assert sources == ["exchange", "exchange", "trades", "trades", "exchange", "exchange"]
+    assert differences(connection, EXCHANGE, SYMBOL, *EVER) == []
+
+
+def test_rows_in_what_turns_out_a_hole_are_deleted(connection: Connection) -> None:
+    noon = MIDNIGHT + 12 * HOUR
+    first, second = one_trade(noon), one_trade(noon + 10 * MINUTE)
+    stream_of(connection, first, second, until=noon + 10 * MINUTE + 1)
+    assert ("1m", noon + 5 * MINUTE) in stored_candles(connection)
+    assert ledger.add_gap(
+        connection,
+        EXCHANGE,
+        SYMBOL,
+        "trades",
+        noon + 1,
+        noon + 10 * MINUTE,
+        cause="ids_missing",
+        status="confirmed",
+        proof="ids",
+    )
+    rebuild(connection, EXCHANGE, SYMBOL, noon + 1, noon + 10 * MINUTE, "repair")
+    candles = stored_candles(connection)
+    assert [at for interval, at in sorted(candles) if interval == "1m"] == [noon, noon + 10 * MINUTE]
+    assert not any(row["is_whole"] for row in candles.values())
+    assert stored_points(connection) == {}
+    assert snapshot(connection) == from_nothing(connection)
+
+
+def test_quiet_days_follow_the_last_trade_before_them(connection: Connection) -> None:
+    evening = MIDNIGHT - 10 * MINUTE
+    until = MIDNIGHT + 2 * DAY + 5 * MINUTE
+    stream_of(connection, one_trade(evening), one_trade(until - 1), until=until)
+    late = one_trade(evening + 5 * MINUTE, price=9.0)
+    change(connection, [late], late.timestamp, late.timestamp + 1, "late_trade")
+    candles = stored_candles(connection)
+    assert candles["1m", MIDNIGHT + DAY]["close"] == 9.0
+    assert candles["1d", MIDNIGHT + DAY]["close"] == 9.0
+    assert candles["1d", MIDNIGHT + DAY]["cvd_close"] == 0.0
+    assert snapshot(connection) == from_nothing(connection)
+
+
+def test_differences_show_both_sides_and_write_nothing(connection: Connection) -> None:
+    noon = MIDNIGHT + 12 * HOUR
+    stream_of(connection, one_trade(noon), until=noon + MINUTE + 3 * SECOND)
+    connection.execute("UPDATE trades SET cvd_at_trade = 8")
+    connection.execute("UPDATE candles SET volume = 8 WHERE interval = '1m'")
+    connection.execute("DELETE FROM candles WHERE interval = '1d'")
+    connection.execute("""
+        INSERT INTO cvd_snapshots (timestamp, exchange, symbol, cvd, cvd_change, anchor_timestamp)
+        SELECT timestamp - '1 min'::interval, exchange, symbol, 0, 0, timestamp FROM trades
+    """)
+    for _ in range(2):
+        found = differences(connection, EXCHANGE, SYMBOL, noon, noon + 1)
+        assert [(each.table, each.timestamp, each.name) for each in found] == [
+            ("trades", noon, f"{noon}"),
+            ("candles", MIDNIGHT, "1d"),
+            ("candles", noon, "1m"),
+            ("cvd_snapshots", noon - MINUTE, ""),
+        ]
+    trade, missing, candle, point = found
+    assert (trade.stored, trade.rebuilt) == ({"cvd_at_trade": 8.0}, {"cvd_at_trade": 3.0})
+    assert missing.stored is None
+    assert missing.rebuilt is not None
+    assert candle.stored is not None
+    assert candle.rebuilt is not None
+    assert (candle.stored["volume"], candle.rebuilt["volume"]) == (8.0, 3.0)
+    assert point.stored is not None
+    assert point.rebuilt is None
+    rebuild(connection, EXCHANGE, SYMBOL, noon, noon + 1, "repair")
+    assert differences(connection, EXCHANGE, SYMBOL, noon, noon + 1) == []
+
+
+def test_other_instruments_are_left_alone(connection: Connection) -> None:
+    noon = MIDNIGHT + 12 * HOUR
+    stream_of(connection, one_trade(noon), until=noon + MINUTE)
+    before = snapshot(connection)
+    for exchange, symbol in ((EXCHANGE, "ETH/USDT"), ("kraken", SYMBOL)):
+        connection.execute("UPDATE candles SET volume = 7")
+        rebuild(connection, exchange, symbol, *EVER, "repair")
+        assert {row["volume"] for row in stored_candles(connection).values()} == {7.0}
+    rebuild(connection, EXCHANGE, SYMBOL, *EVER, "repair")
+    assert snapshot(connection) == before
+
+
+def test_planner_settings_do_not_leak(connection: Connection) -> None:
+    differences(connection, EXCHANGE, SYMBOL, *EVER)
+    rebuild(connection, EXCHANGE, SYMBOL, *EVER, "repair")
+    assert connection.execute("SHOW enable_nestloop").fetchone() == ("on",)

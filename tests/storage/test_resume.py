@@ -8,7 +8,7 @@ from storage.database import Connection
 from storage.resume import load
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_a_stream_goes_on_as_if_it_had_never_stopped(connection: Connection, seed: int) -> None:
     random = Random(seed)
