@@ -111,9 +111,12 @@ def load(**flags: Any) -> Settings:
     if named and not config_file().is_file():
         raise WrongUse(f"DELTATAPE_CONFIG names {named}, which is no file")
     try:
-        return Settings(**{name: value for name, value in flags.items() if value is not None})
+        found = Settings(**{name: value for name, value in flags.items() if value is not None})
     except tomllib.TOMLDecodeError as error:
         raise WrongUse(f"{config_file()} is no TOML: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         raise WrongUse(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    # Machine code is kept in the home: the packages may lie where the user cannot write.
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(found.home / "cache" / "numba"))
+    return found

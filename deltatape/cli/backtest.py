@@ -6,7 +6,7 @@ import typer
 
 from deltatape import settings
 from deltatape.cli import output
-from deltatape.cli.runs import account_of, prepared, run_table, show_run, stored_candles
+from deltatape.cli.runs import account_of, run_table, show_run, stored_candles
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -48,7 +48,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Backtest a strategy over stored candles, store the run and show it."""
-    wanted = prepared()
+    wanted = settings.load()
     from backtest.grid import parameter
     from backtest.run import run as backtest
     from backtest.run import setup

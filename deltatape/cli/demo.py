@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from deltatape import settings
 from deltatape.cli import output
-from deltatape.cli.runs import prepared
 from deltatape.cli.stopping import until_stopped
 from market import MICROSECONDS, format_time
 
@@ -53,7 +53,7 @@ def demo(
 
     A second run goes on with the same tape.
     """
-    wanted = prepared()
+    wanted = settings.load()
     output.say(
         f"database: private server under {wanted.home}" if not wanted.database_url else "database: as set"
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
-from deltatape import settings
 from deltatape.cli import output
 from market import MarketType, Timeframe, WrongUse, parse_time
 
@@ -18,13 +16,6 @@ if TYPE_CHECKING:
     from storage.database import Connection
 
 _POSITIONS_SHOWN = 8
-
-
-def prepared() -> settings.Settings:
-    """The settings in force, before numba is imported: its machine code is kept in the home."""
-    wanted = settings.load()
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(wanted.home / "cache" / "numba"))
-    return wanted
 
 
 def account_of(

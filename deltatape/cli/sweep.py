@@ -23,7 +23,7 @@ from deltatape.cli.backtest import (
     Symbol,
     To,
 )
-from deltatape.cli.runs import account_of, prepared, run_table, stored_candles
+from deltatape.cli.runs import account_of, run_table, stored_candles
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -53,7 +53,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Backtest every combination of a grid on all cores and store each as a run."""
-    wanted = prepared()
+    wanted = settings.load()
     from backtest import grid as grids
     from backtest.run import checked
     from backtest.store import Market
