@@ -19,6 +19,7 @@ from collector.exchanges.adapter import Adapter, RestRequest
 from collector.session import Counts, Fetch, Reconnect, Request, Send, Session, TapeBatch
 from collector.writer import Proof, Writer
 from market import Instrument, Unavailable, WrongUse
+from storage.ledger import Superseded
 
 log = logging.getLogger(__name__)
 
@@ -289,6 +290,8 @@ class Collector:
         while True:
             try:
                 return await asyncio.to_thread(writer.write, batch)
+            except Superseded:
+                raise
             except (psycopg.OperationalError, psycopg.InterfaceError, Unavailable) as error:
                 reason = str(error).strip()
             if self._stopping.is_set():

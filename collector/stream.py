@@ -112,7 +112,7 @@ class InstrumentStream:
         self._rows.received.append(received)
         self._last = trade
         self._span_rows += 1
-        self.show(trade.timestamp)
+        self.show(trade.timestamp + 1)
 
     def _is_late(self, trade: Trade) -> bool:
         last = self._last

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from msgspec import structs
-from psycopg.errors import UniqueViolation
+from psycopg.errors import LockNotAvailable, UniqueViolation
 
 from collector.session import TapeBatch
 from collector.stream import InstrumentStream, Span, StreamRows
@@ -13,6 +13,8 @@ from storage.instruments import write_instruments
 
 Origin = Literal["live", "replay"]
 Proof = Literal["ids", "connection"]
+
+CLAIM_MILLISECONDS = 2_000
 
 
 class Writer:
@@ -58,10 +60,13 @@ class Writer:
         """
         key = f"{self.exchange}:{symbol}"
         with self._connection.transaction():
-            cursor = self._connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [key])
-            row = cursor.fetchone()
-            if row is None or not row[0]:
-                raise WrongUse(f"another collector writes {symbol} of {self.exchange}: stop it first")
+            # A writer that has just ended needs a moment to be gone.
+            self._connection.execute(f"SET LOCAL lock_timeout = {CLAIM_MILLISECONDS}")
+            try:
+                self._connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
+            except LockNotAvailable:
+                reason = f"another collector writes {symbol} of {self.exchange}: stop it first"
+                raise WrongUse(reason) from None
             self._epochs[symbol] = ledger.next_epoch(self._connection, self.exchange, symbol, "trades")
 
     def restore(self, stream: InstrumentStream) -> None:
@@ -130,7 +135,7 @@ class Writer:
                 self._cover(symbol, span, span.row_count)
             if times := self._record_gaps(symbol, rows):
                 # Time may have gone on, and rows with it, before later ids showed the hole.
-                rebuild.rebuild(connection, exchange, symbol, min(times), max(times), "repair")
+                self._rebuild(symbol, times, "repair")
                 self.merging.add(symbol)
 
     def _merge(self, symbol: str, rows: StreamRows) -> None:
@@ -143,14 +148,12 @@ class Writer:
         if tape.write_books(connection, exchange, rows.books):
             times += [snapshot.timestamp for snapshot in rows.books]
         for span in rows.spans:
-            ends = (span.from_timestamp, span.to_timestamp)
-            new = sum(ends[0] <= trade.timestamp < ends[1] for trade in inserted)
-            if self._cover(symbol, span, new):
-                times += ends
+            if self._cover(symbol, span, 0):
+                times += (span.from_timestamp, span.to_timestamp)
         times += self._record_gaps(symbol, rows)
         if times:
             cause: rebuild.Cause = "import" if self._origin == "replay" else "late_trade"
-            rebuild.rebuild(connection, exchange, symbol, min(times), max(times) + 1, cause)
+            self._rebuild(symbol, times, cause)
         tape.write_candles(connection, exchange, rows.exchange_candles)
 
     def _merge_late(self, symbol: str, rows: StreamRows) -> None:
@@ -160,9 +163,14 @@ class Writer:
             self._connection, self.exchange, late, [received for _, received in rows.late]
         )
         if inserted:
-            times = [trade.timestamp for trade in inserted]
-            rebuild.rebuild(self._connection, self.exchange, symbol, min(times), max(times) + 1, "late_trade")
+            self._rebuild(symbol, [trade.timestamp for trade in inserted], "late_trade")
             self.merging.add(symbol)
+
+    def _rebuild(self, symbol: str, times: list[int], cause: rebuild.Cause) -> None:
+        """Make everything follow from the rows again, from the first to the last of `times`."""
+        begin, end = min(times), max(times) + 1
+        ledger.recount(self._connection, self.exchange, symbol, "trades", begin, end)
+        rebuild.rebuild(self._connection, self.exchange, symbol, begin, end, cause)
 
     def _cover(self, symbol: str, span: Span, row_count: int) -> bool:
         """Write what is proven, and how far the stream has come; whether that was news."""

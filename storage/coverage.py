@@ -88,6 +88,24 @@ def spans(connection: Connection, exchange: str, symbol: str, stream: Stream) ->
     return _spans(connection, (exchange, symbol, stream), None, None)
 
 
+def recount(
+    connection: Connection, exchange: str, symbol: str, stream: Stream, from_us: int, to_us: int
+) -> None:
+    """Count the rows of the spans that touch [from_us, to_us) anew, after rows were merged into them."""
+    key = (exchange, symbol, stream)
+    for span in _spans(connection, key, from_us, to_us):
+        count = _rows_in(connection, key, span)
+        if count != span.row_count:
+            connection.execute(
+                """
+                UPDATE stream_coverage SET row_count = %(count)s, updated_timestamp = now()
+                WHERE exchange = %(exchange)s AND symbol = %(symbol)s AND stream = %(stream)s
+                    AND from_timestamp = %(from)s
+                """,
+                {**_parameters(key, span), "count": count},
+            )
+
+
 def _continue(connection: Connection, key: StreamKey, new: Span) -> bool:
     """The usual case, one UPDATE: the new span makes the stored one longer."""
     updated = connection.execute(

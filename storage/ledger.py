@@ -17,6 +17,7 @@ from storage.coverage import (
     add_coverage,
     bound_parameters,
     key_parameters,
+    recount,
     spans,
     take_back,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "list_gaps",
     "next_epoch",
     "read_state",
+    "recount",
     "save_state",
     "spans",
 ]
