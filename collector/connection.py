@@ -17,6 +17,8 @@ from market import Unavailable
 log = logging.getLogger(__name__)
 
 OPEN_TIMEOUT = 10.0
+CLOSE_TIMEOUT = 2.0
+"""Seconds for the goodbye: one that sends faster than is read here may never get to it."""
 FIRST_DELAY = 0.5
 LAST_DELAY = 30.0
 MAX_MESSAGE = 64 * 1024 * 1024
@@ -80,11 +82,18 @@ class Connection:
         while True:
             reason = "closed by the exchange"
             try:
-                async with connect(
-                    self.url, compression=None, max_size=MAX_MESSAGE, open_timeout=OPEN_TIMEOUT
-                ) as socket:
-                    failures = count()
+                socket = await connect(
+                    self.url,
+                    compression=None,
+                    max_size=MAX_MESSAGE,
+                    open_timeout=OPEN_TIMEOUT,
+                    close_timeout=CLOSE_TIMEOUT,
+                )
+                failures = count()
+                try:
                     await self._converse(socket)
+                finally:
+                    await _leave(socket)
             except (OSError, TimeoutError, websockets.WebSocketException) as error:
                 reason = str(error) or type(error).__name__
             if self.is_open:
@@ -141,3 +150,11 @@ class Connection:
         while True:
             await asyncio.sleep(seconds)
             await self.send(text)
+
+
+async def _leave(socket: ClientConnection) -> None:
+    try:
+        await socket.close()
+    finally:
+        # Cancelled under Python before 3.11.4, a closing that runs out of time leaves the socket open.
+        socket.transport.abort()
