@@ -74,27 +74,23 @@ async def open_collector(
             f"{target.exchange} is no longer spoken by its exchange: "
             "replay a recording of it, or name a server with --ws-url"
         )
+    proof: Proof = "ids" if adapter.has_consecutive_ids else "connection"
+
+    async def open_writer() -> Writer:
+        return await asyncio.to_thread(Writer, url, target.exchange, origin="live", proof=proof)
+
+    writer = await _eventually(open_writer, wait=wait)
     rest = Rest(target, adapter)
     try:
         await _eventually(lambda: _learn_instruments(adapter, rest), wait=wait)
         session = Session(adapter, target.symbols)
-        proof: Proof = "ids" if adapter.has_consecutive_ids else "connection"
-
-        async def open_writer() -> Writer:
-            return await asyncio.to_thread(Writer, url, target.exchange, origin="live", proof=proof)
-
-        streams = [session.stream(symbol) for symbol in target.symbols]
-        writer = await _eventually(open_writer, wait=wait)
-        try:
-            for stream in streams:
-                await asyncio.to_thread(writer.claim, stream.symbol)
-                await asyncio.to_thread(writer.restore, stream)
-            collector = Collector(target, session, writer, rest, clock)
-            await _eventually(collector.connection.probe, wait=wait)
-        except BaseException:
-            writer.close()
-            raise
+        for stream in [session.stream(symbol) for symbol in target.symbols]:
+            await asyncio.to_thread(writer.claim, stream.symbol)
+            await asyncio.to_thread(writer.restore, stream)
+        collector = Collector(target, session, writer, rest, clock)
+        await _eventually(collector.connection.probe, wait=wait)
     except BaseException:
+        writer.close()
         await rest.close()
         raise
     return collector

@@ -71,14 +71,8 @@ def _play(
     report: ReplayReport,
     progress: Callable[[int], Any],
 ) -> None:
-    candles: set[tuple[str, str, int]] = set()
-
     def write() -> None:
         batch = session.take()
-        for symbol, rows in batch.rows.items():
-            candles.update(
-                (symbol, c.timeframe, c.timestamp) for c in (*rows.candles, *rows.exchange_candles)
-            )
         if len(batch):
             writer.write(batch)
         progress(session.counts.messages)
@@ -104,4 +98,3 @@ def _play(
             unwritten = 0
     session.disconnected()
     write()
-    session.counts.candles = len(candles)

@@ -180,6 +180,7 @@ class Session:
                 if symbol not in self._announced:
                     self._announced.add(symbol)
                     batch.instruments.append(self.adapter.instrument_for(symbol))
+        self.counts.candles = sum(stream.candle_count for stream in self.streams.values())
         return batch
 
     # Events

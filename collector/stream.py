@@ -84,6 +84,8 @@ class InstrumentStream:
         self._due = 0
         self._rows = StreamRows.empty()
         self._exchange_candle: CandleSeen | None = None
+        self._closed_candles = 0
+        self._open_candles = 0
 
     def restore(self, stored: Resume) -> None:
         """Go on from what is stored; what was built before counts no more."""
@@ -265,6 +267,11 @@ class InstrumentStream:
 
     # What is to be written
 
+    @property
+    def candle_count(self) -> int:
+        """The candles given out so far, each once."""
+        return self._closed_candles + self._open_candles
+
     def take(self) -> StreamRows:
         """The rows that came since the last call."""
         self._cover()
@@ -283,6 +290,10 @@ class InstrumentStream:
         self.book.breaks.clear()
         rows, self._rows = self._rows, StreamRows.empty()
         rows.candles = self._candles.take()
+        if rows.candles:
+            self._open_candles = sum(not candle.is_closed for candle in rows.candles)
+            self._closed_candles += len(rows.candles) - self._open_candles
+        self._closed_candles += len(rows.exchange_candles)
         return rows
 
     def _cover(self) -> None:

@@ -251,15 +251,35 @@ def write_rejected(
 ) -> None:
     """Keep messages that could not be used: the first 4 KB of each, the newest 10,000 of an exchange.
 
+    One that is kept already, from an earlier replay, is not kept twice.
+
     Args:
         connection: its transaction is the caller's.
         exchange: exchange id.
         rows: (microseconds UTC, stream or None, reason, message).
     """
-    columns = ("exchange", "timestamp", "stream", "reason", "raw")
-    kept = ((exchange, at, stream, reason, raw[:_REJECTED_BYTES]) for at, stream, reason, raw in rows)
-    with all_or_nothing(connection):
-        copy_rows(connection, "rejected_messages", columns, kept)
+    kept = [
+        {
+            "exchange": exchange,
+            "at": to_datetime(at),
+            "stream": stream,
+            "reason": reason,
+            "raw": raw[:_REJECTED_BYTES],
+        }
+        for at, stream, reason, raw in rows
+    ]
+    with all_or_nothing(connection), connection.cursor() as cursor:
+        cursor.executemany(
+            """
+            INSERT INTO rejected_messages (exchange, timestamp, stream, reason, raw)
+            SELECT %(exchange)s, %(at)s, %(stream)s, %(reason)s, %(raw)s
+            WHERE NOT EXISTS (
+                SELECT FROM rejected_messages
+                WHERE exchange = %(exchange)s AND timestamp = %(at)s AND reason = %(reason)s
+                    AND raw = %(raw)s)
+            """,
+            kept,
+        )
         connection.execute(
             """
             DELETE FROM rejected_messages WHERE exchange = %(exchange)s AND id <= (
