@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 EXCHANGE = "simulated"
 SYMBOLS = ("BTC/USDT", "ETH/USDT")
 SEED = 7
-HISTORY = 6 * 3600 * MICROSECONDS
-"""How far back the first run begins."""
-LONGEST_PAUSE = 24 * 3600 * MICROSECONDS
+HOUR = 3600 * MICROSECONDS
+LONGEST_PAUSE = 24 * HOUR
 """A tape that ended longer ago is not caught up: what lies between becomes a recorded hole."""
 FAST = 1e6
 """Simulated seconds a second until now is reached: as fast as the collector takes it."""
@@ -58,15 +57,15 @@ class Simulator:
         return Target(exchange=EXCHANGE, symbols=SYMBOLS, ws_url=self.ws_url, rest_url=self.rest_url)
 
 
-def start_time(url: str) -> int:
-    """From when the simulation goes on: the end of the stored tape, else some hours back."""
+def start_time(url: str, hours: float) -> int:
+    """From when the simulation goes on: the end of the stored tape, else so many hours back."""
     now = wall_clock()
     with database.connect(url) as connection:
         database.require_schema(connection)
         ends = [overview.last_trade_timestamp(connection, EXCHANGE, symbol) for symbol in SYMBOLS]
     known = [end for end in ends if end is not None]
     if len(known) < len(SYMBOLS) or min(known) < now - LONGEST_PAUSE:
-        return now - HISTORY
+        return now - int(hours * HOUR)
     return min(known)
 
 

@@ -48,6 +48,7 @@ _COLOURS = {"STRONG_BUY": "bold green", "BUY": "green", "SELL": "red", "STRONG_S
 @app.command(epilog="Example: deltatape demo --live 30")
 def demo(
     live: Annotated[float, typer.Option(min=0, help="Seconds at real speed, after catching up.")] = 20.0,
+    hours: Annotated[float, typer.Option(min=0.1, max=24, help="How far back a new tape begins.")] = 6.0,
 ) -> None:
     """Simulate an exchange some hours back and up to now, collect it, signal, alert, sweep; then end.
 
@@ -59,7 +60,7 @@ def demo(
     )
     url = wanted.database()
     screen = Screen(wanted, url)
-    ended = asyncio.run(until_stopped(screen.run(live)))
+    ended = asyncio.run(until_stopped(screen.run(live, hours)))
     if not ended:
         output.say("stopped; everything that came is stored, and the next run goes on with it")
         return
@@ -87,12 +88,12 @@ class Screen:
 
     # The run
 
-    async def run(self, live: float) -> None:
+    async def run(self, live: float, hours: float) -> None:
         """Do the whole job once."""
         from deltatape import demo as job
         from deltatape.daemon import Daemon
 
-        start = await asyncio.to_thread(job.start_time, self._url)
+        start = await asyncio.to_thread(job.start_time, self._url, hours)
         async with job.simulator(start) as simulator:
             self._first = start
             daemon = Daemon(self._settings, self._url, [simulator.target], {"console": _Counted(self)})
