@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _FEW = 4
+_SHORTEST_DAYS = 30
 
 
 def label(config: Mapping[str, Any]) -> str:
@@ -18,3 +19,10 @@ def label(config: Mapping[str, Any]) -> str:
     if policy["fraction"] != 1:
         shown["fraction"] = policy["fraction"]
     return " ".join(f"{name}={value:g}" for name, value in shown.items())
+
+
+def annual(percent: float, volatility: float, days: int) -> str:
+    """Annual return and volatility in percent; a few days are not blown up to a year."""
+    if days < _SHORTEST_DAYS:
+        return f"not said of {days} {'day' if days == 1 else 'days'}"
+    return f"{percent:+.4g} % (volatility {volatility:.4g} %)"

@@ -12,7 +12,7 @@ import numpy as np
 from backtest import tables
 from backtest.account import Account
 from backtest.batch import Candles, Floats, Record, walk
-from backtest.labels import label
+from backtest.labels import annual, label
 from backtest.metrics import Metrics, daily_returns, summarise
 from backtest.policies import Policy, follow_signals
 from backtest.state import REASONS, SOURCES
@@ -243,7 +243,7 @@ def describe(result: Result) -> list[tuple[str, str]]:
         ("costs", f"fee {account.fee_bps:g} bps, slippage {account.slippage_bps:g} bps"),
         ("capital", f"{account.capital:,.2f} → {m.final_capital:,.2f}"),
         ("return", f"{m.total_return_pct:+.2f} % (buy and hold {m.buy_and_hold_pct:+.2f} %)"),
-        ("annual return", f"{m.annual_return_pct:+.4g} % (volatility {m.volatility_pct:.2f} %)"),
+        ("annual return", annual(m.annual_return_pct, m.volatility_pct, result.record.daily.size)),
         ("Sharpe, Sortino, Calmar", _ratios(m)),
         ("max drawdown", f"{m.max_drawdown:.2%} over {m.max_drawdown_days:g} days"),
         ("  inside the day", f"{m.intraday_drawdown:.2%}"),

@@ -119,6 +119,8 @@ def show_run(connection: Connection, id_: str, home: Path, *, as_json: bool) -> 
 
 
 def _figures(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    from backtest.labels import annual
+
     account, extra, stats = row["strategy_config"]["account"], row["metrics"], row["engine_stats"]
     top = [
         ("run", f"{row['backtest_id']} ({row['status']})"),
@@ -136,7 +138,10 @@ def _figures(row: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("capital", f"{row['initial_capital']:,.2f} → {row['final_capital']:,.2f}"),
         ("return", f"{row['total_return_pct']:+.2f} %"),
         ("buy and hold", f"{extra['buy_and_hold_pct']:+.2f} %"),
-        ("annual return", f"{row['annual_return_pct']:+.4g} % (volatility {extra['volatility_pct']:.4g} %)"),
+        (
+            "annual return",
+            annual(row["annual_return_pct"], extra["volatility_pct"], len(row["daily_returns"])),
+        ),
         (
             "Sharpe, Sortino, Calmar",
             f"{row['sharpe_ratio']:.3f}, {row['sortino_ratio']:.3f}, {row['calmar_ratio']:.3f}",

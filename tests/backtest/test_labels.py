@@ -1,6 +1,6 @@
 import pytest
 
-from backtest.labels import label
+from backtest.labels import annual, label
 from backtest.run import setup
 
 
@@ -16,3 +16,9 @@ from backtest.run import setup
 )
 def test_a_label_says_what_differs(strategy, given, expected):
     assert label(setup(strategy, given).config()) == expected
+
+
+def test_a_few_days_are_not_blown_up_to_a_year():
+    assert annual(1e6, 0.0, 1) == "not said of 1 day"
+    assert annual(1e6, 3.0, 29) == "not said of 29 days"
+    assert annual(12.5, 40.0, 365) == "+12.5 % (volatility 40 %)"
