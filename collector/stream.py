@@ -147,7 +147,8 @@ class InstrumentStream:
 
     def _break(self, last: Trade, trade: Trade) -> None:
         """Record the hole between two trades; with ids it begins right after `last`, whatever was shown."""
-        ids = self._has_consecutive_ids
+        # An id that goes back, at a later time, counts from anew: how many are missing, nobody knows.
+        ids = self._has_consecutive_ids and trade.trade_seq > last.trade_seq
         if ids:
             self._is_unbroken = False
         self._cover()
@@ -157,20 +158,30 @@ class InstrumentStream:
         self._candles.close_until(self._covered_until)
         self._cvd.end_span(self._covered_until)
         self._candles.end_span()
-        self._rows.gaps.append(
-            Gap(
+        if ids:
+            gap = Gap(
                 symbol=self.symbol,
                 stream="trades",
-                from_timestamp=last.timestamp + 1 if ids else min(self._covered_until, trade.timestamp),
+                from_timestamp=last.timestamp + 1,
                 to_timestamp=trade.timestamp,
-                cause="ids_missing" if ids else "disconnected",
-                status="confirmed" if ids else "suspected",
-                proof="ids" if ids else "connection",
-                from_id=str(last.trade_seq + 1) if ids else None,
-                to_id=str(trade.trade_seq - 1) if ids else None,
-                missing_count=trade.trade_seq - last.trade_seq - 1 if ids else None,
+                cause="ids_missing",
+                status="confirmed",
+                proof="ids",
+                from_id=str(last.trade_seq + 1),
+                to_id=str(trade.trade_seq - 1),
+                missing_count=trade.trade_seq - last.trade_seq - 1,
             )
-        )
+        else:
+            gap = Gap(
+                symbol=self.symbol,
+                stream="trades",
+                from_timestamp=min(self._covered_until, trade.timestamp),
+                to_timestamp=trade.timestamp,
+                cause="id_reset" if self._has_consecutive_ids else "disconnected",
+                status="suspected",
+                proof="connection",
+            )
+        self._rows.gaps.append(gap)
 
     # The order book
 

@@ -1,0 +1,163 @@
+"""One instrument's stream, without a database: spans, holes, late trades, books, the exchange's candles."""
+
+import pytest
+
+from collector.book_sync import BookSync
+from collector.exchanges import find
+from collector.exchanges.events import BookDelta, BookReset, CandleSeen
+from collector.stream import InstrumentStream
+from market import Side, Timeframe, Trade
+
+SYMBOL = "BTC/USDT"
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+START = 1_700_000_100 * SECOND
+
+
+def stream(*, ids=True):
+    adapter = find("simulated")
+    book = BookSync(SYMBOL, "rest_snapshot", adapter.book_sequence(SYMBOL))
+    return InstrumentStream(SYMBOL, book, has_consecutive_ids=ids)
+
+
+def trade(number, seconds, price=100.0):
+    return Trade(SYMBOL, START + int(seconds * SECOND), str(number), number, price, 0.5, Side.BUY)
+
+
+def feed(found, *trades):
+    for each in trades:
+        found.trade(each, 0)
+
+
+def spans(rows):
+    return [((s.from_timestamp - START) / SECOND, (s.to_timestamp - START) / SECOND) for s in rows.spans]
+
+
+def test_coverage_reaches_from_the_first_trade_to_the_time_shown():
+    found = stream()
+    feed(found, trade(1, 5), trade(2, 6))
+    found.show(START + 40 * SECOND)
+    rows = found.take()
+    assert spans(rows) == [(5, 40)]
+    assert [s.row_count for s in rows.spans] == [2]
+    assert rows.gaps == []
+
+
+def test_missing_ids_are_a_confirmed_hole_right_after_the_last_trade():
+    found = stream()
+    feed(found, trade(1, 5))
+    found.show(START + 40 * SECOND)
+    feed(found, trade(4, 50))
+    (gap,) = found.take().gaps
+    assert (gap.status, gap.from_id, gap.to_id, gap.missing_count) == ("confirmed", "2", "3", 2)
+    assert (gap.from_timestamp, gap.to_timestamp) == (START + 5 * SECOND + 1, START + 50 * SECOND)
+
+
+def test_ids_that_begin_anew_are_a_suspicion_without_a_count():
+    found = stream()
+    feed(found, trade(900, 5), trade(1, 9), trade(2, 10))
+    rows = found.take()
+    (gap,) = rows.gaps
+    assert (gap.cause, gap.status, gap.missing_count) == ("id_reset", "suspected", None)
+    assert [t.trade_id for t, _ in rows.trades] == ["900", "1", "2"]
+
+
+def test_after_a_lost_connection_the_next_id_decides():
+    whole, holed, blind = stream(), stream(), stream(ids=False)
+    for found, number in ((whole, 2), (holed, 3), (blind, 2)):
+        feed(found, trade(1, 5))
+        found.disconnected()
+        found.show(START + 300 * SECOND)
+        feed(found, trade(number, 310))
+    assert whole.take().gaps == []
+    assert [g.cause for g in holed.take().gaps] == ["ids_missing"]
+    assert [(g.cause, g.status) for g in blind.take().gaps] == [("disconnected", "suspected")]
+
+
+def test_nothing_is_proven_while_the_connection_is_gone():
+    found = stream()
+    feed(found, trade(1, 5))
+    found.disconnected()
+    found.take()
+    found.show(START + 300 * SECOND)
+    rows = found.take()
+    assert rows.spans == []
+    assert rows.points == []
+    assert rows.candles == []
+
+
+def test_what_comes_after_its_time_is_kept_aside():
+    found = stream()
+    feed(found, trade(1, 5), trade(2, 6), trade(2, 6), trade(1, 5))
+    rows = found.take()
+    assert [t.trade_id for t, _ in rows.trades] == ["1", "2"]
+    assert [t.trade_id for t, _ in rows.late] == ["2", "1"]
+
+
+def test_a_candle_closes_when_a_later_trade_comes_or_the_grace_is_over():
+    found = stream()
+    feed(found, trade(1, 5))
+    found.show(START + MINUTE + 1_999_999)
+    assert not any(c.is_closed for c in found.take().candles)
+    found.show(START + MINUTE + 2 * SECOND)
+    assert [c.timeframe for c in found.take().candles if c.is_closed] == [Timeframe.M1]
+    feed(found, trade(2, 125))
+    assert [c.trade_count for c in found.take().candles if c.is_closed] == [0]
+
+
+def test_a_candle_that_waits_for_the_book_has_all_its_snapshots():
+    found = stream()
+    feed(found, trade(1, 1))
+    found.book_reset(BookReset(SYMBOL, START + SECOND, [("99", "1")], [("101", "1")], 10))
+    found.book_delta(BookDelta(SYMBOL, START + 59 * SECOND, [("99", "2")], [], 11, 11))
+    feed(found, trade(2, 60.1))
+    assert not any(c.is_closed for c in found.take().candles)
+    found.book_delta(BookDelta(SYMBOL, START + 60_200_000, [("99", "3")], [], 12, 12))
+    feed(found, trade(3, 60.3))
+    (closed,) = [c for c in found.take().candles if c.is_closed]
+    assert closed.snapshot_count == 58
+
+
+@pytest.mark.parametrize(
+    ("delta", "cause"),
+    [
+        (BookDelta(SYMBOL, START + 3 * SECOND, [], [], 15, 15), "sequence"),
+        (BookDelta(SYMBOL, START + 3 * SECOND, [("102", "1")], [], 11, 11), "crossed"),
+    ],
+)
+def test_a_broken_book_is_stale_at_once_and_the_break_is_recorded(delta, cause):
+    found = stream()
+    found.book_reset(BookReset(SYMBOL, START, [("99", "1")], [("101", "1")], 10))
+    found.book_delta(delta)
+    assert not found.book.is_live
+    assert found.book.wants_book
+    found.show(START + 20 * SECOND)
+    stale = found.take()
+    assert all(snapshot.timestamp <= START + 3 * SECOND for snapshot in stale.books)
+    found.book_reset(BookReset(SYMBOL, START + 30 * SECOND, [("99", "1")], [("101", "1")], 20))
+    (gap,) = found.take().gaps
+    assert (gap.stream, gap.cause, gap.to_timestamp) == ("book", cause, START + 30 * SECOND)
+
+
+def seen(seconds, *, is_closed):
+    moment = START + seconds * SECOND
+    opened = Timeframe.M1.open_of(moment)
+    return CandleSeen(SYMBOL, moment, Timeframe.M1, opened, 1.0, 2.0, 0.5, 1.5, 9.0, 4.0, 7, is_closed)
+
+
+def test_the_exchanges_candle_is_kept_only_before_the_tape_begins():
+    found = stream()
+    found.candle(seen(30, is_closed=True))
+    feed(found, trade(1, 130))
+    found.candle(seen(150, is_closed=True))
+    kept = found.take().exchange_candles
+    assert [(c.timestamp, c.source) for c in kept] == [(START, "exchange")]
+
+
+def test_a_candle_without_a_final_mark_is_final_when_a_later_one_comes():
+    found = stream()
+    found.candle(seen(10, is_closed=False))
+    found.candle(seen(30, is_closed=False))
+    assert found.take().exchange_candles == []
+    found.candle(seen(61, is_closed=False))
+    assert [c.timestamp for c in found.take().exchange_candles] == [START]
