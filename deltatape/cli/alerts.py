@@ -9,7 +9,7 @@ from msgspec import structs
 
 from deltatape import settings
 from deltatape.cli import output
-from deltatape.cli.stop_event import stop_event
+from deltatape.cli.stopping import stop_event
 from market import WrongUse, format_time
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import typer
 
 from deltatape import settings
 from deltatape.cli import output
-from deltatape.cli.stop_event import stop_event
+from deltatape.cli.stopping import stop_event
 from market import Timeframe, WrongUse, format_time, parse_time
 
 if TYPE_CHECKING:
