@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from math import inf
 from random import uniform
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
 
 from collector import exchanges
 from collector.connection import Connection
-from collector.exchanges.adapter import Adapter, RestRequest
+from collector.exchanges.adapter import Adapter, MalformedMessage, RestRequest
 from collector.session import Counts, Fetch, Reconnect, Request, Send, Session, TapeBatch
 from collector.writer import Proof, Writer
 from market import Instrument, Unavailable, WrongUse
@@ -28,6 +29,9 @@ MAX_UNWRITTEN = 50_000
 """Messages taken but not written, at most: beyond it the socket is not read, and its sender must wait."""
 REST_TIMEOUT = 20.0
 BOOK_RETRY_SECONDS = 2.0
+MAX_BOOK_RETRY_SECONDS = 60.0
+BACKLOG_SECONDS = 2.0
+"""After reading was held up, what has piled up gets this long to be read before silence means anything."""
 USER_AGENT = "deltatape"
 MAX_BACKOFF = 10.0
 STOP_SECONDS = 10.0
@@ -51,6 +55,22 @@ class Target:
     symbols: tuple[str, ...]
     ws_url: str | None = None
     rest_url: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_url("--ws-url", self.ws_url, "ws", "wss")
+        _check_url("--rest-url", self.rest_url, "http", "https")
+
+
+def _check_url(name: str, url: str | None, *schemes: str) -> None:
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        is_sound = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_sound = False
+    if not is_sound:
+        raise WrongUse(f"{name}: {url!r} is no address: write it like {schemes[0]}://127.0.0.1:8765")
 
 
 async def open_collector(
@@ -114,7 +134,10 @@ async def _learn_instruments(adapter: Adapter, rest: "Rest") -> None:
     body = await rest.get(request) if request is not None else None
     if request is None or body is None:
         return
-    found = adapter.parse_rest(request.path, body)
+    try:
+        found = adapter.parse_rest(request.path, body)
+    except MalformedMessage as error:
+        raise Unavailable(f"{adapter.exchange} does not list its instruments: {error}") from None
     adapter.add_instruments(item for item in found if isinstance(item, Instrument))
 
 
@@ -176,7 +199,9 @@ class Collector:
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._stopping = asyncio.Event()
-        self._fetches: set[asyncio.Task[None]] = set()
+        self._fetches: dict[str, asyncio.Task[None]] = {}
+        self._refusals = 0
+        self._held_up_at = -inf
 
     @property
     def counts(self) -> Counts:
@@ -191,9 +216,9 @@ class Collector:
         try:
             await asyncio.wait({connecting, flushing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (connecting, *self._fetches):
-                task.cancel()
-            await asyncio.gather(connecting, *self._fetches, return_exceptions=True)
+            connecting.cancel()
+            self._cancel_fetches()
+            await asyncio.gather(connecting, *self._fetches.values(), return_exceptions=True)
             self._stopping.set()
             self._may_read.set()
             await flushing
@@ -212,16 +237,24 @@ class Collector:
     async def _opened(self) -> None:
         await self._do(self.session.connected())
 
-    async def _message(self, message: bytes) -> None:
+    def _message(self, message: bytes) -> Awaitable[None] | None:
+        """Take a message; what is still to be done for it, if anything."""
         if not self._may_read.is_set() or self._unwritten >= MAX_UNWRITTEN:
-            self._may_read.clear()
-            await self._may_read.wait()
+            return self._message_later(message)
         self._unwritten += 1
-        if requests := self.session.message(message, self._clock()):
-            await self._do(requests)
+        requests = self.session.message(message, self._clock())
+        return self._do(requests) if requests else None
+
+    async def _message_later(self, message: bytes) -> None:
+        self._may_read.clear()
+        await self._may_read.wait()
+        self._unwritten += 1
+        await self._do(self.session.message(message, self._clock()))
 
     async def _closed(self, reason: str) -> None:
         log.warning("%s: connection lost: %s", self._exchange, reason)
+        self._cancel_fetches()
+        await self._may_read.wait()
         self.session.disconnected()
 
     async def _do(self, requests: Sequence[Request]) -> None:
@@ -229,28 +262,34 @@ class Collector:
             match request:
                 case Send(text):
                     await self.connection.send(text)
-                case Fetch():
-                    task = asyncio.create_task(self._fetch(request))
-                    self._fetches.add(task)
-                    task.add_done_callback(self._fetches.discard)
+                case Fetch(symbol=symbol):
+                    if before := self._fetches.get(symbol):
+                        before.cancel()
+                    self._fetches[symbol] = asyncio.create_task(self._fetch(request))
                 case Reconnect(reason):
                     log.info("%s asks to reconnect: %s", self._exchange, reason)
                     await self.connection.close()
 
+    def _cancel_fetches(self) -> None:
+        for task in self._fetches.values():
+            task.cancel()
+
     async def _fetch(self, fetch: Fetch) -> None:
-        """Get a book and pass it on; one that cannot be had now is asked for again."""
-        while True:
+        """Get a book and pass it on; one that is too old, unreadable or not to be had is asked for again."""
+        delay = BOOK_RETRY_SECONDS
+        while self.session.awaits_book(fetch.symbol):
             try:
                 answer = await self._rest.get(fetch.request)
             except Unavailable as error:
                 log.warning("%s", error)
                 answer = None
             if answer is not None:
-                requests = self.session.rest(fetch.request.path, answer, self._clock())
-                if not requests:
+                await self._may_read.wait()
+                self.session.rest(fetch.request.path, answer, self._clock())
+                if not self.session.awaits_book(fetch.symbol):
                     return
-                # The book was older than the first change: these ask for it once more, in a moment.
-            await asyncio.sleep(BOOK_RETRY_SECONDS)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, MAX_BOOK_RETRY_SECONDS)
 
     # Writing
 
@@ -259,9 +298,16 @@ class Collector:
             with contextlib.suppress(TimeoutError):
                 pause = 0 if self._unwritten >= MAX_UNWRITTEN else FLUSH_SECONDS
                 await asyncio.wait_for(self._stopping.wait(), pause)
-            if self.connection.is_open:
+            is_caught_up = time.monotonic() - self._held_up_at > BACKLOG_SECONDS
+            if self.connection.is_open and self._may_read.is_set() and is_caught_up:
                 self.session.silent(self._clock())
+            began = time.monotonic()
             await self._flush()
+            if time.monotonic() - began > FLUSH_SECONDS:
+                self._held_up_at = time.monotonic()
+            for reason in list(self.session.refusals)[self._refusals :]:
+                log.warning("%s refused: %s", self._exchange, reason)
+                self._refusals += 1
 
     async def _flush(self) -> None:
         """Write what came. While an instrument is merged nothing is read, so that it can go on after."""

@@ -41,7 +41,7 @@ class Connection:
         symbols: unified symbols to subscribe to.
         base: scheme, host and port instead of the exchange's own.
         on_open: awaited after connecting, before the first message.
-        on_message: awaited with each message's bytes.
+        on_message: called with each message's bytes; what it returns is awaited before the next one.
         on_close: awaited after the connection is gone, with the reason.
     """
 
@@ -52,7 +52,7 @@ class Connection:
         *,
         base: str | None,
         on_open: Callable[[], Awaitable[None]],
-        on_message: Callable[[bytes], Awaitable[None]],
+        on_message: Callable[[bytes], Awaitable[None] | None],
         on_close: Callable[[str], Awaitable[None]],
     ) -> None:
         self.url = rebase(adapter.ws_url + adapter.path(symbols), base)
@@ -131,16 +131,20 @@ class Connection:
                 keep_alive.cancel()
 
     async def _receive(self, socket: ClientConnection) -> None:
+        loop, allowed = asyncio.get_running_loop(), self._adapter.silence_limit
         while True:
             # One time-out around many messages: a timer for each would cost more than the message.
             try:
-                async with asyncio.timeout(self._adapter.silence_limit) as limit:
-                    loop = asyncio.get_running_loop()
+                async with asyncio.timeout(allowed) as limit:
                     while True:
                         message = await socket.recv(decode=False)
-                        await self._on_message(message)
-                        if (limit.when() or 0) - loop.time() < self._adapter.silence_limit / 2:
-                            limit.reschedule(loop.time() + self._adapter.silence_limit)
+                        if (work := self._on_message(message)) is not None:
+                            # It is we who are busy, not the exchange that is silent.
+                            limit.reschedule(None)
+                            await work
+                            limit.reschedule(loop.time() + allowed)
+                        elif (limit.when() or 0) - loop.time() < 0.9 * allowed:
+                            limit.reschedule(loop.time() + allowed)
             except TimeoutError:
                 raise TimeoutError(f"silent for {self._adapter.silence_limit:.0f} s") from None
             except websockets.ConnectionClosedOK:

@@ -29,6 +29,8 @@ from market import DAY, Instrument, WrongUse
 
 MAX_RAW = 4096
 """Bytes kept of a rejected message."""
+MAX_KINDS = 1000
+"""Distinct refusals, unresolved symbols and unknown shapes kept by name; the counts go on."""
 MAX_REJECTED = 1000
 """Rejected messages kept between two writes; the count goes on."""
 PLAUSIBLE_LAG = 60_000_000
@@ -102,8 +104,8 @@ class Session:
     def __init__(self, adapter: Adapter, symbols: Collection[str] | None = None) -> None:
         self.adapter = adapter
         self.counts = Counts()
-        self.refusals: list[str] = []
-        self.unresolved: set[str] = set()
+        self.refusals: dict[str, int] = {}
+        self.unresolved: dict[str, int] = {}
         self.shapes: dict[str, int] = {}
         self.streams: dict[str, InstrumentStream] = {}
         self._symbols = None if symbols is None else frozenset(symbols)
@@ -123,7 +125,7 @@ class Session:
         except MalformedMessage as error:
             self._reject(raw, received, str(error))
         except WrongUse as error:
-            self.unresolved.add(str(error))
+            _count(self.unresolved, str(error))
             self._reject(raw, received, str(error))
         else:
             self._take_events(raw, events, received)
@@ -148,6 +150,10 @@ class Session:
         for symbol in self.streams:
             self._ask_for_book(symbol)
         return self._take_requests()
+
+    def awaits_book(self, symbol: str) -> bool:
+        """Whether a whole book of `symbol` was asked for over REST and has not come."""
+        return symbol in self._awaited
 
     def disconnected(self) -> None:
         """The connection was lost, or the recording ended."""
@@ -210,12 +216,12 @@ class Session:
             case Answer(text):
                 self._requests.append(Send(text))
             case Refused(reason):
-                self.refusals.append(reason)
+                _count(self.refusals, reason)
             case Closing(reason):
                 self._requests.append(Reconnect(reason))
             case Unhandled(shape):
                 self.counts.unhandled += 1
-                self.shapes[shape] = self.shapes.get(shape, 0) + 1
+                _count(self.shapes, shape)
 
     def _trade(self, symbol: str, event: TradeSeen, received: int) -> None:
         stream = self._wanted(symbol)
@@ -283,3 +289,8 @@ def _time_of(event: Event) -> int:
     if isinstance(event, TradeSeen):
         return event.trade.timestamp
     return getattr(event, "timestamp", None) or 0
+
+
+def _count(kinds: dict[str, int], kind: str) -> None:
+    if kind in kinds or len(kinds) < MAX_KINDS:
+        kinds[kind] = kinds.get(kind, 0) + 1

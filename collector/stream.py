@@ -76,6 +76,7 @@ class InstrumentStream:
         self._cvd = Cvd(symbol)
         self._candles = CandleBuilder(symbol)
         self._last: Trade | None = None
+        self._heard_id: int | None = None
         self._is_unbroken = False
         self._tape_from: int | None = None
         self._covered_until = 0
@@ -90,6 +91,7 @@ class InstrumentStream:
     def restore(self, stored: Resume) -> None:
         """Go on from what is stored; what was built before counts no more."""
         self._last = stored.last
+        self._heard_id = stored.last.trade_seq
         self._tape_from = stored.tape_from
         self._covered_until = stored.covered_until
         self._span_first_id = stored.first_id
@@ -105,6 +107,7 @@ class InstrumentStream:
         """Take the next trade; one that comes after its time was settled is kept aside as late."""
         if self._is_late(trade):
             self._rows.late.append((trade, received))
+            self._hear_late(trade)
             return
         if not self._is_unbroken or self._has_hole_before(trade):
             self._connect(trade)
@@ -113,6 +116,7 @@ class InstrumentStream:
         self._rows.trades.append((trade, cvd))
         self._rows.received.append(received)
         self._last = trade
+        self._heard_id = trade.trade_seq
         self._span_rows += 1
         self.show(trade.timestamp + 1)
 
@@ -125,9 +129,30 @@ class InstrumentStream:
 
     def _has_hole_before(self, trade: Trade) -> bool:
         return (
-            self._has_consecutive_ids
-            and self._last is not None
-            and trade.trade_seq != self._last.trade_seq + 1
+            self._has_consecutive_ids and self._heard_id is not None and trade.trade_seq != self._heard_id + 1
+        )
+
+    def _hear_late(self, trade: Trade) -> None:
+        """A late trade is no hole: its id was heard, and the next one follows from it."""
+        heard = self._heard_id
+        if self._last is None or heard is None or trade.order <= self._last.order or trade.trade_seq <= heard:
+            return
+        if self._has_consecutive_ids and trade.trade_seq != heard + 1:
+            self._rows.gaps.append(self._missing(heard + 1, self._last, trade))
+        self._heard_id = trade.trade_seq
+
+    def _missing(self, first_id: int, last: Trade, trade: Trade) -> Gap:
+        return Gap(
+            symbol=self.symbol,
+            stream="trades",
+            from_timestamp=min(last.timestamp + 1, trade.timestamp),
+            to_timestamp=trade.timestamp,
+            cause="ids_missing",
+            status="confirmed",
+            proof="ids",
+            from_id=str(first_id),
+            to_id=str(trade.trade_seq - 1),
+            missing_count=trade.trade_seq - first_id,
         )
 
     def _connect(self, trade: Trade) -> None:
@@ -135,7 +160,7 @@ class InstrumentStream:
         last = self._last
         self._is_unbroken = True
         if last is not None:
-            if self._has_consecutive_ids and trade.trade_seq == last.trade_seq + 1:
+            if self._has_consecutive_ids and not self._has_hole_before(trade):
                 return
             self._break(last, trade)
         self._cvd.begin_span(trade.timestamp)
@@ -148,7 +173,8 @@ class InstrumentStream:
     def _break(self, last: Trade, trade: Trade) -> None:
         """Record the hole between two trades; with ids it begins right after `last`, whatever was shown."""
         # An id that goes back, at a later time, counts from anew: how many are missing, nobody knows.
-        ids = self._has_consecutive_ids and trade.trade_seq > last.trade_seq
+        heard = last.trade_seq if self._heard_id is None else self._heard_id
+        ids = self._has_consecutive_ids and trade.trade_seq > heard
         if ids:
             self._is_unbroken = False
         self._cover()
@@ -159,18 +185,7 @@ class InstrumentStream:
         self._cvd.end_span(self._covered_until)
         self._candles.end_span()
         if ids:
-            gap = Gap(
-                symbol=self.symbol,
-                stream="trades",
-                from_timestamp=last.timestamp + 1,
-                to_timestamp=trade.timestamp,
-                cause="ids_missing",
-                status="confirmed",
-                proof="ids",
-                from_id=str(last.trade_seq + 1),
-                to_id=str(trade.trade_seq - 1),
-                missing_count=trade.trade_seq - last.trade_seq - 1,
-            )
+            gap = self._missing(heard + 1, last, trade)
         else:
             gap = Gap(
                 symbol=self.symbol,

@@ -45,8 +45,13 @@ class Writer:
         """Open the connection anew after it was lost; raises Unavailable while nobody answers."""
         self._connection.close()
         self._connection = self._connect()
-        for symbol in list(self._epochs):
-            self.claim(symbol)
+        try:
+            for symbol in list(self._epochs):
+                self.claim(symbol)
+        except BaseException:
+            # Without its lock this connection must not write.
+            self._connection.close()
+            raise
 
     def close(self) -> None:
         """Give the connection back; what is written is committed."""

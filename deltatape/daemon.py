@@ -6,12 +6,13 @@ The parts meet in the database alone, so each could as well run in a process of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from threading import Event
 from typing import TYPE_CHECKING
 
 from collector.collect import open_collector, wall_clock
-from market import DeltatapeError, Unavailable
+from market import DeltatapeError, WrongUse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -66,7 +67,9 @@ class Daemon:
         try:
             for target in self._targets:
                 self.collectors.append(await open_collector(target, self._url, wait=wait))
-            parts += [asyncio.create_task(collector.run()) for collector in self.collectors]
+            parts += [
+                asyncio.create_task(self._keep_collecting(number)) for number in range(len(self._targets))
+            ]
             parts += [
                 asyncio.create_task(asyncio.to_thread(self._keep, "signals", self._follow_signals)),
                 asyncio.create_task(asyncio.to_thread(self._keep, "alerts", self._send_alerts)),
@@ -77,20 +80,38 @@ class Daemon:
         finally:
             # A thread's task cannot be cancelled: the threads see the event, and end between two steps.
             self._stop.set()
-            for part in parts[: len(self.collectors)]:
+            for part in parts[: len(self._targets)]:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
             scheduler.shutdown(wait=False)
             for collector in self.collectors:
                 await collector.close()
 
+    async def _keep_collecting(self, number: int) -> None:
+        """Run one collector; when it fails, the others go on, and it is opened again."""
+        while True:
+            try:
+                await self.collectors[number].run()
+            except Exception as error:  # noqa: BLE001 - one exchange's trouble must not end the others
+                log.warning("collecting from %s: %s; starting again", self._targets[number].exchange, error)
+            await self.collectors[number].close()
+            await asyncio.sleep(RESTART_SECONDS)
+            with contextlib.suppress(DeltatapeError):
+                self.collectors[number] = await open_collector(self._targets[number], self._url, wait=True)
+
     def _keep(self, name: str, work: Callable[[], None]) -> None:
-        """Run a part; when something outside is missing, try again until it is there."""
+        """Run a part until it is stopped; when it fails, the others go on, and it is started again.
+
+        Raises:
+            WrongUse: it is configured wrongly, which trying again does not mend.
+        """
         while not self._stop.is_set():
             try:
                 work()
-            except Unavailable as error:
-                log.warning("%s: %s; trying again", name, error)
+            except WrongUse:
+                raise
+            except Exception as error:  # noqa: BLE001 - one part's trouble must not end the others
+                log.warning("%s: %s; starting again", name, error)
                 self._stop.wait(RESTART_SECONDS)
 
     def _follow_signals(self) -> None:

@@ -64,7 +64,7 @@ class SweepOptions(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set. `home` holds the private server, the spool and the reports."""
+    """Everything that can be set. `home` holds the private server and the reports."""
 
     model_config = SettingsConfigDict(env_prefix="DELTATAPE_", extra="ignore")
 

@@ -49,6 +49,11 @@ def connect(
             autocommit=autocommit,
             options=options,
             connect_timeout=_CONNECT_SECONDS,
+            # A server that is gone without a word is noticed within half a minute.
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=4,
+            tcp_user_timeout=30_000,
         )
     except psycopg.OperationalError as error:
         raise Unavailable(f"cannot connect to {target}: {reason(error)}") from error

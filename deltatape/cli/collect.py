@@ -87,8 +87,6 @@ async def _collect(
 
 
 def _say_what_was_odd(exchange: str, collector: "Collector") -> None:
-    for reason in collector.session.refusals:
-        output.say(f"{exchange} refused: {reason}")
     for shape, count in sorted(collector.session.shapes.items()):
         output.say(f"unhandled shape, {count} times: {shape}")
     for reason in sorted(collector.session.unresolved):

@@ -161,3 +161,23 @@ def test_a_candle_without_a_final_mark_is_final_when_a_later_one_comes():
     assert found.take().exchange_candles == []
     found.candle(seen(61, is_closed=False))
     assert [c.timestamp for c in found.take().exchange_candles] == [START]
+
+
+def test_late_trades_are_no_hole():
+    found = stream()
+    feed(found, trade(1, 50), trade(2, 57))
+    found.show(START + 65 * SECOND)
+    feed(found, trade(3, 58), trade(4, 59), trade(5, 66), trade(6, 67))
+    rows = found.take()
+    assert [t.trade_id for t, _ in rows.late] == ["3", "4"]
+    assert rows.gaps == []
+    assert spans(rows) == [(50, 67.000001)]
+
+
+def test_what_is_missing_among_late_trades_is_known():
+    found = stream()
+    feed(found, trade(1, 50), trade(2, 57))
+    found.show(START + 65 * SECOND)
+    feed(found, trade(4, 59), trade(5, 66))
+    (gap,) = found.take().gaps
+    assert (gap.from_id, gap.to_id, gap.missing_count) == ("3", "3", 1)

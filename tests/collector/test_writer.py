@@ -153,6 +153,37 @@ def test_a_batch_whose_answer_was_lost_may_be_written_again(database):
         assert ledger.list_gaps(connection, "simulated", SYMBOL) == []
 
 
+def test_a_stream_that_stalled_has_no_hole(database):
+    feed = Feed(database, Random(1))
+    feed.connect()
+    held: list[str] = []
+    for second, (now, messages) in zip(range(300), messages_by_second(feed.exchange), strict=False):
+        feed.now = now
+        # Every minute the trades come eight seconds late, while the book goes on.
+        is_stalled = second % 60 >= 52
+        if not is_stalled:
+            for message in held:
+                feed.take(message)
+            held.clear()
+        for message in messages:
+            if is_stalled and trade_id(message) is not None:
+                held.append(message)
+            else:
+                feed.take(message)
+    for message in held:
+        feed.take(message)
+    feed.close()
+    with connect(database) as connection:
+        ids = [row[0] for row in connection.execute("SELECT trade_seq FROM trades ORDER BY 1").fetchall()]
+        assert ids == list(range(ids[0], ids[0] + len(ids)))
+        assert len(ids) > 100
+        assert ledger.list_gaps(connection, "simulated", SYMBOL) == []
+        (span,) = ledger.spans(connection, "simulated", SYMBOL, "trades")
+        assert span.row_count == len(ids)
+        end = START + SECONDS * MICROSECONDS
+        assert rebuild.differences(connection, "simulated", SYMBOL, START, end) == []
+
+
 def test_a_writer_that_was_overtaken_writes_no_more(database):
     feed = Feed(database, Random(1))
     feed.connect()

@@ -94,6 +94,8 @@ def test_replay_counts_damaged_lines_and_goes_on(cli, database, shared_data, tmp
         ),
         (("collect", *SIMULATED, "--protocol", "fix"), 2, "does not speak 'fix'"),
         (("collect", *SIMULATED, *targets("ws://127.0.0.1:9")), 3, "cannot reach simulated"),
+        (("collect", *SIMULATED, "--ws-url", "ws://127.0.0.1:99999"), 2, "--ws-url"),
+        (("collect", *SIMULATED, "--ws-url", "127.0.0.1:8765"), 2, "--ws-url"),
         (("up", "--exchange", "simulated"), 2, "go together"),
     ],
 )
