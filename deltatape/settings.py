@@ -66,7 +66,7 @@ class SweepOptions(BaseModel):
 class Settings(BaseSettings):
     """Everything that can be set. `home` holds the private server and the reports."""
 
-    model_config = SettingsConfigDict(env_prefix="DELTATAPE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="DELTATAPE_", env_ignore_empty=True, extra="forbid")
 
     home: Path = Field(default_factory=default_home)
     database_url: str | None = None
@@ -112,7 +112,7 @@ def load(**flags: Any) -> Settings:
         raise WrongUse(f"DELTATAPE_CONFIG names {named}, which is no file")
     try:
         found = Settings(**{name: value for name, value in flags.items() if value is not None})
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongUse(f"{config_file()} is no TOML: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]

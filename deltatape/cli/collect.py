@@ -65,9 +65,10 @@ async def _collect(
     target: "Target", url: str, seconds: float | None, *, wait: bool, is_quiet: bool
 ) -> dict[str, int]:
     from collector.collect import open_collector
+    from collector.session import Counts
 
     found: list[Collector] = []
-    counts = {"messages": 0}
+    counts = asdict(Counts())
 
     async def work() -> None:
         collector = await open_collector(target, url, wait=wait)

@@ -38,5 +38,11 @@ def replay(
         output.say(f"{report.inexact} numbers have more digits than a double holds; stored as the nearest")
     for name in report.ended_early:
         output.say(f"{name}; it is stored up to its last whole line")
-    if report.ended_early:
+    messages = report.counts["messages"]
+    is_foreign = 0 < messages == report.counts["unhandled"] + report.counts["rejected"]
+    if is_foreign:
+        output.fail(f"not one message speaks the protocol of {exchange}: is it another exchange's recording?")
+    elif not messages:
+        output.say("no websocket message in it: only REST answers were read")
+    if report.ended_early or is_foreign:
         raise typer.Exit(1)

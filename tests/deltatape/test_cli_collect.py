@@ -209,3 +209,22 @@ def test_candles_that_collect_counted_are_stored(cli, database):
     counts = json.loads(done.stdout)
     stored = rows(database, "SELECT count(*) FROM candles")[0][0]
     assert counts["candles"] == stored
+
+
+def test_another_exchanges_recording_is_said_so(cli, shared_data):
+    done = cli("replay", shared_data / "binance/BINANCE.ws.1.0", "--exchange", "kraken", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["unhandled"] == 265
+    assert "another exchange's recording" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "text", [b"[signals\n", b"\xff\xfe\x00", b"foo = 1\n", b"[[collect]]\nexchange = 1\n"]
+)
+def test_settings_that_cannot_be_are_one_line(cli, tmp_path, text):
+    config = tmp_path / "deltatape.toml"
+    config.write_bytes(text)
+    done = cli("status", env={"DELTATAPE_CONFIG": str(config)})
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
