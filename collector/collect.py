@@ -17,7 +17,7 @@ import psycopg
 from collector import exchanges
 from collector.connection import Connection
 from collector.exchanges.adapter import Adapter, MalformedMessage, RestRequest
-from collector.session import Counts, Fetch, Reconnect, Request, Send, Session, TapeBatch
+from collector.session import Counts, Fetch, Reconnect, Reply, Request, Send, Session, TapeBatch
 from collector.writer import Proof, Writer
 from market import Instrument, Unavailable, WrongUse
 from storage.ledger import Superseded
@@ -260,7 +260,7 @@ class Collector:
     async def _do(self, requests: Sequence[Request]) -> None:
         for request in requests:
             match request:
-                case Send(text):
+                case Reply(text) | Send(text):
                     await self.connection.send(text)
                 case Fetch(symbol=symbol):
                     if before := self._fetches.get(symbol):

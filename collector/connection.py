@@ -55,7 +55,7 @@ class Connection:
         on_message: Callable[[bytes], Awaitable[None] | None],
         on_close: Callable[[str], Awaitable[None]],
     ) -> None:
-        self.url = rebase(adapter.ws_url + adapter.path(symbols), base)
+        self.url = rebase(adapter.ws_url + adapter.lines(symbols)[0].path, base)
         self.is_open = False
         self._adapter = adapter
         self._symbols = symbols
@@ -120,7 +120,7 @@ class Connection:
         await self._on_open()
         keep_alive: asyncio.Task[None] | None = None
         try:
-            for text in self._adapter.subscribe(self._symbols):
+            for text in self._adapter.lines(self._symbols)[0].subscribe:
                 await socket.send(text)
             if beat := self._adapter.keep_alive():
                 keep_alive = asyncio.create_task(self._beat(*beat))

@@ -45,10 +45,17 @@ class Rejected(Struct, frozen=True):
     raw: bytes
 
 
-class Send(Struct, frozen=True):
-    """Send this text over the websocket."""
+class Reply(Struct, frozen=True):
+    """Send this text over the connection on which the message came."""
 
     text: str
+
+
+class Send(Struct, frozen=True):
+    """Send this text over the connection that carries the book of `symbol`."""
+
+    text: str
+    symbol: str
 
 
 class Fetch(Struct, frozen=True):
@@ -64,7 +71,7 @@ class Reconnect(Struct, frozen=True):
     reason: str
 
 
-Request = Send | Fetch | Reconnect
+Request = Reply | Send | Fetch | Reconnect
 
 
 @dataclass(slots=True)
@@ -214,7 +221,7 @@ class Session:
             case Subscribed():
                 pass
             case Answer(text):
-                self._requests.append(Send(text))
+                self._requests.append(Reply(text))
             case Refused(reason):
                 _count(self.refusals, reason)
             case Closing(reason):
@@ -248,7 +255,7 @@ class Session:
         if stream.book.wants_book:
             stream.book.wants_book = False
             self._ask_for_book(symbol)
-            self._requests += [Send(text) for text in self.adapter.resubscribe_book(symbol)]
+            self._requests += [Send(text, symbol) for text in self.adapter.resubscribe_book(symbol)]
 
     def _ask_for_book(self, symbol: str) -> None:
         if symbol in self._awaited:

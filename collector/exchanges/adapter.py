@@ -1,15 +1,15 @@
 """What every exchange adapter is: a sans-IO translator between an exchange's protocol and our events."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import ClassVar, Literal, TypeVar
 
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder
 
-from collector.exchanges.events import BookDelta, BookReset, Event
+from collector.exchanges.events import BookDelta, BookReset, CandleSeen, Event
 from collector.exchanges.texts import Numbers
-from market import Instrument, OrderBook, WrongUse
+from market import Instrument, OrderBook, Timeframe, Trade, WrongUse
 
 T = TypeVar("T")
 
@@ -27,9 +27,78 @@ def decode(decoder: Decoder[T], message: bytes | str) -> T:
 
 
 class RestRequest(Struct, frozen=True):
-    """A GET of `path` (with its query, from the root) on the exchange's REST host."""
+    """A GET of `path` (with its query, from the root) on the exchange's REST host.
+
+    `weight` is what it costs of the adapter's `rest_rate`.
+    """
 
     path: str
+    weight: float = 1.0
+
+
+Stream = Literal["trades", "book", "candles"]
+STREAMS: frozenset[Stream] = frozenset(("trades", "book", "candles"))
+
+
+class Line(Struct, frozen=True):
+    """One websocket connection: its path and query, what it carries, and what to send once it is open."""
+
+    path: str
+    symbols: tuple[str, ...]
+    subscribe: tuple[str, ...] = ()
+    streams: frozenset[Stream] = STREAMS
+
+
+class TradeRange(Struct, frozen=True, kw_only=True):
+    """Trades that are asked for over REST: those with begin <= time < end (microseconds UTC).
+
+    Where ids are consecutive, `first_id` and `last_id` name them instead (inclusive, as `Trade.trade_seq`
+    counts); the times are then a hint only.
+    """
+
+    symbol: str
+    begin: int
+    end: int
+    first_id: int | None = None
+    last_id: int | None = None
+
+
+class TradePage(Struct, frozen=True, kw_only=True):
+    """What REST answers prove about a part of the tape: `trades`, in tape order, are all there are in it.
+
+    The part is [from_timestamp, to_timestamp) and, where ids are consecutive, the ids from `first_id` to
+    `last_id`, inclusive: one between them that is not among `trades` was never given to a trade. An empty
+    `trades` is a statement too. A page may reach beyond what was asked for.
+    """
+
+    trades: list[Trade]
+    from_timestamp: int
+    to_timestamp: int
+    first_id: int | None = None
+    last_id: int | None = None
+
+
+TradePages = Generator[RestRequest | TradePage, bytes, None]
+"""A conversation over REST, sans I/O: it yields what to ask, is sent the answer's body, and yields pages.
+
+Pages adjoin: each goes on where the one before ended, upwards or downwards. It ends when the range is
+covered, or when the exchange has no more to say.
+"""
+CandlePages = Generator[RestRequest | list[CandleSeen], bytes, None]
+"""The same for candles: lists of closed ones, in the order of time."""
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    """What `deltatape exchanges` tells about an exchange: a few words each, with their source and date."""
+
+    title: str
+    trades: str
+    book: str
+    candles: str
+    history: str
+    """Which trades REST still gives: what can be healed and backfilled."""
+    source: str
+    as_of: str
 
 
 BookRule = Literal["rest_snapshot", "stream_snapshot"]
@@ -69,6 +138,15 @@ class Adapter(ABC):
     is_replay_only: ClassVar[bool] = False
     silence_limit: ClassVar[float] = 30.0
     """Seconds without any message after which a connection is dead."""
+    symbols_per_line: ClassVar[int] = 50
+    """Instruments that one connection carries, at most."""
+    lifetime: ClassVar[float | None] = None
+    """Seconds after which the exchange cuts every connection; None: it does not."""
+    send_interval: ClassVar[float] = 0.1
+    """Seconds to leave between two texts sent over one connection."""
+    rest_rate: ClassVar[tuple[float, float]] = (1.0, 5.0)
+    """Request weight a second over REST, and how much of it may be spent at once."""
+    facts: ClassVar[Facts]
 
     def __init__(self) -> None:
         self.numbers = Numbers()
@@ -156,12 +234,16 @@ class Adapter(ABC):
     # Websocket
 
     @abstractmethod
-    def path(self, symbols: Sequence[str]) -> str:
-        """Path and query to connect to, for these unified symbols."""
+    def lines(self, symbols: Sequence[str]) -> list[Line]:
+        """The connections to open for these unified symbols: trades, level-2 book, candles where streamed.
 
-    @abstractmethod
-    def subscribe(self, symbols: Sequence[str]) -> list[str]:
-        """Texts to send after connecting: trades, level-2 book, and candles where streamed."""
+        None carries more than `symbols_per_line` of them.
+        """
+
+    def _shares(self, symbols: Sequence[str]) -> Iterable[tuple[str, ...]]:
+        """`symbols` in parts of at most `symbols_per_line`."""
+        for begin in range(0, len(symbols), self.symbols_per_line):
+            yield tuple(symbols[begin : begin + self.symbols_per_line])
 
     def resubscribe_book(self, symbol: str) -> list[str]:
         """Texts to send to get a whole new book of `symbol`, for `stream_snapshot` exchanges."""
@@ -192,6 +274,17 @@ class Adapter(ABC):
 
     def book_request(self, symbol: str) -> RestRequest | None:
         """Where to get a whole book of `symbol`, for `rest_snapshot` exchanges."""
+        return None
+
+    def trade_pages(self, wanted: TradeRange) -> TradePages | None:
+        """How to get past trades over REST; None where the exchange gives none.
+
+        The conversation raises MalformedMessage for an answer that is damaged or an error.
+        """
+        return None
+
+    def candle_pages(self, symbol: str, timeframe: Timeframe, begin: int, end: int) -> CandlePages | None:
+        """How to get the closed candles that open in [begin, end) over REST; None where there are none."""
         return None
 
     @abstractmethod

@@ -8,13 +8,15 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from msgspec import ValidationError
+from msgspec import ValidationError, structs
 from msgspec.json import Decoder
 
 from collector.exchanges.adapter import (
     Adapter,
     BookRule,
     BookSequence,
+    Facts,
+    Line,
     MalformedMessage,
     RestRequest,
     decode,
@@ -46,7 +48,6 @@ from collector.exchanges.events import (
 from market import Instrument, Side, Timeframe, Trade, WrongUse
 
 STREAMS = ("@trade", "@depth@100ms", "@kline_1m")
-MAX_STREAMS = 1024
 BOOK_LIMIT = 1000
 # fmt: off
 QUOTES = tuple(sorted((
@@ -106,6 +107,17 @@ class Binance(Adapter):
     book_rule: ClassVar[BookRule] = "rest_snapshot"
     has_consecutive_ids: ClassVar[bool] = True
     silence_limit: ClassVar[float] = 60.0
+    lifetime: ClassVar[float | None] = 24 * 3600.0
+    rest_rate: ClassVar[tuple[float, float]] = (50.0, 1000.0)
+    facts: ClassVar[Facts] = Facts(
+        title="Binance spot",
+        trades="@trade: every fill, ids +1",
+        book="@depth@100ms on a REST snapshot, update ids checked",
+        candles="@kline_1m",
+        history="all, by id",
+        source="https://developers.binance.com/docs/binance-spot-api-docs",
+        as_of="2026-11",
+    )
 
     def by_rule(self, exchange_symbol: str) -> Instrument | None:
         """BTCUSDT is BTC/USDT: the longest known quote that it ends with."""
@@ -120,20 +132,13 @@ class Binance(Adapter):
         base, quote = self._pair(symbol)
         return self._spot(base + quote, base, quote)
 
-    def path(self, symbols: Sequence[str]) -> str:
-        """The streams of the symbols, in the path: nothing is left to subscribe."""
-        names = [self.instrument_for(symbol).exchange_symbol.lower() for symbol in symbols]
-        streams = [name + stream for name in names for stream in STREAMS]
-        if len(streams) > MAX_STREAMS:
-            raise WrongUse(
-                f"{self.exchange}: {len(symbols)} symbols need {len(streams)} streams, a connection carries"
-                f" {MAX_STREAMS}: collect at most {MAX_STREAMS // len(STREAMS)} symbols a process"
-            )
-        return "/stream?streams=" + "/".join(streams)
+    def lines(self, symbols: Sequence[str]) -> list[Line]:
+        """The streams of the symbols stand in the path: nothing is left to subscribe."""
+        return [Line(self._path(share), share) for share in self._shares(symbols)]
 
-    def subscribe(self, symbols: Sequence[str]) -> list[str]:
-        """Nothing: the path names the streams."""
-        return []
+    def _path(self, symbols: Sequence[str]) -> str:
+        names = [self.instrument_for(symbol).exchange_symbol.lower() for symbol in symbols]
+        return "/stream?streams=" + "/".join(name + stream for name in names for stream in STREAMS)
 
     def book_sequence(self, symbol: str) -> BookSequence:
         """The check of `U` and `u`."""
@@ -286,7 +291,7 @@ class Binance(Adapter):
         filters = {item.filter_type: item for item in listed.filters}
         price, lot = filters.get("PRICE_FILTER"), filters.get("LOT_SIZE")
         notional = filters.get("NOTIONAL") or filters.get("MIN_NOTIONAL")
-        return msgspec.structs.replace(
+        return structs.replace(
             self._spot(listed.symbol, listed.base_asset, listed.quote_asset),
             tick_size=price.tick_size if price else None,
             lot_size=lot.step_size if lot else None,
@@ -301,6 +306,9 @@ class Simulated(Binance):
     exchange: ClassVar[str] = "simulated"
     ws_url: ClassVar[str] = "ws://127.0.0.1:8765"
     rest_url: ClassVar[str] = "http://127.0.0.1:8765"
+    facts: ClassVar[Facts] = structs.replace(
+        Binance.facts, title="the simulator on this machine", source="deltatape simulate"
+    )
 
 
 def _reason(answer: dict[str, Any]) -> str:

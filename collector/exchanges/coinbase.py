@@ -15,6 +15,8 @@ from collector.exchanges.adapter import (
     Adapter,
     BookRule,
     BookSequence,
+    Facts,
+    Line,
     MalformedMessage,
     RestRequest,
     decode,
@@ -147,6 +149,16 @@ class Coinbase(Adapter):
     book_rule: ClassVar[BookRule] = "stream_snapshot"
     has_consecutive_ids: ClassVar[bool] = True
     silence_limit: ClassVar[float] = 10.0
+    rest_rate: ClassVar[tuple[float, float]] = (8.0, 15.0)
+    facts: ClassVar[Facts] = Facts(
+        title="Coinbase Exchange",
+        trades="matches: every fill, ids +1",
+        book="level2_batch, must never cross",
+        candles="none",
+        history="all, by id",
+        source="https://docs.cdp.coinbase.com/exchange",
+        as_of="2026-11",
+    )
 
     def by_rule(self, exchange_symbol: str) -> Instrument | None:
         """BTC-USD is BTC/USD."""
@@ -160,13 +172,12 @@ class Coinbase(Adapter):
         base, quote = self._pair(symbol)
         return self._spot(f"{base}-{quote}", base, quote)
 
-    def path(self, symbols: Sequence[str]) -> str:
-        """The one endpoint."""
-        return "/"
-
-    def subscribe(self, symbols: Sequence[str]) -> list[str]:
-        """One request for all channels; it must go out within five seconds."""
-        return [self._request("subscribe", symbols, CHANNELS)]
+    def lines(self, symbols: Sequence[str]) -> list[Line]:
+        """One endpoint, one request for all channels; it must go out within five seconds."""
+        return [
+            Line("/", share, (self._request("subscribe", share, CHANNELS),))
+            for share in self._shares(symbols)
+        ]
 
     def resubscribe_book(self, symbol: str) -> list[str]:
         """A new subscription begins with a snapshot."""

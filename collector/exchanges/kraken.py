@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct, ValidationError
 from msgspec.json import Decoder
 
-from collector.exchanges.adapter import MalformedMessage, decode
+from collector.exchanges.adapter import Facts, Line, MalformedMessage, decode
 from collector.exchanges.events import (
     BookDelta,
     BookReset,
@@ -146,6 +146,16 @@ class Kraken(KrakenSpot):
     ws_url: ClassVar[str] = "wss://ws.kraken.com"
     has_consecutive_ids: ClassVar[bool] = True
     silence_limit: ClassVar[float] = 5.0
+    rest_rate: ClassVar[tuple[float, float]] = (0.9, 3.0)
+    facts: ClassVar[Facts] = Facts(
+        title="Kraken (websocket v2)",
+        trades="trade: every fill, ids +1",
+        book="book, 100 levels, CRC32 checked",
+        candles="ohlc 1m",
+        history="all, by time",
+        source="https://docs.kraken.com/api",
+        as_of="2026-11",
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,18 +165,17 @@ class Kraken(KrakenSpot):
         """BTC/USD is BTC/USD."""
         return f"{base}/{quote}"
 
-    def path(self, symbols: Sequence[str]) -> str:
-        """The one endpoint."""
-        return "/v2"
+    def lines(self, symbols: Sequence[str]) -> list[Line]:
+        """One endpoint: the last 50 trades and all that follow, the book, candles."""
+        return [Line("/v2", share, self._subscribe(share)) for share in self._shares(symbols)]
 
-    def subscribe(self, symbols: Sequence[str]) -> list[str]:
-        """The last 50 trades and all that follow, the book, candles."""
+    def _subscribe(self, symbols: Sequence[str]) -> tuple[str, ...]:
         names = [self.instrument_for(symbol).exchange_symbol for symbol in symbols]
-        return [
+        return (
             _request("subscribe", channel="trade", symbol=names, snapshot=True),
             _request("subscribe", channel="book", symbol=names, depth=BOOK_DEPTH, snapshot=True),
             _request("subscribe", channel="ohlc", symbol=names, interval=1, snapshot=True),
-        ]
+        )
 
     def resubscribe_book(self, symbol: str) -> list[str]:
         """A new subscription begins with a snapshot."""

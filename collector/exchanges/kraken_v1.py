@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct, ValidationError, field
 from msgspec.json import Decoder
 
-from collector.exchanges.adapter import MalformedMessage, decode
+from collector.exchanges.adapter import Facts, Line, MalformedMessage, decode
 from collector.exchanges.events import (
     BookDelta,
     BookReset,
@@ -76,6 +76,15 @@ class KrakenV1(KrakenSpot):
     has_consecutive_ids: ClassVar[bool] = False
     is_replay_only: ClassVar[bool] = True
     silence_limit: ClassVar[float] = 10.0
+    facts: ClassVar[Facts] = Facts(
+        title="Kraken (websocket v1)",
+        trades="trade: no ids",
+        book="book, 1000 levels, CRC32 checked",
+        candles="none",
+        history="none: recordings only",
+        source="https://docs.kraken.com/api/docs/websocket-v1",
+        as_of="2022-04",
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,15 +94,18 @@ class KrakenV1(KrakenSpot):
         """BTC/USD is XBT/USD."""
         return f"{own_name(base)}/{own_name(quote)}"
 
-    def path(self, symbols: Sequence[str]) -> str:
-        """The one endpoint."""
-        return "/"
-
-    def subscribe(self, symbols: Sequence[str]) -> list[str]:
-        """Trades and books."""
+    def lines(self, symbols: Sequence[str]) -> list[Line]:
+        """One endpoint: trades and books."""
         return [
-            self._request("subscribe", symbols, {"name": "trade"}),
-            self._request("subscribe", symbols, {"name": "book", "depth": BOOK_DEPTH}),
+            Line(
+                "/",
+                share,
+                (
+                    self._request("subscribe", share, {"name": "trade"}),
+                    self._request("subscribe", share, {"name": "book", "depth": BOOK_DEPTH}),
+                ),
+            )
+            for share in self._shares(symbols)
         ]
 
     def resubscribe_book(self, symbol: str) -> list[str]:

@@ -144,13 +144,16 @@ def test_an_unknown_symbol_is_wrong_use():
 
 def test_streams_are_named_in_the_path():
     known = find("binance")
-    assert known.path(["BTC/USDT", "ETH/BTC"]) == (
+    (line,) = known.lines(["BTC/USDT", "ETH/BTC"])
+    assert line.path == (
         "/stream?streams=btcusdt@trade/btcusdt@depth@100ms/btcusdt@kline_1m"
         "/ethbtc@trade/ethbtc@depth@100ms/ethbtc@kline_1m"
     )
-    assert known.subscribe(["BTC/USDT"]) == []
-    with pytest.raises(WrongUse, match="at most 341 symbols"):
-        known.path([f"X{n}/USDT" for n in range(342)])
+    assert line.subscribe == ()
+    many = [f"X{n}/USDT" for n in range(120)]
+    shares = [line.symbols for line in known.lines(many)]
+    assert [len(share) for share in shares] == [50, 50, 20]
+    assert [symbol for share in shares for symbol in share] == many
 
 
 def delta(first, last):

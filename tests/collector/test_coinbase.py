@@ -91,8 +91,9 @@ def test_a_trade_that_cannot_be_is_damaged(change):
 
 def test_requests():
     known = find("coinbase")
-    assert known.path(["BTC/USD"]) == "/"
-    (text,) = known.subscribe(["BTC/USD", "ETH/BTC"])
+    (line,) = known.lines(["BTC/USD", "ETH/BTC"])
+    assert line.path == "/"
+    (text,) = line.subscribe
     assert msgspec.json.decode(text) == {
         "type": "subscribe",
         "product_ids": ["BTC-USD", "ETH-BTC"],

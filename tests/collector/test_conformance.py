@@ -93,8 +93,9 @@ def test_addresses_have_no_path(exchange):
 def test_requests_are_well_formed(exchange):
     known = find(exchange)
     symbols = ["BTC/USDT", "ETH/BTC"]
-    assert known.path(symbols).startswith("/")
-    texts = known.subscribe(symbols) + known.resubscribe_book("BTC/USDT")
+    lines = known.lines(symbols)
+    assert all(line.path.startswith("/") and line.symbols == tuple(symbols) for line in lines)
+    texts = [text for line in lines for text in line.subscribe] + known.resubscribe_book("BTC/USDT")
     assert all(isinstance(msgspec.json.decode(text), dict) for text in texts)
     for request in (known.instruments_request(), known.book_request("BTC/USDT")):
         assert request is None or request.path.startswith("/")

@@ -138,8 +138,9 @@ def test_a_trade_that_cannot_be_is_damaged(old, new):
 
 def test_requests():
     known = find("kraken")
-    assert known.path(["BTC/USD"]) == "/v2"
-    requests = [msgspec.json.decode(text) for text in known.subscribe(["BTC/USD", "DOGE/USD"])]
+    (line,) = known.lines(["BTC/USD", "DOGE/USD"])
+    assert line.path == "/v2"
+    requests = [msgspec.json.decode(text) for text in line.subscribe]
     assert [request["params"]["channel"] for request in requests] == ["trade", "book", "ohlc"]
     assert all(request["params"]["symbol"] == ["BTC/USD", "DOGE/USD"] for request in requests)
     assert requests[1]["params"]["depth"] == 100

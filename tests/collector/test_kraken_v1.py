@@ -215,8 +215,8 @@ def test_the_pair_list(shared_data):
 
 
 def test_requests():
-    texts = find("kraken_v1").subscribe(["BTC/USD"])
-    assert [msgspec.json.decode(text) for text in texts] == [
+    (line,) = find("kraken_v1").lines(["BTC/USD"])
+    assert [msgspec.json.decode(text) for text in line.subscribe] == [
         {"event": "subscribe", "pair": ["XBT/USD"], "subscription": {"name": "trade"}},
         {"event": "subscribe", "pair": ["XBT/USD"], "subscription": {"name": "book", "depth": 1000}},
     ]

@@ -140,7 +140,7 @@ def test_our_own_adapter_reads_every_word_and_finds_the_book_of_rest() -> None:
     assert {i.symbol for i in adapter.instruments} == set(SYMBOLS)
     assert adapter.instrument_for("BTC/USDT").tick_size == "0.10000000"
 
-    session = exchange.connect(adapter.path(SYMBOLS))
+    session = exchange.connect(adapter.lines(SYMBOLS)[0].path)
     assert session is not None
     assert session.symbols == list(SYMBOLS)
     request = adapter.book_request("ETH/USDT")
