@@ -45,7 +45,7 @@ from collector.exchanges.events import (
     TradeSeen,
     Unhandled,
 )
-from market import Instrument, Side, Timeframe, Trade, WrongUse
+from market import Instrument, Side, Timeframe, Trade
 
 STREAMS = ("@trade", "@depth@100ms", "@kline_1m")
 BOOK_LIMIT = 1000
