@@ -130,15 +130,15 @@ async def _eventually(attempt: Callable[[], Awaitable[T]], *, wait: bool) -> T:
 
 
 async def _learn_instruments(adapter: Adapter, rest: "Rest") -> None:
-    request = adapter.instruments_request()
-    body = await rest.get(request) if request is not None else None
-    if request is None or body is None:
-        return
-    try:
-        found = adapter.parse_rest(request.path, body)
-    except MalformedMessage as error:
-        raise Unavailable(f"{adapter.exchange} does not list its instruments: {error}") from None
-    adapter.add_instruments(item for item in found if isinstance(item, Instrument))
+    for request in adapter.instruments_requests():
+        body = await rest.get(request)
+        if body is None:
+            continue
+        try:
+            found = adapter.parse_rest(request.path, body)
+        except MalformedMessage as error:
+            raise Unavailable(f"{adapter.exchange} does not list its instruments: {error}") from None
+        adapter.add_instruments(item for item in found if isinstance(item, Instrument))
 
 
 class Rest:

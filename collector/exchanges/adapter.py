@@ -268,9 +268,9 @@ class Adapter(ABC):
 
     # REST
 
-    def instruments_request(self) -> RestRequest | None:
-        """Where the exchange lists its instruments."""
-        return None
+    def instruments_requests(self) -> Sequence[RestRequest]:
+        """Where the exchange lists its instruments; all the answers together are the whole list."""
+        return ()
 
     def book_request(self, symbol: str) -> RestRequest | None:
         """Where to get a whole book of `symbol`, for `rest_snapshot` exchanges."""

@@ -240,9 +240,9 @@ class Binance(Adapter):
             return [Subscribed("streams")]
         return [Unhandled(str(kind or sorted(payload))[:80])]
 
-    def instruments_request(self) -> RestRequest | None:
+    def instruments_requests(self) -> Sequence[RestRequest]:
         """Every symbol, with its filters."""
-        return RestRequest("/api/v3/exchangeInfo")
+        return (RestRequest("/api/v3/exchangeInfo"),)
 
     def book_request(self, symbol: str) -> RestRequest | None:
         """The best 1000 levels a side (weight 50 of 6000 a minute)."""

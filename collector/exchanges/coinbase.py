@@ -242,9 +242,9 @@ class Coinbase(Adapter):
             Side.BUY if match.side == "sell" else Side.SELL,
         )
 
-    def instruments_request(self) -> RestRequest | None:
+    def instruments_requests(self) -> Sequence[RestRequest]:
         """Every product."""
-        return RestRequest("/products")
+        return (RestRequest("/products"),)
 
     def parse_rest(self, path: str, body: bytes | str) -> Sequence[Event] | Sequence[Instrument]:
         """The products; trades, candles and books of a product are heard."""

@@ -113,9 +113,9 @@ class KrakenSpot(Adapter):
         """Checksums, over the book cut to the depth that its snapshot came with."""
         return KrakenBook()
 
-    def instruments_request(self) -> RestRequest | None:
+    def instruments_requests(self) -> Sequence[RestRequest]:
         """Every pair."""
-        return RestRequest(f"{_PUBLIC}AssetPairs")
+        return (RestRequest(f"{_PUBLIC}AssetPairs"),)
 
     def parse_rest(self, path: str, body: bytes | str) -> Sequence[Event] | Sequence[Instrument]:
         """The pairs; other known answers are heard."""

@@ -97,7 +97,7 @@ def test_requests_are_well_formed(exchange):
     assert all(line.path.startswith("/") and line.symbols == tuple(symbols) for line in lines)
     texts = [text for line in lines for text in line.subscribe] + known.resubscribe_book("BTC/USDT")
     assert all(isinstance(msgspec.json.decode(text), dict) for text in texts)
-    for request in (known.instruments_request(), known.book_request("BTC/USDT")):
+    for request in (*known.instruments_requests(), known.book_request("BTC/USDT")):
         assert request is None or request.path.startswith("/")
     has_book_request = known.book_request("BTC/USDT") is not None
     assert has_book_request == (known.book_rule == "rest_snapshot")
@@ -239,7 +239,7 @@ def test_junk_is_unknown_or_damaged_and_never_data(exchange, message):
 def test_junk_over_rest_is_unknown_or_damaged(exchange, body):
     known = find(exchange)
     paths = ["/", "/nowhere?x=1"]
-    paths += [r.path for r in (known.instruments_request(), known.book_request("BTC/USDT")) if r]
+    paths += [r.path for r in (*known.instruments_requests(), known.book_request("BTC/USDT")) if r]
     for path in paths:
         try:
             found = known.parse_rest(path, body)
