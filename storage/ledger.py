@@ -3,7 +3,7 @@
 Times are microseconds UTC. Everything runs inside the caller's transaction.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +35,9 @@ __all__ = [
     "Superseded",
     "add_coverage",
     "add_gap",
+    "beat",
+    "close_filled",
+    "heal_gap",
     "list_gaps",
     "next_epoch",
     "read_state",
@@ -136,6 +139,56 @@ def add_gap(
     return take_back(connection, key, from_timestamp, to_timestamp)
 
 
+def close_filled(
+    connection: Connection, exchange: str, symbol: str, begin: int, end: int, *, is_healed: bool
+) -> list[int]:
+    """Close the holes in [begin, end] whose missing ids are all on the tape now; what was missing is covered.
+
+    One whose trades were only late never was a hole, and goes; others are healed.
+
+    Returns:
+        The ends of the closed holes: `rebuild` there.
+    """
+    closed = connection.execute(
+        """
+        SELECT id, from_timestamp, to_timestamp, from_id, to_id, missing_count FROM stream_gaps AS gap
+        WHERE exchange = %(exchange)s AND symbol = %(symbol)s AND stream = 'trades'
+            AND status IN ('suspected', 'confirmed') AND missing_count IS NOT NULL
+            AND from_timestamp <= %(to)s + '1 s'::interval AND to_timestamp >= %(from)s - '1 s'::interval
+            AND missing_count = (
+                SELECT count(DISTINCT trade_seq) FROM trades
+                WHERE exchange = %(exchange)s AND symbol = %(symbol)s
+                    AND timestamp BETWEEN gap.from_timestamp - '1 s'::interval
+                        AND gap.to_timestamp + '1 s'::interval
+                    AND trade_seq BETWEEN gap.from_id::bigint AND gap.to_id::bigint)
+        """,
+        {"exchange": exchange, "symbol": symbol, **bound_parameters(begin, end)},
+    ).fetchall()
+    ends: list[int] = []
+    for number, from_timestamp, to_timestamp, from_id, to_id, count in closed:
+        first, last = from_datetime(from_timestamp), from_datetime(to_timestamp)
+        if is_healed:
+            heal_gap(connection, number, count)
+        else:
+            connection.execute("DELETE FROM stream_gaps WHERE id = %s", [number])
+        origin: Origin = "healed" if is_healed else "live"
+        add_coverage(connection, exchange, symbol, "trades", first, last, from_id, to_id, "ids", origin, 0)
+        ends += (first, last)
+    return ends
+
+
+def heal_gap(connection: Connection, number: int, healed_count: int, note: str | None = None) -> None:
+    """Nothing is missing in this hole any more; `healed_count` trades were written for it."""
+    connection.execute(
+        """
+        UPDATE stream_gaps SET status = 'healed', healed_timestamp = now(), healed_count = %s,
+            note = coalesce(%s, note)
+        WHERE id = %s
+        """,
+        (healed_count, note, number),
+    )
+
+
 def list_gaps(
     connection: Connection,
     exchange: str | None = None,
@@ -192,6 +245,46 @@ def read_state(connection: Connection, exchange: str, symbol: str, stream: Strea
         key_parameters((exchange, symbol, stream)),
     ).fetchone()
     return None if row is None else StreamState(row[0], from_datetime(row[1]), *row[2:])
+
+
+def beat(
+    connection: Connection,
+    exchange: str,
+    epochs: Mapping[str, int],
+    statuses: Mapping[str, tuple[Status, str]],
+) -> None:
+    """Say that the writer of these instruments' trades lives, and how each stream is.
+
+    Args:
+        connection: its transaction is the caller's.
+        exchange: exchange id.
+        epochs: the writer's epoch of each symbol.
+        statuses: status and detail of each symbol; one that is not named keeps its own.
+
+    Raises:
+        Superseded: a newer writer has taken over one of them; roll back.
+    """
+    symbols = list(epochs)
+    said = [statuses.get(symbol, (None, None)) for symbol in symbols]
+    beaten = connection.execute(
+        """
+        UPDATE stream_state AS state SET updated_timestamp = clock_timestamp(),
+            status = coalesce(given.status, state.status), detail = coalesce(given.detail, state.detail)
+        FROM unnest(%(symbols)s::text[], %(epochs)s::bigint[], %(statuses)s::text[], %(details)s::text[])
+            AS given (symbol, epoch, status, detail)
+        WHERE state.exchange = %(exchange)s AND state.symbol = given.symbol AND state.stream = 'trades'
+            AND state.epoch = given.epoch
+        """,
+        {
+            "exchange": exchange,
+            "symbols": symbols,
+            "epochs": list(epochs.values()),
+            "statuses": [status for status, _ in said],
+            "details": [detail for _, detail in said],
+        },
+    )
+    if beaten.rowcount != len(symbols):
+        raise Superseded(f"another collector has taken over {exchange} {', '.join(symbols)}: this one stops")
 
 
 def save_state(

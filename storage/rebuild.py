@@ -38,7 +38,7 @@ class Difference:
 
 def rebuild(
     connection: Connection, exchange: str, symbol: str, start_us: int, end_us: int, cause: Cause
-) -> None:
+) -> int | None:
     """Rewrite everything that depends on the trades, coverage and books of [start_us, end_us).
 
     That is `cvd_at_trade` and the CVD points up to the end of each of its UTC days, and the candles of those
@@ -52,6 +52,9 @@ def rebuild(
         start_us: where the tape changed, in microseconds UTC.
         end_us: end of it, exclusive.
         cause: why it changed.
+
+    Returns:
+        The revision's id; None where every row was right already.
     """
     with _recomputing(connection):
         scope = _scope(connection, exchange, symbol, start_us, end_us)
@@ -60,16 +63,26 @@ def rebuild(
             for query in (_WRITE_TRADES, _WRITE_CANDLES, _WRITE_CVD)
             if (row := connection.execute(query, scope).fetchone()) is not None and row[0] is not None
         ]
-        if changed:
-            first = min(to_datetime(start_us), *(row[0] for row in changed))
-            last = max(to_datetime(end_us), *(row[1] for row in changed))
-            connection.execute(
-                """
-                INSERT INTO tape_revisions (exchange, symbol, from_timestamp, to_timestamp, cause)
-                VALUES (%s, %s, %s, %s, %s)
-                """,
-                (exchange, symbol, first, last, cause),
-            )
+        if not changed:
+            return None
+        first = min(start_us, *(from_datetime(row[0]) for row in changed))
+        last = max(end_us, *(from_datetime(row[1]) for row in changed))
+        return record_revision(connection, exchange, symbol, first, last, cause)
+
+
+def record_revision(
+    connection: Connection, exchange: str, symbol: str, start_us: int, end_us: int, cause: Cause
+) -> int:
+    """Say in `tape_revisions` that the tape changed in [start_us, end_us]; the revision's id."""
+    row = connection.execute(
+        """
+        INSERT INTO tape_revisions (exchange, symbol, from_timestamp, to_timestamp, cause)
+        VALUES (%s, %s, %s, %s, %s) RETURNING id
+        """,
+        (exchange, symbol, to_datetime(start_us), to_datetime(end_us), cause),
+    ).fetchone()
+    assert row is not None  # noqa: S101 - an insert without a condition returns its row
+    return int(row[0])
 
 
 def differences(

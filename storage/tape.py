@@ -113,7 +113,8 @@ def merge_trades(
 ) -> list[Trade]:
     """Write those of `trades` that the tape does not hold, with a `cvd_at_trade` of 0 until the rebuild.
 
-    A stored trade of equal id within a day of the batch is the same trade, whatever its time.
+    A stored trade of equal id within a day of the batch is the same trade, whatever its time, unless the
+    exchange began its ids anew in between.
 
     Args:
         connection: its transaction is the caller's.
@@ -143,7 +144,13 @@ def merge_trades(
                     SELECT FROM trades AS stored
                     WHERE stored.exchange = %(exchange)s
                         AND stored.timestamp BETWEEN %(first)s AND %(last)s
-                        AND stored.symbol = staged.symbol AND stored.trade_id = staged.trade_id)
+                        AND stored.symbol = staged.symbol AND stored.trade_id = staged.trade_id
+                        AND NOT EXISTS (
+                            SELECT FROM stream_gaps AS reset
+                            WHERE reset.exchange = %(exchange)s AND reset.symbol = staged.symbol
+                                AND reset.stream = 'trades' AND reset.cause = 'id_reset'
+                                AND reset.to_timestamp > least(stored.timestamp, staged.timestamp)
+                                AND reset.to_timestamp <= greatest(stored.timestamp, staged.timestamp)))
                 ON CONFLICT DO NOTHING
                 RETURNING symbol, trade_id
             """).format(columns=names(TRADE_COLUMNS), staged=staged),

@@ -1,0 +1,116 @@
+"""Changing a tape beside whoever else writes it: under the instrument's lock, with a revision that says so.
+
+A live writer builds candles and CVD in memory, on the rows as it knows them. Whoever else adds trades or
+coverage (healing, backfill, import, replay, a spool found later) does it in a transaction that holds the
+instrument's tape lock and leaves a row in `tape_revisions`. The live writer takes the same lock for each of
+its writes, sees the revision, merges that write in and goes on from the rows.
+
+Everything runs inside the caller's transaction.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from market import Trade
+from storage import ledger, rebuild, tape
+from storage.coverage import Span, add_coverage, recount
+from storage.database import Connection
+from storage.tape import Received
+
+__all__ = ["amend", "last_revision", "lock_tapes", "revised_since"]
+
+
+def lock_tapes(connection: Connection, exchange: str, symbols: Collection[str]) -> None:
+    """Hold these instruments' tapes until the transaction ends; nobody else changes them meanwhile."""
+    # In one order everywhere, so that two who want several never wait for each other.
+    keys = [f"tape:{exchange}:{symbol}" for symbol in sorted(symbols)]
+    connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest(%s) AS key", [keys]
+    )
+
+
+def amend(
+    connection: Connection,
+    exchange: str,
+    symbol: str,
+    trades: Sequence[Trade],
+    received: Received,
+    spans: Sequence[Span],
+    cause: rebuild.Cause,
+) -> int:
+    """Merge trades and coverage into an instrument's tape, and rebuild all that depends on what is new.
+
+    A hole on record whose ids are all there then is closed: deleted if its trades were only late, healed
+    otherwise.
+
+    Args:
+        connection: its transaction is the caller's.
+        exchange: exchange id.
+        symbol: unified symbol; every trade is of it.
+        trades: in any order; those that the tape holds already are left out.
+        received: when each came, in microseconds UTC; None where that is not known.
+        spans: what is whole with these trades; `row_count` is counted anew.
+        cause: why the tape changes.
+
+    Returns:
+        How many of the trades were new.
+
+    Raises:
+        WrongUse: aggregates would mix with single trades.
+    """
+    lock_tapes(connection, exchange, [symbol])
+    inserted = tape.merge_trades(connection, exchange, trades, received)
+    times = [trade.timestamp for trade in inserted]
+    for span in spans:
+        if add_coverage(
+            connection,
+            exchange,
+            symbol,
+            "trades",
+            span.from_timestamp,
+            span.to_timestamp,
+            span.from_id,
+            span.to_id,
+            span.proof,
+            span.origin,
+            0,
+        ):
+            times += (span.from_timestamp, span.to_timestamp)
+    if inserted:
+        times += ledger.close_filled(
+            connection, exchange, symbol, min(times), max(times), is_healed=cause != "late_trade"
+        )
+    if times:
+        begin, end = min(times), max(times) + 1
+        recount(connection, exchange, symbol, "trades", begin, end)
+        revision = rebuild.rebuild(connection, exchange, symbol, begin, end, cause)
+        if revision is None:
+            # No row differs, but whoever builds on this tape must know what is proven now.
+            rebuild.record_revision(connection, exchange, symbol, begin, end, cause)
+    return len(inserted)
+
+
+def last_revision(connection: Connection) -> int:
+    """The id of the newest revision of any tape; 0 before the first."""
+    row = connection.execute("SELECT coalesce(max(id), 0) FROM tape_revisions").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def revised_since(connection: Connection, exchange: str, known: Mapping[str, int]) -> set[str]:
+    """The symbols of which a later revision than the known one is on record; call it under their lock."""
+    if not known:
+        return set()
+    rows = connection.execute(
+        """
+        SELECT DISTINCT symbol
+        FROM unnest(%(symbols)s::text[], %(known)s::bigint[]) AS given (symbol, known)
+        JOIN tape_revisions AS revision USING (symbol)
+        WHERE exchange = %(exchange)s AND revision.id > %(least)s AND revision.id > given.known
+        """,
+        {
+            "exchange": exchange,
+            "symbols": list(known),
+            "known": list(known.values()),
+            "least": min(known.values()),
+        },
+    )
+    return {symbol for (symbol,) in rows}
