@@ -21,7 +21,7 @@ from collector import exchanges
 from collector.recording import Received, RestAnswer, read
 from collector.replay import replay
 from collector.session import Session
-from collector.simulator.binance import BinanceExchange
+from collector.simulator.protocols.binance import Binance
 from deltatape import settings
 from market import MICROSECONDS, parse_time
 from storage.database import connect
@@ -53,7 +53,7 @@ def run() -> Figures:
 
 
 def _record(path: Path) -> None:
-    exchange = BinanceExchange(SYMBOLS, seed=3)
+    exchange = Binance(SYMBOLS, seed=3)
     names = [symbol.replace("/", "") for symbol in SYMBOLS]
     streams = "/".join(f"{name.lower()}@{channel}" for name in names for channel in CHANNELS)
     session = exchange.connect(f"/stream?streams={streams}")
@@ -63,11 +63,11 @@ def _record(path: Path) -> None:
         file.write(f"wss://simulated/stream <-> {_seconds(START)}\n")
         for name in names:
             target = f"/api/v3/depth?symbol={name}&limit=1000"
-            body = exchange.rest.answer(target, START).body.decode()
+            body = exchange.answer(target, START).body.decode()
             file.write(f"https://simulated{target} -> {_seconds(START)}: {body}\n")
         for begin in range(START, START + HOURS * 3600 * MICROSECONDS, MICROSECONDS):
             end = begin + MICROSECONDS
-            file.writelines(f"{_seconds(end)}: {message}\n" for message in session.messages(begin, end))
+            file.writelines(f"{_seconds(end)}: {sent.payload!s}\n" for sent in session.messages(begin, end))
 
 
 def _seconds(time: int) -> str:

@@ -75,11 +75,15 @@ class SimulatedMarket:
     """One instrument of a seeded market. Pure: the same seed, symbol and hour give the same answer."""
 
     def __init__(self, seed: int, symbol: str) -> None:
-        match = fullmatch(r"([A-Z0-9]{1,12})/USDT", symbol)
-        if match is None:
-            raise WrongUse(f"the simulator has no {symbol!r}: it trades against USDT, such as BTC/USDT")
+        match = fullmatch(r"([A-Z0-9]{1,12})/(USD|USDT|USDC|EUR|GBP)(?::(USDT|USDC))?", symbol)
+        if match is None or match[3] not in (None, match[2]):
+            raise WrongUse(
+                f"the simulator has no {symbol!r}: its markets are like BTC/USDT, BTC/USD or BTC/USDT:USDT"
+            )
         self.symbol = symbol
-        self.base, self.quote = match[1], "USDT"
+        self.base, self.quote = match[1], match[2]
+        self.settle: str | None = match[3]
+        """What a perpetual is settled in; None of a spot market."""
         self.key = key_of("market", seed, symbol)
         self.base_price, self.daily_volatility = _KNOWN.get(self.base) or _hashed_price(symbol)
         magnitude = floor(log10(self.base_price))

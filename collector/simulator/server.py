@@ -10,9 +10,10 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from collector.listening import Address, listen
-from collector.simulator.binance import BinanceExchange, BinanceSession
 from collector.simulator.clock import Clock, Pace, RealClock, default_start
 from collector.simulator.market import FIRST_HOUR
+from collector.simulator.protocol import Protocol, ProtocolSession
+from collector.simulator.protocols import speaking
 from collector.simulator.truth import Truth
 from market import MICROSECONDS, WrongUse, format_time, parse_time
 
@@ -28,7 +29,7 @@ _LAST_SLICE = 2.0
 
 class _Subscriber(Struct, eq=False):
     websocket: ServerConnection
-    session: BinanceSession
+    session: ProtocolSession
 
 
 class Simulator:
@@ -40,10 +41,10 @@ class Simulator:
     reader makes the market wait, and nothing is ever left out.
     """
 
-    def __init__(self, exchange: BinanceExchange, pace: Pace, clock: Clock) -> None:
+    def __init__(self, protocol: Protocol, pace: Pace, clock: Clock) -> None:
         self.address = Address("", 0)
         """Where it listens; its `ws_url` and `rest_url` are what `collect` wants."""
-        self._exchange = exchange
+        self._protocol = protocol
         self._pace = pace
         self._clock = clock
         self._truth: Truth | None = None
@@ -71,30 +72,32 @@ class Simulator:
 
     async def get(self, target: str) -> tuple[int, bytes]:
         """Answer a GET. In a thread, because a long answer must not hold up the market."""
-        answer = await asyncio.to_thread(self._exchange.rest.answer, target, self.time)
+        answer = await asyncio.to_thread(self._protocol.answer, target, self.time)
         return answer.status, answer.body
 
     async def connected(self, websocket: ServerConnection) -> None:
         """Serve one websocket until it is closed."""
         path = websocket.request.path if websocket.request else ""
-        session = self._exchange.connect(path)
+        session = self._protocol.connect(path)
         if session is None:
-            await websocket.close(1008, "connect to /ws or /stream")
+            await websocket.close(1008, f"{self._protocol.name} has no such endpoint")
             return
         subscriber = _Subscriber(websocket, session)
         self._subscribers.append(subscriber)
         try:
+            for text in session.greeting():
+                await websocket.send(text)
             self._subscribed(session)
             async for message in websocket:
-                answer = session.receive(message)
-                await websocket.send(answer)
+                for text in session.receive(message):
+                    await websocket.send(text)
                 self._subscribed(session)
         except ConnectionClosed:
             pass
         finally:
             self._subscribers.remove(subscriber)
 
-    def _subscribed(self, session: BinanceSession) -> None:
+    def _subscribed(self, session: ProtocolSession) -> None:
         self._started.update(dict.fromkeys(session.symbols))
         if self._started:
             self._has_begun.set()
@@ -106,7 +109,7 @@ class Simulator:
         The slice of time that is being sent then is finished. Raises why the simulation failed, if so.
         """
         if truth is not None:
-            self._truth = Truth(truth, self._exchange.markets.values())
+            self._truth = Truth(truth, self._protocol)
         try:
             self._running = asyncio.create_task(self._run(), name="simulated time")
             try:
@@ -149,7 +152,7 @@ class Simulator:
         for websocket, messages in batches:
             try:
                 for message in messages:
-                    await websocket.send(message)
+                    await websocket.send(message.payload)
             except ConnectionClosed:
                 continue
 
@@ -159,6 +162,7 @@ async def serve(
     symbols: Sequence[str],
     seed: int,
     *,
+    protocol: str = "binance",
     host: str = "127.0.0.1",
     port: int = 0,
     speed: float = 1.0,
@@ -169,8 +173,9 @@ async def serve(
     """Run a simulated exchange inside this event loop, while the context lasts.
 
     Args:
-        symbols: unified symbols against USDT.
+        symbols: unified symbols, as the exchange lists them that speaks this protocol.
         seed: of the market: the same seed, symbol and time give the same trades, for ever.
+        protocol: what it speaks, by the id of the exchange.
         host: address to listen on, local or private.
         port: to listen on, for websocket and REST; 0 takes a free one, see `Simulator.address`.
         speed: simulated seconds a second. Time that starts in the past stops hurrying when it reaches the
@@ -192,8 +197,7 @@ async def serve(
         raise WrongUse(
             f"the simulated market exists from {format_time(FIRST_MOMENT)} to 2200: choose a start in it"
         )
-    exchange = BinanceExchange(symbols, seed)
-    simulator = Simulator(exchange, Pace(start, speed, clock), clock)
+    simulator = Simulator(speaking(protocol, symbols, seed), Pace(start, speed, clock), clock)
     # The file only once the port is ours: it may be another simulator's.
     async with (
         listen(host, port, simulator.connected, simulator.get) as simulator.address,

@@ -8,7 +8,7 @@ import typer
 
 from deltatape.cli.collect import parse_symbols
 from deltatape.cli.stopping import until_stopped
-from market import WrongUse, parse_time
+from market import parse_time
 
 app = typer.Typer()
 
@@ -18,10 +18,10 @@ app = typer.Typer()
     " --truth truth.jsonl"
 )
 def simulate(
-    symbols: Annotated[str, typer.Option(help="Symbols against USDT, comma-separated: BTC/USDT,ETH/USDT.")],
+    symbols: Annotated[str, typer.Option(help="Unified symbols, comma-separated: BTC/USDT,ETH/USDT.")],
     seed: Annotated[int, typer.Option(help="Of the market: the same seed gives the same tape, for ever.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="For websocket and REST; 0: any free one.")],
-    protocol: Annotated[str, typer.Option(help="What it speaks: binance.")] = "binance",
+    protocol: Annotated[str, typer.Option(help="What it speaks: an exchange's id.")] = "binance",
     speed: Annotated[
         float, typer.Option(help="Simulated seconds a second, until it reaches the present.")
     ] = 1.0,
@@ -37,16 +37,15 @@ def simulate(
     Its time begins with the first subscription. The same seed, symbol and time always give the same trades,
     so a restart continues the same tape.
     """
-    if protocol != "binance":
-        raise WrongUse(f"the simulator does not speak {protocol!r}: use binance")
     names = parse_symbols(symbols)
     first = None if start is None else parse_time(start)
-    asyncio.run(until_stopped(_simulate(names, seed, port, host, speed, first, truth)))
+    asyncio.run(until_stopped(_simulate(names, seed, protocol, port, host, speed, first, truth)))
 
 
 async def _simulate(
     symbols: tuple[str, ...],
     seed: int,
+    protocol: str,
     port: int,
     host: str,
     speed: float,
@@ -55,9 +54,19 @@ async def _simulate(
 ) -> None:
     from collector.simulator.server import serve
 
-    async with serve(symbols, seed, host=host, port=port, speed=speed, start=start, truth=truth) as simulator:
+    spoken = "" if protocol == "binance" else f" --protocol {protocol}"
+    async with serve(
+        symbols,
+        seed,
+        protocol=protocol,
+        host=host,
+        port=port,
+        speed=speed,
+        start=start,
+        truth=truth,
+    ) as simulator:
         typer.echo(
-            f"listening; collect with: deltatape collect --exchange simulated --symbols {','.join(symbols)}"
-            f" --ws-url {simulator.address.ws_url} --rest-url {simulator.address.rest_url}"
+            f"listening; collect with: deltatape collect --exchange simulated{spoken}"
+            f" --symbols {','.join(symbols)} --ws-url {simulator.address.ws_url} --rest-url {simulator.address.rest_url}"
         )
         await simulator.wait()

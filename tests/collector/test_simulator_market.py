@@ -164,9 +164,9 @@ def test_another_process_finds_the_same_market() -> None:
 
 
 @pytest.mark.parametrize(
-    "symbol", ["BTCUSDT", "BTC/EUR", "btc/usdt", "/USDT", "BTC/USDT:USDT", "B-T/USDT", ""]
+    "symbol", ["BTCUSDT", "BTC/JPY", "btc/usdt", "/USDT", "BTC/USDT:USD", "BTC/USDC:USDT", "B-T/USDT", ""]
 )
-def test_what_is_not_against_usdt_is_refused(symbol: str) -> None:
+def test_what_is_not_against_a_dollar_or_so_is_refused(symbol: str) -> None:
     with pytest.raises(WrongUse, match="BTC/USDT"):
         SimulatedMarket(1, symbol)
 

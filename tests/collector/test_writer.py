@@ -8,7 +8,7 @@ import pytest
 from collector import exchanges
 from collector.collect import wall_clock
 from collector.session import Fetch, Session
-from collector.simulator.binance import BinanceExchange
+from collector.simulator.protocols.binance import Binance
 from collector.writer import Writer
 from market import MICROSECONDS, parse_time
 from storage import ledger, rebuild
@@ -25,7 +25,7 @@ class Feed:
     def __init__(self, url: str, random: Random) -> None:
         self.session = Session(exchanges.find("simulated"), [SYMBOL])
         self.writer = Writer(url, "simulated", origin="live", proof="ids")
-        self.exchange = BinanceExchange([SYMBOL], seed=9)
+        self.exchange = Binance([SYMBOL], seed=9)
         self.writer.claim(SYMBOL)
         self.writer.restore(self.session.stream(SYMBOL))
         self.random = random
@@ -42,7 +42,7 @@ class Feed:
     def answer(self, requests) -> None:
         for request in requests:
             if isinstance(request, Fetch):
-                body = self.exchange.rest.answer(request.request.path, self.now).body
+                body = self.exchange.answer(request.request.path, self.now).body
                 self.session.rest(request.request.path, body, wall_clock())
 
     def write(self) -> None:
@@ -63,7 +63,7 @@ def messages_by_second(exchange):
     session = exchange.connect(f"/stream?streams={streams}")
     for second in range(SECONDS):
         begin = START + second * MICROSECONDS
-        yield begin + MICROSECONDS, session.messages(begin, begin + MICROSECONDS)
+        yield begin + MICROSECONDS, [sent.payload for sent in session.messages(begin, begin + MICROSECONDS)]
 
 
 def trade_id(message: str) -> int | None:

@@ -5,34 +5,17 @@ Source: https://developers.binance.com/docs/binance-spot-api-docs/rest-api, as o
 
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from msgspec import Struct
 
 from collector.simulator.bars import bars
-from collector.simulator.binance_texts import SymbolTexts
-from collector.simulator.market import FIRST_HOUR, TRADES_PER_HOUR, Trades
+from collector.simulator.protocol import Query, Refused
+from collector.simulator.protocols.binance_texts import SymbolTexts
+from collector.simulator.tape import FIRST_MOMENT, fills, next_number
 from market import Timeframe, WrongUse
 
-_HOUR = 3_600_000
-_FIRST = FIRST_HOUR * _HOUR
 _MAX_ROWS = 1000
 _MAX_LEVELS = 5000
-Query = dict[str, str]
-
-
-class RestAnswer(Struct, frozen=True):
-    """An HTTP status and a JSON body."""
-
-    status: int
-    body: bytes
-
-
-class _Refused(Exception):
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.answer = RestAnswer(400, msgspec.json.encode({"code": code, "msg": reason}))
 
 
 class BinanceRest:
@@ -51,17 +34,12 @@ class BinanceRest:
             "/api/v3/klines": self._klines,
         }
 
-    def answer(self, target: str, now: int) -> RestAnswer:
-        """The answer to a GET of `target` (path and query) at `now` (microseconds UTC)."""
-        parts = urlsplit(target)
-        route = self._routes.get(parts.path)
+    def get(self, path: str, query: Query, now: int) -> Any:
+        """The answer to a GET at `now` (milliseconds UTC)."""
+        route = self._routes.get(path)
         if route is None:
-            return RestAnswer(404, msgspec.json.encode({"code": -1000, "msg": f"no {parts.path} here"}))
-        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        try:
-            return RestAnswer(200, msgspec.json.encode(route(query, -(-now // 1000))))
-        except _Refused as refused:
-            return refused.answer
+            raise Refused(404, {"code": -1000, "msg": f"no {path} here"})
+        return route(query, now)
 
     def _exchange_info(self, query: Query, now: int) -> dict[str, Any]:
         names = list(self._texts)
@@ -90,45 +68,44 @@ class BinanceRest:
 
     def _trades(self, query: Query, now: int) -> list[dict[str, Any]]:
         symbol, limit = self._symbol(query), _limit(query)
-        end = _next_id(symbol, now)
+        end = next_number(symbol.market, now)
         first = max(_number(query, "fromId", end - limit), 1)
-        rows = _rows(symbol, first, min(first + limit, end))
         return [
             {
-                "id": number,
-                "price": symbol.price(price),
-                "qty": symbol.size(size),
-                "quoteQty": symbol.quote(price * size),
-                "time": time,
-                "isBuyerMaker": not is_buy,
+                "id": fill.number,
+                "price": symbol.price(fill.price),
+                "qty": symbol.size(fill.size),
+                "quoteQty": symbol.quote(fill.price * fill.size),
+                "time": fill.time,
+                "isBuyerMaker": not fill.is_buy,
                 "isBestMatch": True,
             }
-            for number, time, price, size, is_buy in rows
+            for fill in fills(symbol.market, first, min(first + limit, end))
         ]
 
     def _aggregates(self, query: Query, now: int) -> list[dict[str, Any]]:
         symbol, limit = self._symbol(query), _limit(query)
-        end = _next_id(symbol, now)
+        end = next_number(symbol.market, now)
         if "endTime" in query:
-            end = _next_id(symbol, min(_number(query, "endTime", 0) + 1, now))
+            end = next_number(symbol.market, min(_number(query, "endTime", 0) + 1, now))
         if "fromId" in query:
             first = max(_number(query, "fromId", 1), 1)
         elif "startTime" in query:
-            first = _next_id(symbol, min(_number(query, "startTime", 0), now))
+            first = next_number(symbol.market, min(_number(query, "startTime", 0), now))
         else:
             first = max(end - limit, 1)
         return [
             {
-                "a": number,
-                "p": symbol.price(price),
-                "q": symbol.size(size),
-                "f": number,
-                "l": number,
-                "T": time,
-                "m": not is_buy,
+                "a": fill.number,
+                "p": symbol.price(fill.price),
+                "q": symbol.size(fill.size),
+                "f": fill.number,
+                "l": fill.number,
+                "T": fill.time,
+                "m": not fill.is_buy,
                 "M": True,
             }
-            for number, time, price, size, is_buy in _rows(symbol, first, min(first + limit, end))
+            for fill in fills(symbol.market, first, min(first + limit, end))
         ]
 
     def _klines(self, query: Query, now: int) -> list[list[Any]]:
@@ -136,10 +113,10 @@ class BinanceRest:
         try:
             length = Timeframe.parse(query.get("interval", "")).microseconds // 1000
         except WrongUse:
-            raise _Refused(-1120, "Invalid interval.") from None
+            raise _refused(-1120, "Invalid interval.") from None
         end = min(_number(query, "endTime", now), now)
-        first = _number(query, "startTime", max(end - end % length - (limit - 1) * length, _FIRST))
-        first = -(-max(first, _FIRST) // length) * length
+        first = _number(query, "startTime", max(end - end % length - (limit - 1) * length, FIRST_MOMENT))
+        first = -(-max(first, FIRST_MOMENT) // length) * length
         count = min(limit, max(end - first, -1) // length + 1)
         return [
             [
@@ -159,29 +136,14 @@ class BinanceRest:
     def _symbol(self, query: Query) -> SymbolTexts:
         name = query.get("symbol")
         if not name:
-            raise _Refused(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
+            raise _refused(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
         if name not in self._texts:
-            raise _Refused(-1121, "Invalid symbol.")
+            raise _refused(-1121, "Invalid symbol.")
         return self._texts[name]
 
 
-def _rows(symbol: SymbolTexts, first: int, end: int) -> Iterable[tuple[int, int, int, int, bool]]:
-    """(id, time, price, size, is_buy) of the trades with first <= id < end, over any hours."""
-    while first < end:
-        hour, ordinal = divmod(first - 1, TRADES_PER_HOUR)
-        trades = symbol.market.trades(hour + FIRST_HOUR)
-        stop = min(ordinal + end - first, TRADES_PER_HOUR)
-        columns = (trades.time, trades.price, trades.size, trades.is_buy)
-        for row in zip(*(column[ordinal:stop].tolist() for column in columns), strict=True):
-            yield (first, *row)
-            first += 1
-
-
-def _next_id(symbol: SymbolTexts, now: int) -> int:
-    """The id of the first trade at or after `now` (milliseconds)."""
-    now = max(now, _FIRST)
-    trades: Trades = symbol.market.trades(now // _HOUR)
-    return trades.first_id + int(trades.time.searchsorted(now))
+def _refused(code: int, reason: str) -> Refused:
+    return Refused(400, {"code": code, "msg": reason})
 
 
 def _limit(query: Query) -> int:
@@ -194,7 +156,7 @@ def _number(query: Query, name: str, default: int) -> int:
         return default
     if not (text.isascii() and text.isdecimal() and len(text) <= 18):
         reason = f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'."
-        raise _Refused(-1100, reason)
+        raise _refused(-1100, reason)
     return int(text)
 
 
@@ -202,7 +164,7 @@ def _name_list(text: str) -> list[str]:
     try:
         return msgspec.json.decode(text, type=list[str])
     except ValueError:
-        raise _Refused(-1100, "Illegal characters found in parameter 'symbols'.") from None
+        raise _refused(-1100, "Illegal characters found in parameter 'symbols'.") from None
 
 
 def _symbol_info(symbol: SymbolTexts) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from collector.simulator.bars import MINUTE, Bar, partial_bars
 from collector.simulator.book import BookChange, Levels, SimulatedBook
+from collector.simulator.channels import Channel
 from collector.simulator.market import SimulatedMarket, Trades
 from collector.simulator.timed import Periodic, Timed
 
@@ -14,8 +15,6 @@ _BLOCK = MINUTE * 10
 _KLINE_EVERY = 2_000
 _DECIMALS = 8
 _ONE = 10**_DECIMALS
-CHANNELS = ("depth", "depth@100ms", "kline_1m", "trade", "aggTrade")
-"""Streams of a symbol, in the order in which messages of the same millisecond are sent."""
 
 
 class SymbolTexts:
@@ -28,18 +27,15 @@ class SymbolTexts:
         self._price_factor = 10 ** (_DECIMALS - market.price_decimals)
         self._size_factor = 10 ** (_DECIMALS - market.size_decimals)
         self._quote_factor = 10 ** (_DECIMALS - market.price_decimals - market.size_decimals)
-        depth = Periodic(_BLOCK, self._depth)
-        self._sources = {
+        depth = Channel("book", market.symbol, Periodic(_BLOCK, self._depth).between)
+        self.channels = {
             "depth": depth,
             "depth@100ms": depth,
-            "kline_1m": Periodic(_HOUR, self._klines),
-            "trade": Periodic(_HOUR, self._trades),
-            "aggTrade": Periodic(_HOUR, self._aggregates),
+            "kline_1m": Channel("candle", market.symbol, Periodic(_HOUR, self._klines).between),
+            "trade": Channel("trade", market.symbol, Periodic(_HOUR, self._trades).between),
+            "aggTrade": Channel("trade", market.symbol, Periodic(_HOUR, self._aggregates).between),
         }
-
-    def between(self, channel: str, begin: int, end: int) -> list[tuple[int, str]]:
-        """(time, text) of the channel's messages with begin <= time < end, in milliseconds."""
-        return self._sources[channel].between(begin, end)
+        """By the stream's name, without the symbol."""
 
     def price(self, ticks: int) -> str:
         """A price as Binance writes it."""
