@@ -3,9 +3,10 @@
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -45,6 +46,31 @@ class CollectOptions(BaseModel):
     rest_url: str | None = None
 
 
+class EndpointOptions(BaseModel):
+    """Where `/metrics` and `/health` are answered, such as 127.0.0.1:9464; nowhere by default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    listen: str | None = None
+
+
+class DeadmanOptions(BaseModel):
+    """The address that is asked for each `every` seconds while all is well: its owner alarms without."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: SecretStr | None = None
+    every: float = Field(default=60.0, ge=1, le=86_400)
+
+    @field_validator("url")
+    @classmethod
+    def _is_web_address(cls, url: SecretStr | None) -> SecretStr | None:
+        parts = urlsplit(url.get_secret_value()) if url else None
+        if parts and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("write it like https://example.org/ping/your-id")
+        return url
+
+
 class SweepOptions(BaseModel):
     """One grid that `deltatape up` backtests each day, at the time `at` (HH:MM, UTC)."""
 
@@ -66,14 +92,24 @@ class SweepOptions(BaseModel):
 class Settings(BaseSettings):
     """Everything that can be set. `home` holds the private server and the reports."""
 
-    model_config = SettingsConfigDict(env_prefix="DELTATAPE_", env_ignore_empty=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="DELTATAPE_", env_nested_delimiter="__", env_ignore_empty=True, extra="forbid"
+    )
 
     home: Path = Field(default_factory=default_home)
     database_url: str | None = None
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "WARNING"
+    log_format: Literal["text", "json"] = "text"
+    endpoint: EndpointOptions = Field(default_factory=EndpointOptions)
+    deadman: DeadmanOptions = Field(default_factory=DeadmanOptions)
     signals: SignalOptions = Field(default_factory=SignalOptions)
     collect: tuple[CollectOptions, ...] = ()
     sweep: tuple[SweepOptions, ...] = ()
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, level: Any) -> Any:
+        return level.upper() if isinstance(level, str) else level
 
     @classmethod
     def settings_customise_sources(

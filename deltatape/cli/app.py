@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Iterable
 
@@ -60,15 +59,15 @@ def build(verbs: Iterable[str]) -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line; exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 missing, 4 our fault."""
-    level = os.environ.get("DELTATAPE_LOG_LEVEL", "WARNING").upper()
-    logging.basicConfig(
-        level=level if level in logging.getLevelNamesMapping() else "WARNING",
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    """Run the command line; exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 missing, 4 our fault.
+
+    Ctrl-C is a way to end what would run for ever (0), and leaves undone what would end by itself (130).
+    """
     # Only the verb in use is imported: numba and polars must not slow down `deltatape --help`.
     used = sys.argv[1] if len(sys.argv) > 1 else ""
     verbs = [used] if used in VERBS else sorted(VERBS)
+    if used in VERBS:
+        _configure_logs()
     try:
         build(verbs)()
     except DeltatapeError as error:
@@ -85,3 +84,18 @@ def main() -> None:
         logging.getLogger("deltatape").debug("failed", exc_info=True)
         fail(f"{type(error).__name__}: {error} (DELTATAPE_LOG_LEVEL=DEBUG shows where)")
         sys.exit(4)
+
+
+def _configure_logs() -> None:
+    """Log as the settings say; what is wrong with them is for the verb to say."""
+    from deltatape import logs, settings
+
+    try:
+        wanted = settings.load()
+    except DeltatapeError:
+        logs.configure("WARNING", "text")
+        return
+    logs.configure(wanted.log_level, wanted.log_format)
+    logs.hide_connection(wanted.database_url)
+    if wanted.deadman.url is not None:
+        logs.hide(wanted.deadman.url.get_secret_value())

@@ -1,5 +1,6 @@
 """How results are shown: tables for people, JSON for scripts, one line for a failure."""
 
+import logging
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,21 +10,30 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from deltatape import logs
+
 # Where no terminal says how wide it is, as in a pipe or a log, tables need not be squeezed into 80 columns.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 errors = Console(stderr=True, highlight=False)
 
+_log = logging.getLogger(logs.SAYS)
 _json = msgspec.json.Encoder(decimal_format="number")
 
 
 def say(message: str) -> None:
     """A line about what is going on, on stderr, so that stdout stays the result's."""
-    errors.print(message, style="dim", markup=False, soft_wrap=True)
+    if logs.is_json():
+        _log.info(message)
+        return
+    errors.print(logs.mask(message), style="dim", markup=False, soft_wrap=True)
 
 
 def fail(message: str) -> None:
     """The one line that a failure gets."""
-    errors.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
+    if logs.is_json():
+        _log.error(message)
+        return
+    errors.print(f"error: {logs.mask(message)}", style="red", markup=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
