@@ -58,6 +58,8 @@ class BookSync:
     def reset(self, event: BookReset, time: int) -> list[BookSnapshot]:
         """Start from a whole book, then apply the changes that were held back for it.
 
+        Where the book is live, it goes on from second to second; one that is older than it changes nothing.
+
         Args:
             event: the whole book.
             time: the stream's time; the book is known from then on.
@@ -65,17 +67,25 @@ class BookSync:
         Returns:
             the snapshots that became due.
         """
+        if self._is_live and event.timestamp is not None and event.timestamp < self.time:
+            return []
         snapshots = self.settle(event.timestamp) if event.timestamp is not None else []
-        self._not_before = max(self._not_before, self._next_second or 0, time)
+        if self._is_live and self._next_second is not None:
+            self.time = max(self.time, event.timestamp or 0)
+        else:
+            self._not_before = max(self._not_before, self._next_second or 0, time)
+            # A whole book that names no time is known from the first change on.
+            self._next_second = None
+            if event.timestamp is not None:
+                self._begin(event.timestamp)
         self._book.replace(event.bids, event.asks)
         self._sequence.reset(event)
         self._last_sequence = event.sequence
         self._is_live = True
         self.wants_book = False
-        # A whole book that names no time is known from the first change on.
-        self._next_second = None
-        if event.timestamp is not None:
-            self._begin(event.timestamp)
+        self._compare(event)
+        if not self._is_live:
+            return snapshots
         broken = self._broken
         held, self._buffer = self._buffer, deque(maxlen=MAX_BUFFERED_DELTAS)
         while held and self._is_live:
@@ -110,14 +120,18 @@ class BookSync:
         self._book.apply(event.bids, event.asks)
         self._last_sequence = event.last_sequence
         self.time = max(self.time, time)
+        self._compare(event)
+        if self._is_live and self._book.is_crossed:
+            self.stop("crossed")
+        return snapshots
+
+    def _compare(self, event: BookDelta | BookReset) -> None:
+        """The book against the checksum that came with the event, if one did."""
         matches = self._sequence.check(event, self._book)
         if matches is not None:
             self.checksums += matches
         if matches is False:
             self.stop("checksum")
-        elif self._book.is_crossed:
-            self.stop("crossed")
-        return snapshots
 
     def settle(self, time: int) -> list[BookSnapshot]:
         """The snapshots of the seconds up to `time`, inclusive, that no later change can alter."""

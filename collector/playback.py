@@ -21,6 +21,7 @@ from pathlib import Path
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from collector.exchanges.packed import is_packed
 from collector.listening import Address, listen
 from collector.recorded_answers import RecordedAnswer, RecordedAnswers
 from collector.recording import Damaged, EndedEarly, Opened, Received, RestAnswer, read
@@ -158,7 +159,7 @@ class Playback:
     async def _send(self, message: bytes) -> None:
         for websocket in tuple(self._websockets):
             with suppress(ConnectionClosed):
-                await websocket.send(message, text=True)
+                await websocket.send(message, text=not is_packed(message))
 
     async def _be_patient(self, answer: RecordedAnswer) -> None:
         if answer.asked.is_set() or answer.t <= self._first or self._patience <= 0:

@@ -1,4 +1,4 @@
-"""Reads recorded sessions: websocket and REST files, plain or gzip, merged by time.
+r"""Reads recorded sessions: websocket and REST files, plain or gzip, merged by time.
 
 Frames, one a line (times are unix seconds):
 
@@ -7,9 +7,12 @@ Frames, one a line (times are unix seconds):
     T: MSG           the exchange sent MSG
     URL -> T: BODY   a REST answer
 
+MSG and BODY are text, or else, where they are binary or hold line ends, a Python literal of bytes
+(`b'\x1f\x8b…'`).
 Blank lines and `configuration: …` are no frames.
 """
 
+import ast
 import gzip
 import heapq
 import re
@@ -22,6 +25,8 @@ from typing import IO, cast
 import msgspec
 from msgspec import Struct
 
+from collector.exchanges.adapter import MalformedMessage
+from collector.exchanges.packed import is_packed, unpack
 from market import MICROSECONDS, WrongUse
 
 MAX_LINE = 64 * 1024 * 1024
@@ -32,6 +37,12 @@ _GZIP = b"\x1f\x8b"
 _TIME = rb"(\d{1,11})(?:\.(\d{1,12}))?"
 _RECEIVED = re.compile(_TIME + rb": ")
 _NAMED = re.compile(rb"(\S+) (<->|<-|->) " + _TIME + rb"(: |$)")
+# What repr() makes of bytes, and nothing else: so that reading it can neither fail nor run away.
+_ESCAPE = rb"\\(?:x[0-9a-fA-F]{2}|[\\'\"nrt])"
+_LITERAL = re.compile(
+    rb"b(?:'(?:[^'\\\x00-\x1f\x7f-\xff]++|" + _ESCAPE + rb")*+'"
+    rb'|"(?:[^"\\\x00-\x1f\x7f-\xff]++|' + _ESCAPE + rb')*+")'
+)
 _JSON = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -142,14 +153,18 @@ def _skip_line(file: IO[bytes]) -> None:
 
 def _frame(line: bytes, number: int, time: int) -> Frame | None:
     if found := _RECEIVED.match(line):
-        return Received(_microseconds(*found.groups()), line[found.end() :])
+        received = _message(line[found.end() :])
+        if received is None:
+            return Damaged(number, "a literal of bytes that is none", line[:MAX_RAW], time)
+        return Received(_microseconds(*found.groups()), received)
     if not line.strip() or line.startswith(b"configuration: "):
         return None
     found = _NAMED.match(line)
-    if found is None:
+    message = None if found is None else _message(line[found.end() :])
+    if found is None or message is None:
         return Damaged(number, "no frame of a recording", line[:MAX_RAW], time)
     url, arrow, *parts, colon = found.groups()
-    name, moment, message = url.decode(errors="replace"), _microseconds(*parts), line[found.end() :]
+    name, moment = url.decode(errors="replace"), _microseconds(*parts)
     if arrow == b"<->" and not colon:
         return Opened(name, moment)
     if arrow == b"<-" and colon:
@@ -159,17 +174,27 @@ def _frame(line: bytes, number: int, time: int) -> Frame | None:
     return Damaged(number, "no frame of a recording", line[:MAX_RAW], time)
 
 
+def _message(text: bytes) -> bytes | None:
+    """The message itself; None for a literal of bytes that is damaged."""
+    if not text.startswith((b"b'", b'b"')):
+        return text
+    if not _LITERAL.fullmatch(text):
+        return None
+    found: bytes = ast.literal_eval(text.decode())
+    return found
+
+
 def _microseconds(whole: bytes, fraction: bytes | None) -> int:
     return int(whole) * MICROSECONDS + int((fraction or b"0")[:6].ljust(6, b"0"))
 
 
 def _is_whole(frame: Frame) -> bool:
-    """Whether a frame that no newline ends is all there: its JSON is."""
+    """Whether a frame that no newline ends is all there: its JSON is, packed or not."""
     match frame:
         case Received(message=text) | Sent(message=text) | RestAnswer(body=text):
             try:
-                _JSON.decode(text)
-            except (msgspec.DecodeError, RecursionError):
+                _JSON.decode(unpack(text) if is_packed(text) else text)
+            except (msgspec.DecodeError, MalformedMessage, RecursionError):
                 return False
             return True
     return False

@@ -116,7 +116,7 @@ class BookSequence(ABC):
     def follows(self, event: BookDelta) -> bool | None:
         """True: apply it; None: it is older than the book, skip it; False: something is missing."""
 
-    def check(self, event: BookDelta, book: OrderBook) -> bool | None:
+    def check(self, event: BookDelta | BookReset, book: OrderBook) -> bool | None:
         """After applying: True if `book` matches the event's checksum, False if not, None without one.
 
         May first cut the book to the subscribed depth. A crossed book fails in the session, not here.
@@ -254,8 +254,8 @@ class Adapter(ABC):
         return None
 
     @abstractmethod
-    def parse(self, message: bytes | str) -> list[Event]:
-        """What one websocket message says.
+    def parse(self, message: bytes | str, path: str = "") -> list[Event]:
+        """What one websocket message says, which came over the connection to `path` ("" if not known).
 
         Raises:
             MalformedMessage: it is damaged.

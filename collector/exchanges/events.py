@@ -27,6 +27,7 @@ class BookReset(Struct, frozen=True, gc=False):
     asks: Levels
     sequence: int | None = None
     depth: int | None = None
+    checksum: str | None = None
 
 
 class BookDelta(Struct, frozen=True, gc=False):

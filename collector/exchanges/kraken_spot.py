@@ -79,7 +79,7 @@ class KrakenBook(BookSequence):
         """Whether there was a snapshot."""
         return self._is_known
 
-    def check(self, event: BookDelta, book: OrderBook) -> bool | None:
+    def check(self, event: BookDelta | BookReset, book: OrderBook) -> bool | None:
         """Cut to the subscribed depth (levels that fall out are not reported), then compare."""
         if self._depth is not None:
             book.cut(self._depth)
