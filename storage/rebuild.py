@@ -56,7 +56,7 @@ def rebuild(
     Returns:
         The revision's id; None where every row was right already.
     """
-    with _recomputing(connection):
+    with recomputing(connection):
         scope = _scope(connection, exchange, symbol, start_us, end_us)
         changed = [
             row
@@ -89,7 +89,7 @@ def differences(
     connection: Connection, exchange: str, symbol: str, start_us: int, end_us: int
 ) -> list[Difference]:
     """The rows that `rebuild` would write or delete; nothing is written."""
-    with _recomputing(connection):
+    with recomputing(connection):
         scope = _scope(connection, exchange, symbol, start_us, end_us)
         found = [
             Difference("trades", from_datetime(at), trade_id, {"cvd_at_trade": old}, {"cvd_at_trade": new})
@@ -103,7 +103,7 @@ def differences(
 
 
 @contextmanager
-def _recomputing(connection: Connection) -> Iterator[None]:
+def recomputing(connection: Connection) -> Iterator[None]:
     """A savepoint in which joins are hashed: rows that were just written have no statistics yet.
 
     Without them the planner takes a day's rows for a handful, and joins two days of them row by row.
@@ -134,18 +134,25 @@ def _scope(connection: Connection, exchange: str, symbol: str, start: int, end: 
     islands = tape.islands()
     first = tape.open_day_before(_first_day(islands, start))
     last = _last_day(tape, islands, end)
+    return {
+        **parameters(tape, islands, first, last),
+        "exchange": exchange,
+        "symbol": symbol,
+        "start": to_datetime(start),
+        "start_day": to_datetime(start - start % DAY),
+    }
+
+
+def parameters(tape: StoredTape, islands: list[tuple[int, int]], first: int, last: int) -> dict[str, object]:
+    """What the days [first, last) of a tape with this coverage are recomputed from."""
     settled = max((max(end - GRACE, begin) for begin, end in islands), default=0)
     newest = tape.last_trade(settled)
     carry = tape.last_trade(
         max((begin for begin, end in islands if begin < first < end), default=first), first
     )
     return {
-        "exchange": exchange,
-        "symbol": symbol,
         "from": to_datetime(first),
         "to": to_datetime(last),
-        "start": to_datetime(start),
-        "start_day": to_datetime(start - start % DAY),
         "island_from": [to_datetime(begin) for begin, end in islands if begin <= last and end >= first],
         "island_to": [to_datetime(end) for begin, end in islands if begin <= last and end >= first],
         "settled": to_datetime(settled),
