@@ -46,6 +46,18 @@ class DepthUpdate(Struct, tag_field="e", tag="depthUpdate", gc=False):
     asks: _Levels = field(name="a")
 
 
+class FuturesDepthUpdate(Struct, tag_field="e", tag="depthUpdate", gc=False):
+    """{"e":"depthUpdate",…,"T":1568014460891,"s":"BTCUSDT","U":157,"u":160,"pu":149,"b":[…],"a":[…]}."""
+
+    time: Milliseconds = field(name="T")
+    symbol: str = field(name="s")
+    first: Id = field(name="U")
+    last: Id = field(name="u")
+    previous: Id = field(name="pu")
+    bids: _Levels = field(name="b")
+    asks: _Levels = field(name="a")
+
+
 class Bar(Struct, gc=False):
     """The candle of a kline message."""
 
@@ -93,12 +105,25 @@ class Combined(Struct, gc=False):
     data: Payload
 
 
+FuturesPayload = AggregateTrade | FuturesDepthUpdate | Kline | Shutdown
+
+
+class CombinedFutures(Struct, gc=False):
+    """{"stream":"btcusdt@depth@100ms","data":{…}}."""
+
+    data: FuturesPayload
+
+
 class WholeBook(Struct, gc=False):
-    """{"lastUpdateId":1027024,"bids":[["4.0","431.0"]],"asks":[…]}: the answer of /api/v3/depth."""
+    """{"lastUpdateId":1027024,"bids":[["4.0","431.0"]],"asks":[…]}: the answer of /api/v3/depth.
+
+    That of /fapi/v1/depth says since when it stands, too.
+    """
 
     sequence: Id = field(name="lastUpdateId")
     bids: _Levels
     asks: _Levels
+    time: Milliseconds | None = field(name="T", default=None)
 
 
 class Filter(Struct, gc=False, rename="camel"):
@@ -108,6 +133,8 @@ class Filter(Struct, gc=False, rename="camel"):
     tick_size: str | None = None
     step_size: str | None = None
     min_notional: str | None = None
+    notional: str | None = None
+    """What futures call `min_notional`."""
 
 
 class ListedSymbol(Struct, gc=False, rename="camel"):
@@ -124,3 +151,16 @@ class ExchangeInfo(Struct, gc=False):
     """The answer of /api/v3/exchangeInfo."""
 
     symbols: list[ListedSymbol]
+
+
+class ListedContract(ListedSymbol, gc=False, rename="camel"):
+    """One symbol of /fapi/v1/exchangeInfo; a perpetual is delivered in 2100, or when it is delisted."""
+
+    margin_asset: str
+    delivery_date: Milliseconds
+
+
+class FuturesInfo(Struct, gc=False):
+    """The answer of /fapi/v1/exchangeInfo."""
+
+    symbols: list[ListedContract]
