@@ -69,6 +69,7 @@ def bars(market: SimulatedMarket, length: int, first: int, count: int, now: int)
     `length` divides a day and is whole minutes; the last bar may still be open.
     """
     first = max(first, FIRST_HOUR * _HOUR)
+    now = now if market.closes is None else min(now, market.closes)
     found = []
     for open_time in range(first, min(first + count * length, now), length):
         end = min(open_time + length, now)
@@ -82,6 +83,41 @@ def bars(market: SimulatedMarket, length: int, first: int, count: int, now: int)
 
 def _part(market: SimulatedMarket, hour: int, begin: int, end: int) -> Bar:
     return partial_bars(market.trades(hour // _HOUR), np.array([begin]), np.array([end]))[0]
+
+
+class Moment(Struct, frozen=True, gc=False):
+    """What the minute of a moment looks like then: at the minute's end, its last word."""
+
+    time: int
+    bar: Bar
+    is_final: bool
+
+
+def moments(market: SimulatedMarket, hour: int, every: int) -> list[Moment]:
+    """The running minute of `market` each `every` milliseconds of an hour (since 1970).
+
+    Its last word comes at its end, which is the begin of the next.
+    """
+    begin = hour * _HOUR
+    times = np.arange(begin, begin + _HOUR, every)
+    minutes = (times - 1) // MINUTE * MINUTE
+    previous = partial_bars(market.trades(hour - 1), minutes[:1], times[:1])
+    current = partial_bars(market.trades(hour), minutes[1:], times[1:])
+    return [
+        Moment(time, bar, time == bar.open_time + MINUTE)
+        for time, bar in zip(times.tolist(), previous + current, strict=True)
+    ]
+
+
+def traded_moments(market: SimulatedMarket, hour: int, every: int) -> list[Moment]:
+    """Those of `moments` that a trade has changed since the one before."""
+    found, before = [], (0, 0)
+    for moment in moments(market, hour, every):
+        state = (moment.bar.open_time, moment.bar.count)
+        if moment.bar.count and state != before:
+            found.append(moment)
+        before = state
+    return found
 
 
 def _joined(parts: list[Bar]) -> Bar:

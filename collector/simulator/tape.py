@@ -1,6 +1,8 @@
 """The simulated trades by their number and by time, over any hours."""
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import attrgetter
 
 from msgspec import Struct
 
@@ -35,24 +37,41 @@ def fills_of(trades: Trades, begin: int = 0, end: int | None = None) -> Iterator
         yield Fill(number, *row)
 
 
+def tied(trades: Trades) -> Iterator[list[Fill]]:
+    """The trades of one hour, those of each millisecond together."""
+    for _, group in groupby(fills_of(trades), key=attrgetter("time")):
+        yield list(group)
+
+
 def fills(market: SimulatedMarket, first: int, end: int) -> Iterator[Fill]:
     """The trades with first <= number < end, over any hours."""
     first = max(first, 1)
     while first < end:
-        hour, place = divmod(first - 1, TRADES_PER_HOUR)
+        hour, place = market.place_of(first)
         stop = min(place + end - first, TRADES_PER_HOUR)
-        yield from fills_of(market.trades(hour + FIRST_HOUR), place, stop)
+        yield from fills_of(market.trades(hour), place, stop)
         first += stop - place
 
 
 def next_number(market: SimulatedMarket, time: int) -> int:
     """The number of the first trade at or after `time` (milliseconds)."""
     time = max(time, FIRST_MOMENT)
+    if market.closes is not None:
+        time = min(time, market.closes)
     trades = market.trades(time // HOUR)
     return trades.first_id + int(trades.time.searchsorted(time))
 
 
 def time_of(market: SimulatedMarket, number: int) -> int:
     """When (milliseconds UTC) the trade with this number, or else the first one of all, happened."""
-    hour, place = divmod(max(number, 1) - 1, TRADES_PER_HOUR)
-    return int(market.trades(hour + FIRST_HOUR).time[place])
+    hour, place = market.place_of(max(number, 1))
+    return int(market.trades(hour).time[place])
+
+
+def end_number(market: SimulatedMarket, first: int, time: int) -> int:
+    """The number after that of the last trade before `time` (milliseconds) which those from `first` on reach.
+
+    Where ids have begun anew meanwhile, old ones end with the last old one.
+    """
+    end = next_number(market, time)
+    return market.last_old_id + 1 if end <= first <= market.last_old_id else end

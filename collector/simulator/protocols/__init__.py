@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from collector.simulator.protocol import Protocol
 from collector.simulator.protocols.binance import Binance
+from collector.simulator.protocols.coinbase import Coinbase
 from market import WrongUse
 
-PROTOCOLS: dict[str, type[Protocol]] = {known.name: known for known in (Binance,)}
+PROTOCOLS: dict[str, type[Protocol]] = {known.name: known for known in (Binance, Coinbase)}
 """Every protocol by its name, which is the id of the exchange that speaks it."""
 
 

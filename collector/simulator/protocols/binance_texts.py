@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
-from collector.simulator.bars import MINUTE, Bar, partial_bars
+from collector.simulator.bars import MINUTE, Bar, moments
 from collector.simulator.book import BookChange, Levels, SimulatedBook
 from collector.simulator.channels import Channel
 from collector.simulator.market import SimulatedMarket, Trades
@@ -96,18 +94,13 @@ class SymbolTexts:
 
     def _klines(self, hour: int) -> Timed:
         """Each minute's last word at its end, which is the next one's begin; else every two seconds."""
-        begin = hour * _HOUR
-        moments = np.arange(begin, begin + _HOUR, _KLINE_EVERY)
-        minutes = (moments - 1) // MINUTE * MINUTE
-        previous = partial_bars(self.market.trades(hour - 1), minutes[:1], moments[:1])
-        current = partial_bars(self.market.trades(hour), minutes[1:], moments[1:])
-        times, texts = [], []
-        for moment, bar in zip(moments.tolist(), previous + current, strict=True):
-            is_final = moment == bar.open_time + MINUTE
-            if bar.count or is_final:
-                times.append(moment)
-                texts.append(self._kline(moment, bar, is_final))
-        return Timed(times, texts)
+        told = [
+            moment
+            for moment in moments(self.market, hour, _KLINE_EVERY)
+            if moment.bar.count or moment.is_final
+        ]
+        times = [moment.time for moment in told]
+        return Timed(times, [self._kline(moment.time, moment.bar, moment.is_final) for moment in told])
 
     def _kline(self, moment: int, bar: Bar, is_final: bool) -> str:
         price, size, name = self.price, self.size, self.name
