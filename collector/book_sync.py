@@ -83,8 +83,7 @@ class BookSync:
         self._last_sequence = event.sequence
         self._is_live = True
         self.wants_book = False
-        self._compare(event)
-        if not self._is_live:
+        if not self._matches(event):
             return snapshots
         broken = self._broken
         held, self._buffer = self._buffer, deque(maxlen=MAX_BUFFERED_DELTAS)
@@ -120,18 +119,19 @@ class BookSync:
         self._book.apply(event.bids, event.asks)
         self._last_sequence = event.last_sequence
         self.time = max(self.time, time)
-        self._compare(event)
-        if self._is_live and self._book.is_crossed:
+        if self._matches(event) and self._book.is_crossed:
             self.stop("crossed")
         return snapshots
 
-    def _compare(self, event: BookDelta | BookReset) -> None:
-        """The book against the checksum that came with the event, if one did."""
+    def _matches(self, event: BookDelta | BookReset) -> bool:
+        """Whether the book has the checksum that came with the event, if one did; else it is stale."""
         matches = self._sequence.check(event, self._book)
-        if matches is not None:
-            self.checksums += matches
-        if matches is False:
+        if matches is None:
+            return True
+        self.checksums += matches
+        if not matches:
             self.stop("checksum")
+        return matches
 
     def settle(self, time: int) -> list[BookSnapshot]:
         """The snapshots of the seconds up to `time`, inclusive, that no later change can alter."""

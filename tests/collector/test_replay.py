@@ -20,7 +20,7 @@ TABLES = (
     "rejected_messages",
     "stream_state",
 )
-EXCHANGES = ("binance", "coinbase", "kraken_v1")
+EXCHANGES = ("binance", "coinbase", "htx", "kraken_v1", "okx")
 
 
 def contents(connection, table):
@@ -41,7 +41,7 @@ def stored_trades(connection, exchange):
 def as_time(exchange, text):
     """Microseconds UTC of the file's text."""
     match exchange:
-        case "binance":
+        case "binance" | "htx" | "okx":
             return int(text) * 1000
         case "coinbase":
             return from_datetime(datetime.fromisoformat(text))
@@ -70,8 +70,9 @@ def test_nothing_is_unhandled_and_every_message_counts(exchange, database, share
     assert report.unresolved == []
 
 
-def test_all_checksums_of_kraken_verify(database, shared_data):
-    assert replay(paths(shared_data, "kraken_v1"), "kraken_v1", database).counts["checksums"] == 4269
+@pytest.mark.parametrize(("exchange", "checksums"), [("kraken_v1", 4269), ("okx", 290)])
+def test_all_checksums_verify(exchange, checksums, database, shared_data):
+    assert replay(paths(shared_data, exchange), exchange, database).counts["checksums"] == checksums
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
