@@ -11,14 +11,18 @@ import msgspec
 from msgspec import ValidationError, structs
 from msgspec.json import Decoder
 
+from collector.exchanges import binance_history
 from collector.exchanges.adapter import (
     Adapter,
     BookRule,
     BookSequence,
+    CandlePages,
     Facts,
     Line,
     MalformedMessage,
     RestRequest,
+    TradePages,
+    TradeRange,
     decode,
 )
 from collector.exchanges.binance_messages import (
@@ -45,6 +49,7 @@ from collector.exchanges.events import (
     TradeSeen,
     Unhandled,
 )
+from collector.exchanges.paging import decode_answer
 from market import Instrument, Side, Timeframe, Trade
 
 STREAMS = ("@trade", "@depth@100ms", "@kline_1m")
@@ -144,7 +149,7 @@ class Binance(Adapter):
         """The check of `U` and `u`."""
         return BinanceBook()
 
-    def parse(self, message: bytes | str) -> list[Event]:
+    def parse(self, message: bytes | str, path: str = "") -> list[Event]:
         """Combined and bare payloads alike."""
         try:
             if message[:9] in _WRAPPED:
@@ -235,7 +240,7 @@ class Binance(Adapter):
         if kind in _NOT_STORED or (kind is None and "lastUpdateId" in payload):
             return [Heard(kind or "depth")]
         if kind is None and ("error" in payload or "code" in payload):
-            return [Refused(_reason(payload))]
+            return [Refused(binance_history.reason(payload) or "no reason given")]
         if kind is None and "result" in payload and "id" in payload:
             return [Subscribed("streams")]
         return [Unhandled(str(kind or sorted(payload))[:80])]
@@ -249,31 +254,34 @@ class Binance(Adapter):
         name = self.instrument_for(symbol).exchange_symbol
         return RestRequest(f"/api/v3/depth?symbol={name}&limit={BOOK_LIMIT}")
 
+    def trade_pages(self, wanted: TradeRange) -> TradePages | None:
+        """All history, upwards by id."""
+        return binance_history.trade_pages(self.instrument_for(wanted.symbol), self.numbers, wanted)
+
+    def candle_pages(self, symbol: str, timeframe: Timeframe, begin: int, end: int) -> CandlePages | None:
+        """All history, upwards."""
+        instrument = self.instrument_for(symbol)
+        return binance_history.candle_pages(instrument, self.numbers, timeframe, begin, end)
+
     def parse_rest(self, path: str, body: bytes | str) -> Sequence[Event] | Sequence[Instrument]:
         """Books and the instrument list; other known answers are heard."""
         url = urlsplit(path)
         if url.path == "/api/v3/exchangeInfo":
-            return [self._instrument(symbol) for symbol in self._answer(_EXCHANGE_INFO, body).symbols]
+            return [
+                self._instrument(symbol)
+                for symbol in decode_answer(_EXCHANGE_INFO, body, binance_history.reason).symbols
+            ]
         if url.path == "/api/v3/depth":
             return [self._whole_book(parse_qs(url.query).get("symbol", []), body)]
-        answer = decode(_ANY, body)
-        if isinstance(answer, dict) and "code" in answer:
-            raise MalformedMessage(_reason(answer))
+        words = binance_history.reason(decode(_ANY, body))
+        if words is not None:
+            raise MalformedMessage(words)
         if url.path in _NOT_STORED_PATHS:
             return [Heard(url.path)]
         return [Unhandled(url.path[:80])]
 
-    def _answer(self, decoder: "Decoder[Any]", body: bytes | str) -> Any:
-        try:
-            return decode(decoder, body)
-        except MalformedMessage:
-            answer = decode(_ANY, body)
-            if isinstance(answer, dict) and "code" in answer:
-                raise MalformedMessage(_reason(answer)) from None
-            raise
-
     def _whole_book(self, names: list[str], body: bytes | str) -> BookReset:
-        book: WholeBook = self._answer(_WHOLE_BOOK, body)
+        book = decode_answer(_WHOLE_BOOK, body, binance_history.reason)
         if not names:
             raise MalformedMessage("a book without the symbol in its request")
         try:
@@ -309,9 +317,3 @@ class Simulated(Binance):
     facts: ClassVar[Facts] = structs.replace(
         Binance.facts, title="the simulator on this machine", source="deltatape simulate"
     )
-
-
-def _reason(answer: dict[str, Any]) -> str:
-    error = answer.get("error")
-    found = error if isinstance(error, dict) else answer
-    return f"{found.get('code')}: {found.get('msg')}"[:200]

@@ -4,23 +4,28 @@ Source: https://docs.cdp.coinbase.com/exchange/websocket-feed, as of November 20
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Meta, Struct, ValidationError, field
+from msgspec import Struct, ValidationError, field
 from msgspec.json import Decoder
 
+from collector.exchanges import coinbase_history
 from collector.exchanges.adapter import (
     Adapter,
     BookRule,
     BookSequence,
+    CandlePages,
     Facts,
     Line,
     MalformedMessage,
     RestRequest,
+    TradePages,
+    TradeRange,
     decode,
 )
+from collector.exchanges.coinbase_history import TAKER, TIMEFRAMES, Id, MakerSide
 from collector.exchanges.events import (
     BookDelta,
     BookReset,
@@ -31,19 +36,18 @@ from collector.exchanges.events import (
     TradeSeen,
     Unhandled,
 )
+from collector.exchanges.paging import decode_answer
 from collector.exchanges.texts import iso_microseconds
-from market import Instrument, Side, Trade
+from market import Instrument, Timeframe, Trade
 
 CHANNELS = ("matches", "level2_batch", "heartbeat")
-_Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-_MakerSide = Literal["buy", "sell"]
 
 
 class _Match(Struct, tag_field="type", tag="match", gc=False):
     """{"type":"match","trade_id":280232,"side":"sell","size":"985","price":"0.00001305",…}."""
 
-    trade_id: _Id
-    side: _MakerSide
+    trade_id: Id
+    side: MakerSide
     size: str
     price: str
     product_id: str
@@ -58,7 +62,7 @@ class _Update(Struct, tag_field="type", tag="l2update", gc=False):
     """{"type":"l2update","product_id":"SKL-BTC","changes":[["sell","0.00001306","660.5"]],"time":…}."""
 
     product_id: str
-    changes: list[tuple[_MakerSide, str, str]]
+    changes: list[tuple[MakerSide, str, str]]
     time: str
 
 
@@ -76,7 +80,7 @@ class _Ticker(Struct, tag_field="type", tag="ticker", gc=False):
 
     product_id: str
     time: str | None = None
-    trade_id: _Id | None = None
+    trade_id: Id | None = None
 
 
 class _Heartbeat(Struct, tag_field="type", tag="heartbeat", gc=False):
@@ -84,7 +88,7 @@ class _Heartbeat(Struct, tag_field="type", tag="heartbeat", gc=False):
 
     product_id: str
     time: str
-    last_trade_id: _Id
+    last_trade_id: Id
 
 
 class _Channel(Struct, gc=False):
@@ -192,7 +196,7 @@ class Coinbase(Adapter):
         """Nothing but: first a snapshot."""
         return CoinbaseBook()
 
-    def parse(self, message: bytes | str) -> list[Event]:
+    def parse(self, message: bytes | str, path: str = "") -> list[Event]:
         """One message of the feed, told by its `type`."""
         try:
             return self._events(_MESSAGE.decode(message))
@@ -238,34 +242,37 @@ class Coinbase(Adapter):
             match.trade_id,
             self.numbers.price(match.price),
             self.numbers.price(match.size),
-            # The message names the maker's side: who sold at the ask was bought from.
-            Side.BUY if match.side == "sell" else Side.SELL,
+            TAKER[match.side],
         )
 
     def instruments_requests(self) -> Sequence[RestRequest]:
         """Every product."""
         return (RestRequest("/products"),)
 
+    def trade_pages(self, wanted: TradeRange) -> TradePages | None:
+        """All history, downwards by id."""
+        return coinbase_history.trade_pages(self.instrument_for(wanted.symbol), self.numbers, wanted)
+
+    def candle_pages(self, symbol: str, timeframe: Timeframe, begin: int, end: int) -> CandlePages | None:
+        """All history, upwards; of 4h there is none."""
+        instrument = self.instrument_for(symbol)
+        if timeframe not in TIMEFRAMES:
+            return None
+        return coinbase_history.candle_pages(instrument, self.numbers, timeframe, begin, end)
+
     def parse_rest(self, path: str, body: bytes | str) -> Sequence[Event] | Sequence[Instrument]:
         """The products; trades, candles and books of a product are heard."""
         parts = urlsplit(path).path.strip("/").split("/")
         if parts == ["products"]:
-            return [self._instrument(product) for product in self._products(body)]
-        answer = decode(_ANY, body)
-        if isinstance(answer, dict) and "message" in answer:
-            raise MalformedMessage(str(answer["message"])[:200])
+            return [
+                self._instrument(each) for each in decode_answer(_PRODUCTS, body, coinbase_history.reason)
+            ]
+        words = coinbase_history.reason(decode(_ANY, body))
+        if words is not None:
+            raise MalformedMessage(words[:200])
         if len(parts) == 3 and parts[0] == "products" and parts[2] in ("trades", "candles", "book"):
             return [Heard(parts[2])]
         return [Unhandled(path[:80])]
-
-    def _products(self, body: bytes | str) -> list[_Product]:
-        try:
-            return decode(_PRODUCTS, body)
-        except MalformedMessage:
-            answer = decode(_ANY, body)
-            if isinstance(answer, dict) and "message" in answer:
-                raise MalformedMessage(str(answer["message"])[:200]) from None
-            raise
 
     def _instrument(self, product: _Product) -> Instrument:
         return msgspec.structs.replace(

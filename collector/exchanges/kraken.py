@@ -10,7 +10,16 @@ import msgspec
 from msgspec import Meta, Raw, Struct, ValidationError
 from msgspec.json import Decoder
 
-from collector.exchanges.adapter import Facts, Line, MalformedMessage, decode
+from collector.exchanges import kraken_history
+from collector.exchanges.adapter import (
+    CandlePages,
+    Facts,
+    Line,
+    MalformedMessage,
+    TradePages,
+    TradeRange,
+    decode,
+)
 from collector.exchanges.events import (
     BookDelta,
     BookReset,
@@ -189,7 +198,16 @@ class Kraken(KrakenSpot):
         """A ping now and then; while anything is subscribed, heartbeats come each second."""
         return 30.0, '{"method":"ping"}'
 
-    def parse(self, message: bytes | str) -> list[Event]:
+    def trade_pages(self, wanted: TradeRange) -> TradePages | None:
+        """All history, upwards by time."""
+        return kraken_history.trade_pages(self.instrument_for(wanted.symbol), self.numbers, wanted)
+
+    def candle_pages(self, symbol: str, timeframe: Timeframe, begin: int, end: int) -> CandlePages | None:
+        """The newest 720."""
+        instrument = self.instrument_for(symbol)
+        return kraken_history.candle_pages(instrument, self.numbers, timeframe, begin, end)
+
+    def parse(self, message: bytes | str, path: str = "") -> list[Event]:
         """One message, told by its `channel`, or the answer to a request, told by its `method`."""
         try:
             return self._events(_MESSAGE.decode(message))
