@@ -20,6 +20,7 @@ from market import WrongUse
 PING_SECONDS = 20
 PONG_SECONDS = 60
 """A peer that answers no ping for so long is cut, as Binance does it."""
+OK = 200
 _MAX_MESSAGE = 1024 * 1024
 CLOSE_SECONDS = 5.0
 """What a peer gets to take what was sent before its connection is closed."""
@@ -31,6 +32,17 @@ _OURS = logging.getLogger("collector.listening")
 Connected = Callable[[ServerConnection], Awaitable[None]]
 Get = Callable[[str], Awaitable[tuple[int, bytes]]]
 """Path and query → HTTP status and JSON body."""
+
+
+class Refusal(Struct, frozen=True):
+    """What a request is answered instead of what it asked for."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Refuse = Callable[[str, bool], Refusal | None]
+"""Path and query, and whether a websocket is wanted → the refusal, None to let the request pass."""
 
 
 class Address(Struct, frozen=True):
@@ -56,12 +68,18 @@ class Address(Struct, frozen=True):
 
 @asynccontextmanager
 async def listen(
-    host: str, port: int, connected: Connected, get: Get, *, close_seconds: float = CLOSE_SECONDS
+    host: str,
+    port: int,
+    connected: Connected,
+    get: Get,
+    *,
+    refuse: Refuse | None = None,
+    close_seconds: float = CLOSE_SECONDS,
 ) -> AsyncIterator[Address]:
     """Listen while the context lasts; port 0 takes a free one.
 
-    `connected` handles each websocket on any path, `get` each other GET. On leaving, websockets are closed
-    in order: what was sent before still arrives.
+    `connected` handles each websocket on any path, `get` each other GET; `refuse` is asked first. On leaving,
+    websockets are closed in order: what was sent before still arrives.
 
     Raises:
         WrongUse: the port is taken or not allowed, or the host is not this machine or a private network.
@@ -80,7 +98,7 @@ async def listen(
             _handler(connected),
             host,
             port,
-            process_request=_answering(get),
+            process_request=_answering(get, refuse),
             create_connection=Peer,
             compression=None,
             open_timeout=None,  # a GET may have to wait for its answer
@@ -99,9 +117,14 @@ async def listen(
         await _closed(server, peers)
 
 
-def _answering(get: Get) -> Callable[[ServerConnection, Request], Awaitable[Response | None]]:
+def _answering(
+    get: Get, refuse: Refuse | None
+) -> Callable[[ServerConnection, Request], Awaitable[Response | None]]:
     async def answer(_: ServerConnection, request: Request) -> Response | None:
-        if request.headers.get("Upgrade", "").lower() == "websocket":
+        is_websocket = request.headers.get("Upgrade", "").lower() == "websocket"
+        if refuse is not None and (refusal := refuse(request.path, is_websocket)):
+            return _response(refusal.status, b"{}", refusal.headers)
+        if is_websocket:
             return None
         if request.method != "GET":
             return _response(405, b"{}")
@@ -160,12 +183,13 @@ def _reason(host: str, port: int, error: Exception) -> str:
     return f"cannot listen on {host} port {port}: {error}"
 
 
-def _response(status: int, body: bytes) -> Response:
+def _response(status: int, body: bytes, more: Iterable[tuple[str, str]] = ()) -> Response:
     headers = Headers(
         [
             ("Content-Type", "application/json;charset=UTF-8"),
             ("Content-Length", str(len(body))),
             ("Connection", "close"),
+            *more,
         ]
     )
-    return Response(status, "OK" if status == 200 else "Refused", headers, body)
+    return Response(status, "OK" if status == OK else "Refused", headers, body)

@@ -76,6 +76,10 @@ class Pace:
         reached = self.start + int(self._speed * elapsed * 1_000_000)
         return min(reached, now) if self._is_capped else reached
 
+    def seconds(self, microseconds: int) -> float:
+        """How many real seconds such a span of simulated time takes, as long as it hurries."""
+        return microseconds / self._speed / 1_000_000
+
     def is_live(self, reached: int) -> bool:
         """Whether simulated time `reached` has caught up with the wall clock, within two seconds."""
         return self._began is not None and self._is_capped and reached > self._clock.now() - 2_000_000

@@ -4,7 +4,7 @@ Any hour can be asked for in any order and always is the same, so a restarted si
 tape with the same ids, and all of history can be had over REST without being stored.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import floor, log10
 from re import fullmatch
@@ -90,9 +90,49 @@ class SimulatedMarket:
         self.price_decimals = 5 - magnitude
         self.size_decimals = min(max(magnitude + 1, 0), 5)
         self.ticks_a_level = _ticks_a_level(self.base_price * 10**self.price_decimals)
+        self.closes: int | None = None
+        """From when on (milliseconds UTC) nothing is traded any more; None: for ever."""
+        self._halts: tuple[tuple[int, int], ...] = ()
+        self._reset_hour: int | None = None
         self.path = recent(self._path)
         self.top = recent(self._top)
         self.trades = recent(self._trades)
+
+    def disturb(
+        self, *, halts: Sequence[tuple[int, int]], closes: int | None, reset_hour: int | None
+    ) -> None:
+        """Let the market have accidents; before anything is asked of it.
+
+        Args:
+            halts: (begin, end) in milliseconds UTC, inside one hour each: what would have been traded then is
+                traded at the end.
+            closes: from when on nothing is traded, milliseconds UTC.
+            reset_hour: from this hour (since 1970) on, ids count from 1 again.
+        """
+        self._halts, self.closes, self._reset_hour = tuple(halts), closes, reset_hour
+
+    def first_id(self, hour: int) -> int:
+        """The id of the first trade of an hour since 1970."""
+        if self._reset_hour is not None and hour >= self._reset_hour:
+            return (hour - self._reset_hour) * TRADES_PER_HOUR + 1
+        return (hour - FIRST_HOUR) * TRADES_PER_HOUR + 1
+
+    def place_of(self, number: int) -> tuple[int, int]:
+        """The hour since 1970 and the place in it of the trade with this id.
+
+        Where ids began anew, a small one means a new trade.
+        """
+        hour, place = divmod(number - 1, TRADES_PER_HOUR)
+        if self._reset_hour is not None and number <= self.last_old_id // 2:
+            return hour + self._reset_hour, place
+        return hour + FIRST_HOUR, place
+
+    @property
+    def last_old_id(self) -> int:
+        """The last id before they begin anew; 0 where they never do."""
+        if self._reset_hour is None:
+            return 0
+        return (self._reset_hour - FIRST_HOUR) * TRADES_PER_HOUR
 
     def lots(self, quote_amount: float) -> float:
         """How many lots `quote_amount` buys at the base price, at least 1."""
@@ -131,7 +171,14 @@ class SimulatedMarket:
         spread = gauss(self._bits("size", index)) * 1.3 + 0.5 * np.abs(eagerness)
         size = np.rint(self.lots(250.0) * np.exp(spread)).astype(np.int64)
         price = self._prices(self.top(hour), second, is_buy, self._bits("price", index))
-        return Trades(first + 1, time + hour * HOUR * 1000, price, np.maximum(size, 1), is_buy)
+        time = self._delayed(time + hour * HOUR * 1000, (hour + 1) * HOUR * 1000 - 1)
+        return Trades(self.first_id(hour), time, price, np.maximum(size, 1), is_buy)
+
+    def _delayed(self, time: Integers, last: int) -> Integers:
+        """Times of trades, those in a halt moved to its end, which is `last` at the latest."""
+        for begin, end in self._halts:
+            time = np.where((time >= begin) & (time < end), min(end, last), time)
+        return time
 
     def _prices(self, top: Top, second: Integers, is_buy: NDArray[np.bool_], bits: Bits) -> Integers:
         """At the touch, a fifth of them better than that, up to the middle; in ticks."""

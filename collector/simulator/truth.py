@@ -38,7 +38,7 @@ class Truth:
         lines = [
             line
             for symbol in symbols
-            for line in self._lines[symbol].between(self._first(symbol, first), last)
+            for line in self._lines[symbol].between(self._first(symbol, first), self._last(symbol, last))
         ]
         lines.sort(key=lambda timed: timed[0])
         if lines:
@@ -53,6 +53,10 @@ class Truth:
         market = self._protocol.markets[symbol]
         recalled = self._protocol.recalled
         return time_of(market, next_number(market, first) - recalled) if recalled else first
+
+    def _last(self, symbol: str, last: int) -> int:
+        closes = self._protocol.markets[symbol].closes
+        return last if closes is None else min(last, closes)
 
     def close(self) -> None:
         """The file is complete."""

@@ -9,6 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from deltatape import logs
 
@@ -43,16 +44,27 @@ def print_json(value: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
     """A table of `rows`; without any, the line `empty`, which says which command fills it."""
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    if not cells:
+    listed = list(rows)
+    if listed:
+        console.print(grid(title, columns, listed))
+    else:
         console.print(empty, markup=False)
-        return
+
+
+def grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """A table to be shown; a cell that is a `Text` keeps its colours."""
     shown = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         shown.add_column(column)
-    for row in cells:
-        shown.add_row(*map(escape, row))
-    console.print(shown)
+    for row in rows:
+        shown.add_row(*map(_cell, row))
+    return shown
+
+
+def _cell(value: Any) -> str | Text:
+    if isinstance(value, Text):
+        return value
+    return "" if value is None else escape(str(value))
 
 
 def age(seconds: float) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from collector.simulator.bars import bars
 from collector.simulator.protocol import Query, Refused
 from collector.simulator.protocols.binance_texts import SymbolTexts
-from collector.simulator.tape import FIRST_MOMENT, fills, next_number
+from collector.simulator.tape import FIRST_MOMENT, end_number, fills, next_number
 from market import Timeframe, WrongUse
 
 _MAX_ROWS = 1000
@@ -53,7 +53,7 @@ class BinanceRest:
             "serverTime": now,
             "rateLimits": [limit],
             "exchangeFilters": [],
-            "symbols": [_symbol_info(self._texts[name]) for name in names],
+            "symbols": [_symbol_info(self._texts[name], now) for name in names],
         }
 
     def _depth(self, query: Query, now: int) -> dict[str, Any]:
@@ -68,8 +68,8 @@ class BinanceRest:
 
     def _trades(self, query: Query, now: int) -> list[dict[str, Any]]:
         symbol, limit = self._symbol(query), _limit(query)
-        end = next_number(symbol.market, now)
-        first = max(_number(query, "fromId", end - limit), 1)
+        first = max(_number(query, "fromId", next_number(symbol.market, now) - limit), 1)
+        end = end_number(symbol.market, first, now)
         return [
             {
                 "id": fill.number,
@@ -94,6 +94,7 @@ class BinanceRest:
             first = next_number(symbol.market, min(_number(query, "startTime", 0), now))
         else:
             first = max(end - limit, 1)
+        end = max(end, end_number(symbol.market, first, now)) if first > end else end
         return [
             {
                 "a": fill.number,
@@ -167,12 +168,13 @@ def _name_list(text: str) -> list[str]:
         raise _refused(-1100, "Illegal characters found in parameter 'symbols'.") from None
 
 
-def _symbol_info(symbol: SymbolTexts) -> dict[str, Any]:
+def _symbol_info(symbol: SymbolTexts, now: int) -> dict[str, Any]:
     market = symbol.market
+    is_trading = market.closes is None or now < market.closes
     tick, lot = symbol.price(1), symbol.size(1)
     return {
         "symbol": symbol.name,
-        "status": "TRADING",
+        "status": "TRADING" if is_trading else "BREAK",
         "baseAsset": market.base,
         "baseAssetPrecision": 8,
         "quoteAsset": market.quote,
