@@ -134,13 +134,9 @@ class Readings(Struct, frozen=True, kw_only=True):
 
     def values(self) -> dict[str, float]:
         """Every number by its name; what is not known yet is left out."""
-        found = {name: getattr(self, name) for name in self.__struct_fields__}
+        found = {name: getattr(self, name) for name in METRICS if name != "streams_stale"}
         found |= {"streams_stale": len(self.stale)}
-        return {
-            name: float(value)
-            for name, value in found.items()
-            if name not in ("exchange", "timestamp", "stale") and value is not None
-        }
+        return {name: float(value) for name, value in found.items() if value is not None}
 
     def problems(self) -> list[str]:
         """What is wrong, a line each; nothing while every stream is live and rows are stored."""
@@ -152,6 +148,13 @@ class Readings(Struct, frozen=True, kw_only=True):
         elif self.commit_age > LATE_COMMIT_SECONDS:
             found.append(f"{self.exchange}: nothing was written for {self.commit_age:.0f} s")
         return found
+
+
+METRICS = (
+    *(name for name in Readings.__struct_fields__ if name not in ("exchange", "timestamp", "stale")),
+    "streams_stale",
+)
+"""The names that `Readings.values` gives."""
 
 
 class Meter:

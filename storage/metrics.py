@@ -1,6 +1,6 @@
 """What the parts of the system measure of themselves: written, read back, and forgotten in time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -55,19 +55,41 @@ def write_metrics(
     )
 
 
-def newest_metrics(connection: Connection, component: str, since: int) -> list[Measured]:
-    """The newest values of each of a component's labels, of those written after `since` (µs UTC)."""
+def newest_metrics(
+    connection: Connection,
+    component: str,
+    metrics: Sequence[str],
+    labels: Sequence[Mapping[str, str]],
+    since: int,
+) -> list[Measured]:
+    """The newest values of these metrics for each of these labels; labels without any are left out.
+
+    Args:
+        connection: read with the caller's transaction.
+        component: what measured.
+        metrics: names; with the labels they are what the rows are found by, however many there are.
+        labels: each as it was written.
+        since: microseconds UTC; what is older counts as nothing.
+    """
     rows = connection.execute(
         """
-        SELECT labels, timestamp, jsonb_object_agg(metric, value)
-        FROM (SELECT labels, labels_hash, timestamp, metric, value,
-                max(timestamp) OVER (PARTITION BY labels_hash) AS newest
-              FROM system_metrics WHERE component = %s AND timestamp > %s) AS measured
-        WHERE timestamp = newest GROUP BY labels, timestamp ORDER BY labels
+        SELECT labels, max(timestamp), jsonb_object_agg(metric, value)
+        FROM (
+            SELECT DISTINCT ON (labels_hash, metric) labels, timestamp, metric, value
+            FROM system_metrics
+            WHERE component = %(component)s AND metric = ANY (%(metrics)s) AND timestamp > %(since)s
+                AND labels_hash = ANY (ARRAY(SELECT md5(one::text) FROM unnest(%(labels)s::jsonb[]) AS one))
+            ORDER BY labels_hash, metric, timestamp DESC) AS newest
+        GROUP BY labels ORDER BY labels
         """,
-        (component, to_datetime(since)),
+        {
+            "component": component,
+            "metrics": list(metrics),
+            "labels": [Jsonb(dict(one)) for one in labels],
+            "since": to_datetime(since),
+        },
     ).fetchall()
-    return [Measured(component, labels, timestamp, values) for labels, timestamp, values in rows]
+    return [Measured(component, found, timestamp, values) for found, timestamp, values in rows]
 
 
 def forget_metrics(connection: Connection, days: int = KEPT_DAYS) -> None:

@@ -42,13 +42,22 @@ def print_json(value: Any) -> None:
     sys.stdout.write(_json.encode(value).decode() + "\n")
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
-    """A table of `rows`; without any, the line `empty`, which says which command fills it."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    empty: str,
+    to: Console = console,
+) -> None:
+    """A table of `rows`; without any, the line `empty`, which says which command fills it.
+
+    It belongs on `console`, which is stdout, unless it is news rather than the result: then `to=errors`.
+    """
     listed = list(rows)
     if listed:
-        console.print(grid(title, columns, listed))
+        to.print(grid(title, columns, listed))
     else:
-        console.print(empty, markup=False)
+        to.print(empty, markup=False)
 
 
 def grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
