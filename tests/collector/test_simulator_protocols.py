@@ -14,6 +14,7 @@ START = parse_time("2026-03-01T21:58:30Z")
 SYMBOLS = {
     "binance": ("BTC/USDT", "ETH/USDT"),
     "coinbase": ("BTC/USD", "ADA/EUR"),
+    "kraken": ("BTC/USD", "DOGE/USDT"),
 }
 SECONDS = 150
 EXCHANGES = pytest.mark.parametrize("exchange", sorted(SYMBOLS))

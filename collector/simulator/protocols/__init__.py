@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from collector.simulator.protocol import Protocol
 from collector.simulator.protocols.binance import Binance
 from collector.simulator.protocols.coinbase import Coinbase
+from collector.simulator.protocols.kraken import Kraken
 from market import WrongUse
 
-PROTOCOLS: dict[str, type[Protocol]] = {known.name: known for known in (Binance, Coinbase)}
+PROTOCOLS: dict[str, type[Protocol]] = {known.name: known for known in (Binance, Coinbase, Kraken)}
 """Every protocol by its name, which is the id of the exchange that speaks it."""
 
 
