@@ -24,7 +24,7 @@ def lock_tapes(connection: Connection, exchange: str, symbols: Collection[str]) 
     # In one order everywhere, so that two who want several never wait for each other.
     keys = [f"tape:{exchange}:{symbol}" for symbol in sorted(symbols)]
     connection.execute(
-        "SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest(%s) AS key", [keys]
+        "SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest(%s::text[]) AS key", [keys]
     )
 
 
