@@ -34,7 +34,7 @@ def simulating(tmp_path, *arguments):
 
 
 def tape(url):
-    query = "SELECT symbol, timestamp, trade_id, price, size, side FROM trades ORDER BY symbol, timestamp, trade_seq"
+    query = "SELECT symbol, trade_id FROM trades ORDER BY symbol, timestamp, trade_seq"
     with connect(url) as connection:
         (books,) = connection.execute("SELECT count(*) FROM orderbook_snapshots").fetchone()
         (holes,) = connection.execute("SELECT count(*) FROM stream_gaps").fetchone()
