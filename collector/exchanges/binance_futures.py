@@ -58,7 +58,7 @@ QUOTES = ("FDUSD", "USDT", "USDC", "BUSD", "USD1", "BTC")
 """What the names of contracts end with, before the date of a delivery."""
 _API = "/fapi/v1"
 _BOOK_WEIGHT = 20
-_NAME = re.compile(rf"([^\W_a-z]+)({'|'.join(QUOTES)})(?:_([0-9]{{6}}))?")
+_NAME = re.compile(rf"([^\W_a-z]+?)({'|'.join(QUOTES)})(?:_([0-9]{{6}}))?")
 _TAGS = ("aggTrade", "depthUpdate", "kline", "serverShutdown")
 # Single trades are not documented, and a tape of aggregates is never mixed with them.
 _NOT_STORED = frozenset(
