@@ -7,12 +7,18 @@ from decimal import Decimal
 from pathlib import Path
 
 BINANCE = ("binance/BINANCE.ws.1.0", "binance/BINANCE.http.0.0", "binance/BINANCE.0.gz")
+BINANCEUSDM = (
+    "binance_futures/BINANCE_FUTURES.ws.1.0",
+    "binance_futures/BINANCE_FUTURES.http.0.0",
+    "binance_futures/BINANCE_FUTURES.0.gz",
+)
 COINBASE = ("coinbase/COINBASE.ws.28.0.part-a.gz", "coinbase/COINBASE.0")
 KRAKEN_V1 = ("kraken_v1/KRAKEN.ws.48.0.gz", "kraken_v1/KRAKEN.ws.50.0.gz", "kraken_v1/KRAKEN.0.gz")
 HTX = ("htx/HUOBI.ws.44.0.gz", "htx/HUOBI.0.gz")
 OKX = ("okx/OKX.ws.1.0", "okx/OKX.0.gz")
 FILES = {
     "binance": BINANCE,
+    "binanceusdm": BINANCEUSDM,
     "coinbase": COINBASE,
     "htx": HTX,
     "kraken_v1": KRAKEN_V1,
@@ -42,6 +48,7 @@ def expected_trades(shared_data: Path, exchange: str) -> set[tuple[str, str, str
     """Every trade in the files: (exchange's symbol, id, time as the file has it, side, price, size)."""
     read = {
         "binance": _binance,
+        "binanceusdm": _binance,
         "coinbase": _coinbase,
         "htx": _htx,
         "kraken_v1": _kraken_v1,
