@@ -5,7 +5,8 @@ the exchange has begun its ids anew. Ids follow from one another within a place,
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from msgspec import Struct
@@ -102,18 +103,26 @@ class DayChecks:
         """The day's trades, part by part."""
         return [Part(*row) for row in self._connection.execute(_PARTS, self._scope)]
 
-    def follows(self, part: Part) -> bool:
-        """Whether the part's first number follows from the last trade of the days before, if there is one."""
+    def is_unbroken(self, parts: Sequence[Part]) -> bool:
+        """Whether the numbers of these parts, all inside coverage, go on by one and never come again."""
         before = self._trade_before()
-        if before is None or part.place != bisect_right(self._edges, self._day):
-            return True
-        kind = (bisect_right(self._resets, before.timestamp), before.trade_id.startswith("a"))
-        return kind != (part.era, part.is_aggregate) or before.trade_seq + 1 == part.first
+        if before is not None and parts:
+            kind = (bisect_right(self._resets, before.timestamp), before.trade_id.startswith("a"))
+            first = parts[0]
+            is_same_place = first.place == bisect_right(self._edges, before.timestamp)
+            step = first.first - before.trade_seq
+            if kind == (first.era, first.is_aggregate) and (step < 1 or (is_same_place and step > 1)):
+                return False
+        return all(part.is_unbroken for part in parts) and not any(
+            (earlier.era, earlier.is_aggregate) == (later.era, later.is_aggregate)
+            and later.first <= earlier.last
+            for earlier, later in pairwise(parts)
+        )
 
     def _trade_before(self) -> Trade | None:
-        """The last trade of the days before, inside the coverage in which the day begins."""
-        begin = next((begin for begin, end in self._islands if begin < self._day < end), None)
-        found = None if begin is None else self._tape.last_trade(begin, self._day)
+        """The last trade before the day: of the coverage in which it begins, else of the day before."""
+        begin = next((begin for begin, end in self._islands if begin < self._day < end), self._day - DAY)
+        found = self._tape.last_trade(begin, self._day)
         return None if found is None else found[0]
 
     def missing(self) -> Iterator[Run]:

@@ -152,13 +152,21 @@ class TapeProof:
         self.days = [day for day in sorted(self._all_days()) if first <= day < last]
         """00:00 UTC (microseconds) of each day with coverage, a hole or trades; oldest first."""
 
+    def standing_holes(self) -> list[Hole]:
+        """The holes on record that nobody has healed, on any of `days`."""
+        return [
+            hole
+            for hole in self.holes
+            if hole.status != "healed" and any(hole.touches(day, day + DAY) for day in self.days)
+        ]
+
     def prove(self, day: int) -> DayProof:
         """Check everything about one of `days`."""
         checks = DayChecks(self._connection, *self._key, day, self._islands, self._resets)
         parts = checks.parts()
         covered = [part for part in parts if part.place % 2]
         is_numbered = self._has_consecutive_ids
-        is_whole = is_numbered and all(part.is_unbroken and checks.follows(part) for part in covered)
+        is_whole = is_numbered and checks.is_unbroken(covered)
         missing, runs = self._missing(checks) if is_numbered and not is_whole else (0, [])
         repeated = checks.repeated_numbers if is_numbered else checks.repeated_ids
         has_orphans = len(covered) < len(parts)

@@ -17,6 +17,7 @@ VERBS = {
     "db": "The database: start, stop, migrate, connect.",
     "demo": "The whole job, offline, against the simulator.",
     "doctor": "What is wrong on this machine, and the fix.",
+    "gaps": "The holes on record, and acknowledging one.",
     "indicators": "Indicators: list, show, compute.",
     "record": "Keep an exchange's raw messages in files.",
     "replay": "Write recorded messages onto the tape.",
@@ -27,11 +28,14 @@ VERBS = {
     "status": "What is stored, how fresh it is, what runs.",
     "sweep": "Backtest a grid of parameters on all cores.",
     "up": "Everything in one process, until stopped.",
+    "verify": "Prove the tape, day by day.",
 }
 """Each verb, its module `deltatape.cli.<verb>` (with underscores), and its line in `--help`."""
 
 
-_GROUPS = {"alerts", "backtest", "db", "indicators", "signals", "sweep"}
+_GROUPS = {"alerts", "backtest", "db", "gaps", "indicators", "signals", "sweep"}
+_LISTING = {"gaps"}
+"""Groups that list something without a subcommand."""
 
 
 def build(verbs: Iterable[str]) -> typer.Typer:
@@ -54,7 +58,7 @@ def build(verbs: Iterable[str]) -> typer.Typer:
     for verb in verbs:
         module = importlib.import_module(f"deltatape.cli.{verb.replace('-', '_')}")
         if verb in _GROUPS:
-            app.add_typer(module.app, name=verb, help=VERBS[verb], no_args_is_help=True)
+            app.add_typer(module.app, name=verb, help=VERBS[verb], no_args_is_help=verb not in _LISTING)
         else:
             app.add_typer(module.app)
     return app

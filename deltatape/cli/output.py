@@ -64,7 +64,8 @@ def grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> T
     """A table to be shown; a cell that is a `Text` keeps its colours."""
     shown = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
-        shown.add_column(column)
+        # Narrow terminals get more lines, never less text.
+        shown.add_column(column, overflow="fold")
     for row in rows:
         shown.add_row(*map(_cell, row))
     return shown
