@@ -1,8 +1,8 @@
-"""A collector's readings into `system_metrics`, beside its writing and never in its way."""
+"""The readings of collectors into `system_metrics`, beside their writing and never in its way."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import psycopg
 
@@ -14,12 +14,15 @@ log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 10.0
 COMPONENT = "collector"
+NAME = "deltatape-metrics"
 STATEMENT_MILLISECONDS = 5_000
 """A database that is slower than this has better things to do than to take metrics."""
 
 
-async def keep_reporting(url: str, read: Callable[[], Readings], *, seconds: float = REPORT_SECONDS) -> None:
-    """Write what `read()` says every so many seconds, until cancelled.
+async def keep_reporting(
+    url: str, read: Callable[[], Iterable[Readings]], *, seconds: float = REPORT_SECONDS
+) -> None:
+    """Write what `read()` says, one for each collector, every so many seconds, until cancelled.
 
     It has a connection of its own. While the database is away, readings are skipped, never kept.
     """
@@ -28,7 +31,7 @@ async def keep_reporting(url: str, read: Callable[[], Readings], *, seconds: flo
         while True:
             await asyncio.sleep(seconds)
             # Shielded: a thread cannot be cancelled, and its connection must not be closed under it.
-            writing = asyncio.ensure_future(asyncio.to_thread(reporter.write, read()))
+            writing = asyncio.ensure_future(asyncio.to_thread(reporter.write, list(read())))
             try:
                 await asyncio.shield(writing)
             except asyncio.CancelledError:
@@ -47,13 +50,15 @@ class Reporter:
         self._forgotten = 0
         self._is_away = False
 
-    def write(self, readings: Readings) -> bool:
+    def write(self, readings: Sequence[Readings]) -> bool:
         """Write one row for each number; False where the database did not take them."""
+        if not readings:
+            return True
         try:
             self._write(readings)
         except (DeltatapeError, psycopg.Error) as error:
             if not self._is_away:
-                log.info("metrics of %s are not stored: %s", readings.exchange, error)
+                log.info("metrics are not stored: %s", error)
             self._is_away = True
             self.close()
             return False
@@ -66,14 +71,14 @@ class Reporter:
             self._connection.close()
             self._connection = None
 
-    def _write(self, readings: Readings) -> None:
+    def _write(self, readings: Sequence[Readings]) -> None:
         if self._connection is None:
             # Not `deltatape …`: what runs is told by the collectors themselves.
-            name = f"deltatape-metrics {readings.exchange}"
-            self._connection = database.connect(self._url, application_name=name, autocommit=True)
+            self._connection = database.connect(self._url, application_name=NAME, autocommit=True)
             self._connection.execute(f"SET statement_timeout = {STATEMENT_MILLISECONDS}")
-        labels = {"exchange": readings.exchange}
-        metrics.write_metrics(self._connection, COMPONENT, readings.timestamp, readings.values(), labels)
-        if readings.timestamp - self._forgotten >= DAY:
-            self._forgotten = readings.timestamp
+        for one in readings:
+            labels = {"exchange": one.exchange}
+            metrics.write_metrics(self._connection, COMPONENT, one.timestamp, one.values(), labels)
+        if readings[0].timestamp - self._forgotten >= DAY:
+            self._forgotten = readings[0].timestamp
             metrics.forget_metrics(self._connection)

@@ -9,7 +9,11 @@ from typing import Any
 def __getattr__(name: str) -> Any:
     # Loaded when asked for: polars must not slow down the command line.
     from importlib import import_module
+    from importlib.util import find_spec
 
+    if find_spec(f"{__name__}.{name}") is not None:
+        # `from deltatape import settings` asks here first, and must not load polars either.
+        return import_module(f"{__name__}.{name}")
     research = import_module("deltatape.research")
     if name in research.__all__:
         return getattr(research, name)

@@ -6,36 +6,42 @@ The parts meet in the database alone, so each could as well run in a process of 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import time
 from threading import Event
 from typing import TYPE_CHECKING
 
 from collector.collect import open_collector, wall_clock
-from market import DeltatapeError, WrongUse
+from deltatape.parts import Part
+from market import DeltatapeError, Unavailable, WrongUse
+from storage import database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from apscheduler.schedulers.background import BackgroundScheduler
 
     from alerts.channels import Channel
     from collector.collect import Collector, Target
+    from collector.metrics import Readings
     from deltatape.settings import Settings, SweepOptions
 
 log = logging.getLogger(__name__)
 
 RESTART_SECONDS = 5.0
+RECOVERED_SECONDS = 60.0
+"""A part that failed is well again after it has run for so long."""
 
 
 class Daemon:
-    """Runs every part until it is stopped; a part that fails for something outside is started again.
+    """Runs its parts until it is stopped; a part that fails for something outside is started again.
 
     Args:
         settings: what to follow, announce and sweep.
         url: the database.
         targets: what to collect, from where.
         channels: where alerts go, by name.
+        parts: what to run; all of it by default.
     """
 
     def __init__(
@@ -44,60 +50,137 @@ class Daemon:
         url: str,
         targets: Sequence[Target],
         channels: Mapping[str, Channel],
+        parts: Collection[Part] = tuple(Part),
     ) -> None:
         self.collectors: list[Collector] = []
+        """Those that run."""
         self._settings = settings
         self._url = url
-        self._targets = targets
+        self._targets = targets if Part.COLLECTOR in parts else ()
         self._channels = channels
+        self._parts = parts
         self._stop = Event()
+        self._waiting = list(self._targets)
+        self._failures: dict[str, tuple[float, str]] = {}
 
     async def run(self, *, wait: bool = False) -> None:
         """Run until cancelled; what came is committed before it returns.
 
         Args:
-            wait: wait for an exchange that is missing at the start instead of raising Unavailable.
+            wait: wait for what is missing at the start instead of raising Unavailable.
 
         Raises:
             WrongUse: what is configured does not exist.
-            Unavailable: an exchange or the database is missing at the start.
+            Unavailable: an exchange or the database is missing at the start; or, at the end, the database is
+                away, and what came last waits in the spool.
         """
-        scheduler = self._schedule()
-        parts: list[asyncio.Task[None]] = []
+        await self._reach_database(wait=wait)
+        scheduler = self._schedule() if Part.SWEEPS in self._parts else None
+        collecting = [
+            asyncio.create_task(self._keep_collecting(target, wait=wait)) for target in self._targets
+        ]
+        followed = {Part.SIGNALS: self._follow_signals, Part.ALERTS: self._send_alerts}
+        following = [
+            asyncio.create_task(asyncio.to_thread(self._keep, part, work))
+            for part, work in followed.items()
+            if part in self._parts
+        ]
+        watching = asyncio.create_task(self._watch_database())
         try:
-            for target in self._targets:
-                self.collectors.append(await open_collector(target, self._url, wait=wait))
-            parts += [
-                asyncio.create_task(self._keep_collecting(number)) for number in range(len(self._targets))
-            ]
-            parts += [
-                asyncio.create_task(asyncio.to_thread(self._keep, "signals", self._follow_signals)),
-                asyncio.create_task(asyncio.to_thread(self._keep, "alerts", self._send_alerts)),
-            ]
-            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
-            for part in done:
-                part.result()
+            await asyncio.wait([*collecting, *following, watching], return_when=asyncio.FIRST_EXCEPTION)
         finally:
             # A thread's task cannot be cancelled: the threads see the event, and end between two steps.
             self._stop.set()
-            for part in parts[: len(self._targets)]:
-                part.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
-            scheduler.shutdown(wait=False)
-            for collector in self.collectors:
-                await collector.close()
+            for task in (*collecting, watching):
+                task.cancel()
+            ended = await asyncio.gather(*collecting, *following, watching, return_exceptions=True)
+            if scheduler is not None:
+                scheduler.shutdown(wait=False)
+            for error in ended:
+                if isinstance(error, Exception):
+                    raise error
 
-    async def _keep_collecting(self, number: int) -> None:
-        """Run one collector; when it fails, the others go on, and it is opened again."""
+    def readings(self) -> list[Readings]:
+        """What each collector measures."""
+        return [collector.readings() for collector in self.collectors]
+
+    def problems(self) -> list[str]:
+        """What is wrong beside what the collectors say, a line each."""
+        found = [f"{target.exchange}: not collecting" for target in self._waiting]
+        now = time.monotonic()
+        return found + [
+            f"{name}: {reason}"
+            for name, (failed, reason) in self._failures.items()
+            if now - failed < RECOVERED_SECONDS
+        ]
+
+    async def _reach_database(self, *, wait: bool) -> None:
         while True:
             try:
-                await self.collectors[number].run()
-            except Exception as error:  # noqa: BLE001 - one exchange's trouble must not end the others
-                log.warning("collecting from %s: %s; starting again", self._targets[number].exchange, error)
-            await self.collectors[number].close()
+                return await asyncio.to_thread(self._check_database)
+            except Unavailable as error:
+                if not wait:
+                    raise
+                log.warning("%s; trying again", error)
             await asyncio.sleep(RESTART_SECONDS)
-            with contextlib.suppress(DeltatapeError):
-                self.collectors[number] = await open_collector(self._targets[number], self._url, wait=True)
+
+    async def _watch_database(self) -> None:
+        """Notice that the database is away even where nothing is written for a while."""
+        while True:
+            try:
+                await asyncio.to_thread(self._check_database)
+            except DeltatapeError as error:
+                self._failures["database"] = (time.monotonic(), str(error))
+            else:
+                self._failures.pop("database", None)
+            await asyncio.sleep(RESTART_SECONDS)
+
+    def _check_database(self) -> None:
+        with database.connect(self._url, application_name="deltatape-health") as connection:
+            database.require_schema(connection)
+            row = connection.execute("SELECT current_setting('transaction_read_only')").fetchone()
+        if row != ("off",):
+            raise Unavailable(f"{database.describe(self._url)} takes no writes")
+
+    async def _keep_collecting(self, target: Target, *, wait: bool) -> None:
+        """Run one collector; when it fails, the others go on, and it is opened again.
+
+        Raises:
+            WrongUse, Unavailable: it cannot be opened the first time.
+            Unavailable: stopped while the database is away.
+        """
+        has_begun = False
+        while True:
+            try:
+                collector = await open_collector(
+                    target,
+                    self._url,
+                    self._settings.spool,
+                    spool_bytes=self._settings.spool_bytes,
+                    wait=wait or has_begun,
+                )
+            except DeltatapeError as error:
+                if not has_begun:
+                    raise
+                log.warning("collecting from %s: %s; trying again", target.exchange, error)
+            else:
+                has_begun = True
+                await self._collect(target, collector)
+            await asyncio.sleep(RESTART_SECONDS)
+
+    async def _collect(self, target: Target, collector: Collector) -> None:
+        self.collectors.append(collector)
+        self._waiting.remove(target)
+        try:
+            await collector.run()
+        except Exception as error:
+            if self._stop.is_set():
+                raise
+            log.warning("collecting from %s: %s; starting again", target.exchange, error)
+        finally:
+            self.collectors.remove(collector)
+            self._waiting.append(target)
+            await collector.close()
 
     def _keep(self, name: str, work: Callable[[], None]) -> None:
         """Run a part until it is stopped; when it fails, the others go on, and it is started again.
@@ -112,6 +195,7 @@ class Daemon:
                 raise
             except Exception as error:  # noqa: BLE001 - one part's trouble must not end the others
                 log.warning("%s: %s; starting again", name, error)
+                self._failures[name] = (time.monotonic(), str(error))
                 self._stop.wait(RESTART_SECONDS)
 
     def _follow_signals(self) -> None:

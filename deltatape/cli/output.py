@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -16,6 +17,9 @@ from deltatape import logs
 # Where no terminal says how wide it is, as in a pipe or a log, tables need not be squeezed into 80 columns.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 errors = Console(stderr=True, highlight=False)
+
+NARROW = 100
+"""Below so many columns tables go without lines between theirs."""
 
 _log = logging.getLogger(logs.SAYS)
 _json = msgspec.json.Encoder(decimal_format="number")
@@ -61,10 +65,17 @@ def table(
 
 
 def grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table to be shown; a cell that is a `Text` keeps its colours."""
-    shown = Table(title=title, title_justify="left", header_style="bold")
+    """A table to be shown; a cell that is a `Text` keeps its colours. What is too long is folded, never cut."""
+    is_narrow = console.width < NARROW
+    shown = Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD if is_narrow else box.HEAVY_HEAD,
+        padding=(0, 1, 0, 0) if is_narrow else (0, 1),
+        pad_edge=not is_narrow,
+    )
     for column in columns:
-        # Narrow terminals get more lines, never less text.
         shown.add_column(column, overflow="fold")
     for row in rows:
         shown.add_row(*map(_cell, row))

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import compress
 from typing import Annotated, Any
 
 import psycopg
@@ -25,7 +26,7 @@ from storage.metrics import Measured, newest_metrics
 app = typer.Typer()
 
 REFRESH_SECONDS = 1.0
-METRICS_SECONDS = 60
+METRICS_SECONDS = 25
 """Older metrics are those of a collector that does not run any more."""
 _STATES = {"live": "green", "stale": "yellow", "healing": "cyan", "down": "red"}
 _SOURCES = {"live": "green", "healed": "green", "replay": "yellow", "import": "blue", "backfill": "blue"}
@@ -66,7 +67,7 @@ def status(
         [(n, f"{c:,}") for n, c in rows.items()],
         empty="",
     )
-    output.table("tape", _TAPE_COLUMNS, _tape_rows(seen), empty=_NOTHING)
+    _print_tape(seen)
     output.console.print(_picture(seen))
 
 
@@ -155,25 +156,31 @@ def _picture(seen: Seen) -> RenderableType:
     return Group(*parts)
 
 
-_TAPE_COLUMNS = ["exchange", "symbol", "source", "price", "trades", "from", "to", "age", "spans", "open gaps"]
+_TAPE_COLUMNS = ("exchange", "symbol", "source", "price", "trades", "from", "to", "age", "spans", "open gaps")
+_NOT_NARROW = ("from", "spans")
 
 
-def _tape_rows(seen: Seen) -> list[Sequence[Any]]:
-    return [
-        (
-            _exchange(tape.exchange),
-            tape.symbol,
-            _source(tape.origins),
-            tape.last_price,
-            f"{tape.rows:,}",
-            f"{tape.from_timestamp:%Y-%m-%d %H:%M:%S}",
-            f"{tape.to_timestamp:%Y-%m-%d %H:%M:%S}",
-            output.age((seen.now - tape.to_timestamp).total_seconds()),
-            tape.spans,
-            tape.open_gaps,
-        )
-        for tape in seen.tapes
-    ]
+def _print_tape(seen: Seen) -> None:
+    """Each instrument's tape; where there is little room, without where it began."""
+    is_narrow = output.console.width < output.NARROW
+    kept = [not (is_narrow and name in _NOT_NARROW) for name in _TAPE_COLUMNS]
+    rows = [list(compress(_tape_row(seen, tape), kept)) for tape in seen.tapes]
+    output.table("tape", list(compress(_TAPE_COLUMNS, kept)), rows, empty=_NOTHING)
+
+
+def _tape_row(seen: Seen, tape: overview.InstrumentTape) -> Sequence[Any]:
+    return (
+        _exchange(tape.exchange),
+        tape.symbol,
+        _source(tape.origins),
+        tape.last_price,
+        f"{tape.rows:,}",
+        f"{tape.from_timestamp:%Y-%m-%d %H:%M:%S}",
+        f"{tape.to_timestamp:%Y-%m-%d %H:%M:%S}",
+        output.age((seen.now - tape.to_timestamp).total_seconds()),
+        tape.spans,
+        tape.open_gaps,
+    )
 
 
 def _stream_grid(seen: Seen) -> Table:
@@ -216,12 +223,12 @@ def _collector_grid(seen: Seen) -> Table:
 
 
 def _pair(values: dict[str, float], name: str) -> str:
+    """Median and 99th percentile, in one unit."""
     found = [values.get(f"{name}_{share}") for share in ("p50", "p99")]
-    return " / ".join("-" if value is None else _seconds(value) for value in found)
-
-
-def _seconds(value: float) -> str:
-    return f"{value * 1000:.0f} ms" if value < 1 else output.age(value).removesuffix(" (stale)")
+    if None in found:
+        return "-"
+    middle, high = (value or 0 for value in found)
+    return f"{middle * 1000:.0f}/{high * 1000:.0f} ms" if high < 10 else f"{middle:.1f}/{high:.1f} s"
 
 
 def _spool(values: dict[str, float]) -> Text | str:

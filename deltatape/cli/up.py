@@ -9,10 +9,14 @@ from deltatape import settings
 from deltatape.cli import output
 from deltatape.cli.collect import parse_symbols
 from deltatape.cli.stopping import until_stopped
+from deltatape.parts import Part
 from market import WrongUse
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from collector.collect import Target
+    from deltatape.daemon import Daemon
 
 app = typer.Typer()
 
@@ -25,6 +29,12 @@ def up(
         str | None, typer.Option(help="Replaces scheme, host and port of the websocket.")
     ] = None,
     rest_url: Annotated[str | None, typer.Option(help="Replaces scheme, host and port of REST.")] = None,
+    only: Annotated[
+        list[Part] | None, typer.Option(help="Run this part alone, each in a process; may be given again.")
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="Answer /metrics and /health here, such as 127.0.0.1:9464.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for what is missing at the start.")] = False,
 ) -> None:
     """Collect, follow signals, send alerts and run the scheduled sweeps until Ctrl-C.
@@ -37,22 +47,43 @@ def up(
 
     if (exchange is None) != (symbols is None):
         raise WrongUse("--exchange and --symbols go together")
+    parts = tuple(only or Part)
+    if exchange is not None and Part.COLLECTOR not in parts:
+        raise WrongUse("--exchange is for collecting: add --only collector")
     wanted = settings.load()
     targets = [Target(**options.model_dump()) for options in wanted.collect]
     if exchange is not None and symbols is not None:
         chosen = parse_symbols(symbols)
         targets.append(Target(exchange=exchange, symbols=chosen, ws_url=ws_url, rest_url=rest_url))
-    if not targets:
+    if not targets and Part.COLLECTOR in parts:
         output.say(
             f"collecting nothing: add [[collect]] to {settings.config_file()},"
             " or give --exchange and --symbols"
         )
-    daemon = Daemon(wanted, wanted.database(), targets, {"console": ConsoleChannel(output.console)})
-    output.say(f"up: {_parts(targets, len(wanted.sweep))} (Ctrl-C stops)")
-    asyncio.run(until_stopped(daemon.run(wait=wait)))
+    url = wanted.database()
+    daemon = Daemon(wanted, url, targets, {"console": ConsoleChannel(output.console)}, parts)
+    output.say(f"up: {_described(parts, targets, len(wanted.sweep))} (Ctrl-C stops)")
+    asyncio.run(until_stopped(_run(daemon, wanted, url, listen, wait=wait)))
     output.say("stopped; everything that came is stored")
 
 
-def _parts(targets: list["Target"], sweeps: int) -> str:
-    collected = [f"{target.exchange} {' '.join(target.symbols)}" for target in targets]
-    return ", ".join([*collected, "signals", "alerts", *([f"{sweeps} sweeps a day"] if sweeps else [])])
+async def _run(
+    daemon: "Daemon", wanted: settings.Settings, url: str, listen: str | None, *, wait: bool
+) -> None:
+    from deltatape.endpoint import Health
+    from deltatape.observing import observed
+
+    health = Health(daemon.readings, daemon.problems)
+    async with observed(wanted, url, health, listen=listen) as address:
+        if address is not None:
+            output.say(f"metrics and health: {address}/metrics, {address}/health")
+        await daemon.run(wait=wait)
+
+
+def _described(parts: "Collection[Part]", targets: "Sequence[Target]", sweeps: int) -> str:
+    shown = [f"{target.exchange} {' '.join(target.symbols)}" for target in targets]
+    shown = shown if Part.COLLECTOR in parts else []
+    shown += [part for part in (Part.SIGNALS, Part.ALERTS) if part in parts]
+    if Part.SWEEPS in parts and sweeps:
+        shown.append(f"{sweeps} sweeps a day")
+    return ", ".join(shown) or "nothing to do"
