@@ -45,6 +45,16 @@ class Refused(Exception):
         self.body = body
 
 
+def whole_number(query: Query, name: str, default: int, wrong: Refused) -> int:
+    """The number that a query names, `default` where it names none; raises `wrong` for what is no number."""
+    text = query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) <= 19):
+        raise wrong
+    return int(text)
+
+
 class ProtocolSession(ABC):
     """One websocket connection: what it subscribed, and so what it is to be sent."""
 

@@ -62,12 +62,6 @@ def next_number(market: SimulatedMarket, time: int) -> int:
     return trades.first_id + int(trades.time.searchsorted(time))
 
 
-def time_of(market: SimulatedMarket, number: int) -> int:
-    """When (milliseconds UTC) the trade with this number, or else the first one of all, happened."""
-    hour, place = market.place_of(max(number, 1))
-    return int(market.trades(hour).time[place])
-
-
 def end_number(market: SimulatedMarket, first: int, time: int) -> int:
     """The number after that of the last trade before `time` (milliseconds) which those from `first` on reach.
 

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from collector.simulator.channels import Texts
 from collector.simulator.market import SimulatedMarket
 from collector.simulator.protocol import Protocol
-from collector.simulator.tape import next_number, time_of
+from collector.simulator.tape import HOUR, Fill, fills, fills_of, next_number
 from collector.simulator.timed import Periodic, Timed
 from market import Unavailable, WrongUse
-
-_HOUR = 3_600_000
 
 
 class Truth:
@@ -26,19 +25,14 @@ class Truth:
         except OSError as error:
             raise WrongUse(f"cannot write the truth to {path}: {error.strerror}") from None
         self._protocol = protocol
-        self._lines = {
-            symbol: Periodic(_HOUR, _Lines(protocol, market).hour)
-            for symbol, market in protocol.markets.items()
-        }
+        self._lines = {symbol: _Lines(protocol, market) for symbol, market in protocol.markets.items()}
         self._begun: set[str] = set()
 
     def write(self, symbols: Iterable[str], begin: int, end: int) -> None:
         """The trades of `symbols` with begin <= time < end (microseconds)."""
         first, last = -(-begin // 1000), -(-end // 1000)
         lines = [
-            line
-            for symbol in symbols
-            for line in self._lines[symbol].between(self._first(symbol, first), self._last(symbol, last))
+            line for symbol in symbols for line in self._lines_of(symbol, first, self._last(symbol, last))
         ]
         lines.sort(key=lambda timed: timed[0])
         if lines:
@@ -46,13 +40,14 @@ class Truth:
                 self._file.writelines(text for _, text in lines)
                 self._file.flush()
 
-    def _first(self, symbol: str, first: int) -> int:
+    def _lines_of(self, symbol: str, first: int, last: int) -> Texts:
+        """The trades of that time; the first time, what may be recalled of the time before it, too."""
+        lines = self._lines[symbol]
         if symbol in self._begun:
-            return first
+            return lines.between(first, last)
         self._begun.add(symbol)
-        market = self._protocol.markets[symbol]
-        recalled = self._protocol.recalled
-        return time_of(market, next_number(market, first) - recalled) if recalled else first
+        end = next_number(self._protocol.markets[symbol], first)
+        return lines.numbered(end - self._protocol.recalled, end) + lines.between(first, last)
 
     def _last(self, symbol: str, last: int) -> int:
         closes = self._protocol.markets[symbol].closes
@@ -72,20 +67,26 @@ class Truth:
 
 
 class _Lines:
+    """One market's trades as lines of the file."""
+
     def __init__(self, protocol: Protocol, market: SimulatedMarket) -> None:
         self._protocol = protocol
         self._market = market
+        self.between = Periodic(HOUR, self._hour).between
 
-    def hour(self, hour: int) -> Timed:
+    def numbered(self, first: int, end: int) -> Texts:
+        """Those with first <= number < end."""
+        return [(fill.time, self._line(fill)) for fill in fills(self._market, first, end)]
+
+    def _hour(self, hour: int) -> Timed:
+        trades = self._market.trades(hour)
+        return Timed(trades.time.tolist(), list(map(self._line, fills_of(trades))))
+
+    def _line(self, fill: Fill) -> str:
         market, protocol = self._market, self._protocol
-        trades = market.trades(hour)
-        times = trades.time.tolist()
-        rows = zip(times, trades.price.tolist(), trades.size.tolist(), trades.is_buy.tolist(), strict=True)
-        lines = [
-            f'{{"symbol":"{market.symbol}","trade_id":"{protocol.trade_id(market, number)}",'
-            f'"timestamp_us":"{protocol.timestamp(time)}",'
-            f'"price":"{market.price_text(price)}","size":"{market.size_text(size)}",'
-            f'"side":"{"buy" if is_buy else "sell"}"}}\n'
-            for number, (time, price, size, is_buy) in enumerate(rows, trades.first_id)
-        ]
-        return Timed(times, lines)
+        return (
+            f'{{"symbol":"{market.symbol}","trade_id":"{protocol.trade_id(market, fill.number)}",'
+            f'"timestamp_us":"{protocol.timestamp(fill.time)}",'
+            f'"price":"{market.price_text(fill.price)}","size":"{market.size_text(fill.size)}",'
+            f'"side":"{fill.side}"}}\n'
+        )

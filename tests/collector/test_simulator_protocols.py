@@ -15,6 +15,7 @@ SYMBOLS = {
     "binance": ("BTC/USDT", "ETH/USDT"),
     "coinbase": ("BTC/USD", "ADA/EUR"),
     "kraken": ("BTC/USD", "DOGE/USDT"),
+    "okx": ("BTC/USDT:USDT", "ETH/USDT"),
 }
 SECONDS = 150
 EXCHANGES = pytest.mark.parametrize("exchange", sorted(SYMBOLS))

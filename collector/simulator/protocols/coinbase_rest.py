@@ -6,7 +6,7 @@ Source: https://docs.cdp.coinbase.com/api-reference/exchange-api/rest-api, as of
 from typing import Any
 
 from collector.simulator.bars import bars
-from collector.simulator.protocol import Query, Refused
+from collector.simulator.protocol import Query, Refused, whole_number
 from collector.simulator.protocols.coinbase_texts import ProductTexts, maker_side
 from collector.simulator.tape import fills, next_number
 from collector.simulator.texts import iso_time, microsecond_of
@@ -126,12 +126,7 @@ def _product(product: ProductTexts) -> dict[str, Any]:
 
 
 def _number(query: Query, name: str, default: int) -> int:
-    text = query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
-        raise Refused(400, {"message": f"Invalid {name}"})
-    return int(text)
+    return whole_number(query, name, default, Refused(400, {"message": f"Invalid {name}"}))
 
 
 def _moment(query: Query, name: str, default: int) -> int:

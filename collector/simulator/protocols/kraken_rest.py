@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from collector.simulator.bars import MINUTE, bars
-from collector.simulator.protocol import Query, Refused
+from collector.simulator.protocol import Query, Refused, whole_number
 from collector.simulator.protocols.kraken_texts import DECIMALS, PairTexts, order_type
 from collector.simulator.tape import Fill, end_number, fills, next_number
 from collector.simulator.texts import fixed, iso_time, microsecond_of
@@ -151,12 +151,8 @@ def _price(pair: PairTexts, ticks: int) -> str:
 
 
 def _number(query: Query, name: str, default: int) -> int:
-    text = query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdecimal() and len(text) <= 19):
-        raise Refused(200, {"error": [f"EGeneral:Invalid arguments:{name}"]})
-    return int(text)
+    wrong = Refused(200, {"error": [f"EGeneral:Invalid arguments:{name}"]})
+    return whole_number(query, name, default, wrong)
 
 
 def _result(result: dict[str, Any]) -> dict[str, Any]:
