@@ -40,6 +40,7 @@ class ChannelSession(ProtocolSession):
     def __init__(self) -> None:
         self._channels: dict[str, Channel | None] = {}
         self._new: set[str] = set()
+        self._asked: list[Channel] = []
 
     @property
     def symbols(self) -> list[str]:
@@ -62,6 +63,10 @@ class ChannelSession(ProtocolSession):
         self._new.discard(name)
         return self._channels.pop(name, False) is not False
 
+    def ask(self, channel: Channel) -> None:
+        """Send the opening of `channel` with the next span of time, and no more."""
+        self._asked.append(channel)
+
     def frame(self, name: str, text: str) -> str | bytes:
         """A channel's message as it goes over the wire."""
         return text
@@ -76,6 +81,9 @@ class ChannelSession(ProtocolSession):
             if channel is not None:
                 found += self._of(name, channel, first, last)
         self._new.clear()
+        for channel in self._asked:
+            found += self._opening("", channel, first)
+        self._asked.clear()
         # Ties of time and kind keep their order, so that a symbol's trades stay in the order of their ids.
         found.sort(key=itemgetter(0, 1))
         return [message for _, _, message in found]
@@ -86,9 +94,11 @@ class ChannelSession(ProtocolSession):
             (time, _ORDER[kind], Message(time * 1000, kind, symbol, frame(name, text)))
             for time, text in channel.between(first, last)
         ]
-        if name in self._new:
-            opening = channel.opening(first)
-            found += [
-                (first, _OPENING, Message(first * 1000, kind, symbol, frame(name, text))) for text in opening
-            ]
-        return found
+        return found + (self._opening(name, channel, first) if name in self._new else [])
+
+    def _opening(self, name: str, channel: Channel, first: int) -> list[tuple[int, int, Message]]:
+        kind, symbol = channel.kind, channel.symbol
+        return [
+            (first, _OPENING, Message(first * 1000, kind, symbol, self.frame(name, text)))
+            for text in channel.opening(first)
+        ]

@@ -14,6 +14,7 @@ START = parse_time("2026-03-01T21:58:30Z")
 SYMBOLS = {
     "binance": ("BTC/USDT", "ETH/USDT"),
     "coinbase": ("BTC/USD", "ADA/EUR"),
+    "htx": ("BTC/USDT", "XRP/USDT"),
     "kraken": ("BTC/USD", "DOGE/USDT"),
     "okx": ("BTC/USDT:USDT", "ETH/USDT"),
 }
