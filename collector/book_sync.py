@@ -118,9 +118,12 @@ class BookSync:
             self._begin(time)
         self._book.apply(event.bids, event.asks)
         self._last_sequence = event.last_sequence
-        self.time = max(self.time, time)
         if self._matches(event) and self._book.is_crossed:
             self.stop("crossed")
+        if not self._is_live:
+            # What is wrong now may have been since the message before.
+            return []
+        self.time = max(self.time, time)
         return snapshots
 
     def _matches(self, event: BookDelta | BookReset) -> bool:
