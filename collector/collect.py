@@ -1,44 +1,47 @@
-"""Collecting from an exchange, live: connection → session → writer, until told to stop."""
+"""Collecting from an exchange, live: feed → outlet → tape, holes healed beside it, until told to stop."""
 
 import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from math import inf
-from random import uniform
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-import httpx
 import psycopg
 
 from collector import exchanges
-from collector.connection import Connection
-from collector.exchanges.adapter import Adapter, MalformedMessage, RestRequest
-from collector.session import Counts, Fetch, Reconnect, Reply, Request, Send, Session, TapeBatch
-from collector.writer import Proof, Writer
+from collector.exchanges.adapter import Adapter, MalformedMessage
+from collector.feed import Clock, Feed, Tap
+from collector.heal import Healer
+from collector.metrics import Meter, Readings
+from collector.outlet import Outlet
+from collector.rest import Rest
+from collector.session import Counts, Session, TapeBatch
+from collector.spool import Spool, left_behind, own_spool
+from collector.writer import Proof, Taken, Writer
 from market import Instrument, Unavailable, WrongUse
-from storage.ledger import Superseded
+from storage.ledger import Status
 
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.25
-MAX_UNWRITTEN = 50_000
-"""Messages taken but not written, at most: beyond it the socket is not read, and its sender must wait."""
-REST_TIMEOUT = 20.0
-BOOK_RETRY_SECONDS = 2.0
-MAX_BOOK_RETRY_SECONDS = 60.0
-BACKLOG_SECONDS = 2.0
-"""After reading was held up, what has piled up gets this long to be read before silence means anything."""
-USER_AGENT = "deltatape"
+BEAT_SECONDS = 1.0
+"""How often the database is told that this collector lives, at least."""
+STANDBY_SECONDS = 0.5
+"""How often a collector that stands by looks whether its turn has come."""
+RESTORE_SECONDS = 2.0
+"""How long reading may be held up until all is written and a stream can go on from the rows."""
+REFRESH_SECONDS = 86_400.0
+"""How often the exchange's instruments are asked for."""
 MAX_BACKOFF = 10.0
 STOP_SECONDS = 10.0
-"""How long the database may be away before a collector that is stopping gives up."""
+"""How long the database may be away before a collector that is stopping leaves the rest in the spool."""
+DEFAULT_SPOOL_BYTES = 4 * 1024**3
+_ROWS_A_DRAIN = 50_000
 
-
-Clock = Callable[[], int]
 T = TypeVar("T")
 
 
@@ -49,7 +52,10 @@ def wall_clock() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What to collect, and from where: URLs replace scheme, host and port of the exchange's own."""
+    """What to collect, and from where: URLs replace scheme, host and port of the exchange's own.
+
+    `protocol` is what the simulated exchange speaks.
+    """
 
     exchange: str
     symbols: tuple[str, ...]
@@ -59,6 +65,30 @@ class Target:
     def __post_init__(self) -> None:
         _check_url("--ws-url", self.ws_url, "ws", "wss")
         _check_url("--rest-url", self.rest_url, "http", "https")
+
+    def adapter(self) -> Adapter:
+        """A new adapter of the exchange.
+
+        Raises:
+            WrongUse: there is none, or nobody speaks its protocol any more.
+        """
+        adapter = exchanges.find(self.exchange)
+        if adapter.is_replay_only and not self.ws_url:
+            raise WrongUse(
+                f"{self.exchange} is no longer spoken by its exchange: "
+                "replay a recording of it, or name a server with --ws-url"
+            )
+        return adapter
+
+    def rest(self, adapter: Adapter, tap: Tap | None = None, clock: Clock = wall_clock) -> Rest:
+        """The exchange's REST interface; nowhere, when only a websocket's URL was named."""
+        base = self.rest_url or ("" if self.ws_url else adapter.rest_url)
+
+        def tell(url: str, body: bytes) -> None:
+            if tap is not None:
+                tap.answered(url, clock(), body)
+
+        return Rest(self.exchange, base, adapter.rest_rate, tell)
 
 
 def _check_url(name: str, url: str | None, *schemes: str) -> None:
@@ -74,46 +104,58 @@ def _check_url(name: str, url: str | None, *schemes: str) -> None:
 
 
 async def open_collector(
-    target: Target, url: str, *, wait: bool = False, clock: Clock = wall_clock
+    target: Target,
+    url: str,
+    spool: Path,
+    *,
+    spool_bytes: int = DEFAULT_SPOOL_BYTES,
+    wait: bool = False,
+    clock: Clock = wall_clock,
+    tap: Tap | None = None,
 ) -> "Collector":
     """Reach the database and the exchange, learn its instruments, and go on from what is stored.
+
+    While another collector writes one of the instruments, this one stands by: it returns when its turn comes.
 
     Args:
         target: what to collect, and from where.
         url: the database.
+        spool: the folder where batches wait while the database is away, one below it for each collector.
+        spool_bytes: what they may take there.
         wait: try for ever instead of raising Unavailable.
         clock: microseconds UTC now.
+        tap: hears everything that comes, too.
 
     Raises:
-        WrongUse: the exchange or a symbol is unknown, or another collector has it.
+        WrongUse: the exchange or a symbol is unknown.
         Unavailable: the database or the exchange does not answer.
     """
-    adapter = exchanges.find(target.exchange)
-    if adapter.is_replay_only and not target.ws_url:
-        raise WrongUse(
-            f"{target.exchange} is no longer spoken by its exchange: "
-            "replay a recording of it, or name a server with --ws-url"
-        )
+    adapter = target.adapter()
     proof: Proof = "ids" if adapter.has_consecutive_ids else "connection"
 
     async def open_writer() -> Writer:
         return await asyncio.to_thread(Writer, url, target.exchange, origin="live", proof=proof)
 
     writer = await _eventually(open_writer, wait=wait)
-    rest = Rest(target, adapter)
+    rest = target.rest(adapter, tap, clock)
     try:
-        await _eventually(lambda: _learn_instruments(adapter, rest), wait=wait)
+        await _eventually(lambda: learn_instruments(adapter, rest), wait=wait)
         session = Session(adapter, target.symbols)
-        for stream in [session.stream(symbol) for symbol in target.symbols]:
-            await asyncio.to_thread(writer.claim, stream.symbol)
+        streams = [session.stream(symbol) for symbol in target.symbols]
+        folder = spool / target.exchange
+        await asyncio.to_thread(drain_left_behind, url, target.exchange, proof, folder)
+        await _claim(writer, sorted(target.symbols))
+        await asyncio.to_thread(drain_left_behind, url, target.exchange, proof, folder)
+        for stream in streams:
             await asyncio.to_thread(writer.restore, stream)
-        collector = Collector(target, session, writer, rest, clock)
-        await _eventually(collector.connection.probe, wait=wait)
+        feed = Feed(session, target.symbols, ws_url=target.ws_url, rest=rest, clock=clock, tap=tap)
+        await _eventually(feed.probe, wait=wait)
     except BaseException:
         writer.close()
         await rest.close()
         raise
-    return collector
+    healer = Healer(adapter, rest, url, target.symbols, lambda symbol: session.streams[symbol].time)
+    return Collector(feed, writer, own_spool(folder, spool_bytes), healer)
 
 
 async def _eventually(attempt: Callable[[], Awaitable[T]], *, wait: bool) -> T:
@@ -129,7 +171,28 @@ async def _eventually(attempt: Callable[[], Awaitable[T]], *, wait: bool) -> T:
         delay = min(delay * 2, MAX_BACKOFF)
 
 
-async def _learn_instruments(adapter: Adapter, rest: "Rest") -> None:
+async def _claim(writer: Writer, symbols: Iterable[str]) -> None:
+    """Become the one writer of these instruments; while another one is, stand by."""
+    for symbol in symbols:
+        is_said = False
+        while True:
+            try:
+                await asyncio.to_thread(writer.claim, symbol)
+                break
+            except Taken as error:
+                if not is_said:
+                    log.warning("%s: standing by", error)
+                is_said = True
+            await asyncio.sleep(STANDBY_SECONDS)
+
+
+async def learn_instruments(adapter: Adapter, rest: Rest) -> list[Instrument]:
+    """Ask the exchange for its instruments, and tell the adapter; what they are.
+
+    Raises:
+        Unavailable: no answer, or none that can be read.
+    """
+    learned: list[Instrument] = []
     for request in adapter.instruments_requests():
         body = await rest.get(request)
         if body is None:
@@ -138,210 +201,170 @@ async def _learn_instruments(adapter: Adapter, rest: "Rest") -> None:
             found = adapter.parse_rest(request.path, body)
         except MalformedMessage as error:
             raise Unavailable(f"{adapter.exchange} does not list its instruments: {error}") from None
-        adapter.add_instruments(item for item in found if isinstance(item, Instrument))
+        learned += (item for item in found if isinstance(item, Instrument))
+    adapter.add_instruments(learned)
+    return learned
 
 
-class Rest:
-    """The exchange's REST interface; nowhere, when only a websocket's URL was named."""
+def drain_left_behind(url: str, exchange: str, proof: Proof, folder: Path) -> int:
+    """Write what collectors that are gone left in their spools; the number of batches.
 
-    def __init__(self, target: Target, adapter: Adapter) -> None:
-        self._exchange = target.exchange
-        self._base = (target.rest_url or ("" if target.ws_url else adapter.rest_url)).rstrip("/")
-        self._http = httpx.AsyncClient(timeout=REST_TIMEOUT, headers={"User-Agent": USER_AGENT})
-
-    async def get(self, request: RestRequest) -> bytes | None:
-        """The answer's body; None for what the other side does not have (404).
-
-        Raises:
-            Unavailable: no answer, or an error.
-        """
-        if not self._base:
-            return None
-        url = f"{self._base}{request.path}"
+    It is merged in, so that it does not matter what was written since, or by whom.
+    """
+    batches = 0
+    for spool in left_behind(folder, 0):
+        writer = Writer(url, exchange, origin="live", proof=proof)
         try:
-            response = await self._http.get(url)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = str(error) or type(error).__name__
-            raise Unavailable(f"cannot reach {self._exchange} at {url}: {reason}") from None
-        if response.status_code == httpx.codes.NOT_FOUND:
-            return None
-        if response.is_error:
-            raise Unavailable(f"{url} answers {response.status_code}: {response.text[:200]}")
-        return response.content
-
-    async def close(self) -> None:
-        """Close its connections."""
-        await self._http.aclose()
+            while (batch := spool.first(_ROWS_A_DRAIN)) is not None:
+                writer.merging |= batch.rows.keys()
+                writer.write(batch)
+                spool.drop()
+                batches += 1
+        finally:
+            writer.close()
+            spool.close()
+    return batches
 
 
 class Collector:
     """Collects one exchange's instruments; `open_collector` makes it.
 
-    Everything runs in one event loop but the writes, which run in a thread; while one runs, at most
-    MAX_UNWRITTEN further messages are taken.
+    Everything runs in one event loop but the writes, which run in threads.
     """
 
-    def __init__(self, target: Target, session: Session, writer: Writer, rest: Rest, clock: Clock) -> None:
-        self.session = session
-        self.connection = Connection(
-            session.adapter,
-            target.symbols,
-            base=target.ws_url,
-            on_open=self._opened,
-            on_message=self._message,
-            on_close=self._closed,
-        )
-        self._exchange = target.exchange
-        self._writer = writer
-        self._rest = rest
-        self._clock = clock
-        self._unwritten = 0
-        self._may_read = asyncio.Event()
-        self._may_read.set()
+    def __init__(self, feed: Feed, writer: Writer, spool: Spool, healer: Healer) -> None:
+        self.feed = feed
+        self.outlet = Outlet(writer, spool, self._written)
+        self.healer = healer
+        self.meter = Meter(self.session.adapter.exchange)
+        self.session.lag = self.meter.received
         self._stopping = asyncio.Event()
-        self._fetches: dict[str, asyncio.Task[None]] = {}
-        self._refusals = 0
-        self._held_up_at = -inf
+
+    @property
+    def session(self) -> Session:
+        """The streams, and what came that is not on the tape."""
+        return self.feed.session
 
     @property
     def counts(self) -> Counts:
         """What came so far."""
         return self.session.counts
 
+    def readings(self) -> Readings:
+        """What it measures now."""
+        statuses = self._statuses()
+        stale = [
+            f"{symbol}: {detail or status}"
+            for symbol, (status, detail) in statuses.items()
+            if status in ("stale", "down")
+        ]
+        spool = self.outlet.spool
+        return self.meter.reading(
+            wall_clock(),
+            self.counts,
+            queue_depth=self.feed.unwritten,
+            spool_bytes=spool.size if spool else 0,
+            spool_batches=spool.batches,
+            reconnects=sum(max(line.opened - 1, 0) for line in self.feed.connections),
+            healed=self.healer.healed,
+            streams_live=len(statuses) - len(stale),
+            stale=stale,
+        )
+
     async def run(self, seconds: float | None = None) -> None:
-        """Collect until cancelled, or for `seconds`; what came is written before it returns."""
-        connecting = asyncio.create_task(self.connection.run())
-        # The writer is never cancelled: a thread that writes goes on, and a second one would be in its way.
+        """Collect until cancelled, or for `seconds`; what came is written before it returns.
+
+        Raises:
+            Superseded: another collector has taken over; what this one holds waits in its spool.
+            Unavailable: the database is away, and what came last waits in the spool.
+        """
+        feeding = asyncio.create_task(self.feed.run())
+        # What writes is never cancelled: a thread that writes goes on, and a second one would be in its way.
+        writing = asyncio.create_task(self.outlet.run())
         flushing = asyncio.create_task(self._flush_until_stopped())
+        beside = [asyncio.create_task(self.healer.run()), asyncio.create_task(self._refresh())]
+        needed = {feeding, writing, flushing}
         try:
-            await asyncio.wait({connecting, flushing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({*needed, *beside}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            connecting.cancel()
-            self._cancel_fetches()
-            await asyncio.gather(connecting, *self._fetches.values(), return_exceptions=True)
+            for task in (feeding, *beside):
+                task.cancel()
+            await asyncio.gather(feeding, *beside, return_exceptions=True)
             self._stopping.set()
-            self._may_read.set()
-            await flushing
-            self.session.disconnected()
-            await self._flush()
-        if not connecting.cancelled():
-            connecting.result()
+            await asyncio.wait({flushing})
+            await self._finish(writing)
+        for task in (flushing, feeding):
+            if task.done() and not task.cancelled():
+                task.result()
+
+    async def _finish(self, writing: asyncio.Task[None]) -> None:
+        """Write the last rows; what the database does not take in time stays in the spool."""
+        self.session.disconnected()
+        await self.outlet.put(self.feed.take())
+        if not writing.done():
+            idle = asyncio.create_task(self.outlet.idle(STOP_SECONDS))
+            await asyncio.wait({writing, idle}, return_when=asyncio.FIRST_COMPLETED)
+            idle.cancel()
+            self.outlet.stop()
+            await asyncio.wait({writing})
+        try:
+            writing.result()
+        finally:
+            await self.outlet.close()
 
     async def close(self) -> None:
         """Give everything back."""
-        await self._rest.close()
-        self._writer.close()
+        await self.feed.close()
+        await asyncio.to_thread(self.outlet.writer.close)
 
-    # What the connection says
-
-    async def _opened(self) -> None:
-        await self._do(self.session.connected())
-
-    def _message(self, message: bytes) -> Awaitable[None] | None:
-        """Take a message; what is still to be done for it, if anything."""
-        if not self._may_read.is_set() or self._unwritten >= MAX_UNWRITTEN:
-            return self._message_later(message)
-        self._unwritten += 1
-        requests = self.session.message(message, self._clock())
-        return self._do(requests) if requests else None
-
-    async def _message_later(self, message: bytes) -> None:
-        self._may_read.clear()
-        await self._may_read.wait()
-        self._unwritten += 1
-        await self._do(self.session.message(message, self._clock()))
-
-    async def _closed(self, reason: str) -> None:
-        log.warning("%s: connection lost: %s", self._exchange, reason)
-        self._cancel_fetches()
-        await self._may_read.wait()
-        self.session.disconnected()
-
-    async def _do(self, requests: Sequence[Request]) -> None:
-        for request in requests:
-            match request:
-                case Reply(text) | Send(text):
-                    await self.connection.send(text)
-                case Fetch(symbol=symbol):
-                    if before := self._fetches.get(symbol):
-                        before.cancel()
-                    self._fetches[symbol] = asyncio.create_task(self._fetch(request))
-                case Reconnect(reason):
-                    log.info("%s asks to reconnect: %s", self._exchange, reason)
-                    await self.connection.close()
-
-    def _cancel_fetches(self) -> None:
-        for task in self._fetches.values():
-            task.cancel()
-
-    async def _fetch(self, fetch: Fetch) -> None:
-        """Get a book and pass it on; one that is too old, unreadable or not to be had is asked for again."""
-        delay = BOOK_RETRY_SECONDS
-        while self.session.awaits_book(fetch.symbol):
-            try:
-                answer = await self._rest.get(fetch.request)
-            except Unavailable as error:
-                log.warning("%s", error)
-                answer = None
-            if answer is not None:
-                await self._may_read.wait()
-                self.session.rest(fetch.request.path, answer, self._clock())
-                if not self.session.awaits_book(fetch.symbol):
-                    return
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, MAX_BOOK_RETRY_SECONDS)
-
-    # Writing
+    # Beside what comes
 
     async def _flush_until_stopped(self) -> None:
+        beaten = 0.0
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
-                pause = 0 if self._unwritten >= MAX_UNWRITTEN else FLUSH_SECONDS
-                await asyncio.wait_for(self._stopping.wait(), pause)
-            is_caught_up = time.monotonic() - self._held_up_at > BACKLOG_SECONDS
-            if self.connection.is_open and self._may_read.is_set() and is_caught_up:
-                self.session.silent(self._clock())
-            began = time.monotonic()
-            await self._flush()
-            if time.monotonic() - began > FLUSH_SECONDS:
-                self._held_up_at = time.monotonic()
-            for reason in list(self.session.refusals)[self._refusals :]:
-                log.warning("%s refused: %s", self._exchange, reason)
-                self._refusals += 1
+                await asyncio.wait_for(self._stopping.wait(), FLUSH_SECONDS)
+            self.feed.advance()
+            await self.outlet.retry()
+            if self.outlet.wants:
+                await self.outlet.put(self.feed.take())
+            if self.outlet.writer.merging and self.outlet.is_idle:
+                await self._restore()
+            if time.monotonic() - beaten > BEAT_SECONDS:
+                beaten = time.monotonic()
+                self.outlet.beat(self._statuses())
 
-    async def _flush(self) -> None:
-        """Write what came. While an instrument is merged nothing is read, so that it can go on after."""
-        writer = self._writer
-        if writer.merging:
-            self._may_read.clear()
-        batch = self.session.take()
-        merging = set(writer.merging)
-        self._unwritten = 0
-        if not writer.merging:
-            self._may_read.set()
-        if len(batch):
-            await self._write(writer, batch)
-        for symbol in merging:
-            await asyncio.to_thread(writer.restore, self.session.stream(symbol))
-        self._may_read.set()
+    def _written(self, batch: TapeBatch) -> None:
+        times = [time for rows in batch.rows.values() for time in rows.received]
+        self.meter.committed(times, wall_clock())
+        if any(gap.stream == "trades" for rows in batch.rows.values() for gap in rows.gaps):
+            self.healer.wake()
 
-    async def _write(self, writer: Writer, batch: TapeBatch) -> None:
-        """Write a batch, however long the database is away; once stopping, STOP_SECONDS at most."""
-        delay = 0.2
-        last_try = inf
+    async def _restore(self) -> None:
+        """Let streams whose rows were merged go on from the rows; nothing is read meanwhile."""
+        self.feed.hold()
+        try:
+            await self.outlet.put(self.feed.take())
+            if not await self.outlet.idle(RESTORE_SECONDS):
+                return
+            with contextlib.suppress(psycopg.Error):
+                for symbol in sorted(self.outlet.writer.merging):
+                    await self.outlet.restore(self.session.stream(symbol))
+        finally:
+            self.feed.held_up()
+            self.feed.go_on()
+
+    def _statuses(self) -> dict[str, tuple[Status, str]]:
+        statuses = self.feed.statuses()
+        for symbol in self.healer.healing & statuses.keys():
+            statuses[symbol] = ("healing", statuses[symbol][1])
+        return statuses
+
+    async def _refresh(self) -> None:
+        """Ask for the exchange's instruments again each day: some are listed, some delisted."""
         while True:
+            await asyncio.sleep(REFRESH_SECONDS)
             try:
-                return await asyncio.to_thread(writer.write, batch)
-            except Superseded:
-                raise
-            except (psycopg.OperationalError, psycopg.InterfaceError, Unavailable) as error:
-                reason = str(error).strip()
-            if self._stopping.is_set():
-                last_try = min(last_try, time.monotonic() + STOP_SECONDS)
-                if time.monotonic() > last_try:
-                    raise Unavailable(f"the database is away, {len(batch)} rows are not written: {reason}")
-            log.warning("the database is away: %s; trying again", reason)
-            await asyncio.sleep(uniform(0, delay))
-            delay = min(delay * 2, MAX_BACKOFF)
-            with contextlib.suppress(Unavailable, WrongUse, psycopg.Error):
-                await asyncio.to_thread(writer.reconnect)
+                await learn_instruments(self.session.adapter, self.feed.rest)
+            except Unavailable as error:
+                log.warning("%s", error)

@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import count
+from collections.abc import Awaitable
 from random import uniform
+from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-from collector.exchanges.adapter import Adapter
+from collector.exchanges.adapter import STREAMS, Adapter, Line, Stream
+from collector.rest import DEFAULT_PAUSE, retry_after
 from market import Unavailable
 
 log = logging.getLogger(__name__)
@@ -21,8 +22,16 @@ CLOSE_TIMEOUT = 2.0
 """Seconds for the goodbye: one that sends faster than is read here may never get to it."""
 FIRST_DELAY = 0.5
 LAST_DELAY = 30.0
+HEALTHY_SECONDS = 10.0
+"""A connection that lived so long was no failure: the next one is tried without delay again."""
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes of the largest message taken: a full level-2 snapshot of a big exchange is some megabytes."""
+RENEW_BEFORE = 600.0
+"""Seconds before the exchange's own cut at which a connection is replaced, spread over as long."""
+OVERLAP_SECONDS = 5.0
+"""How long the old and the new connection both give trades, at least."""
+_TRADES: frozenset[Stream] = frozenset(("trades",))
+_REFUSING = (403, 418, 429, 503)
 
 
 def rebase(url: str, base: str | None) -> str:
@@ -33,34 +42,70 @@ def rebase(url: str, base: str | None) -> str:
     return urlunsplit((new.scheme, new.netloc, old.path, old.query, old.fragment))
 
 
+class Listener(Protocol):
+    """Who is told what a connection does, in the order of what happens, inside the event loop."""
+
+    async def opened(self, line: Line) -> None:
+        """It was opened: nothing is proven yet."""
+
+    def received(self, line: Line, message: bytes, streams: frozenset[Stream]) -> Awaitable[None] | None:
+        """A message came, of which `streams` count; what is returned is awaited before the next one."""
+
+    async def moved(self, line: Line) -> None:
+        """A new socket took over from the old one; no trade was missed, books begin anew."""
+
+    async def closed(self, line: Line, reason: str) -> None:
+        """It was lost."""
+
+    def sent(self, line: Line, text: str) -> None:
+        """A text was sent."""
+
+
+class _Socket:
+    """One opened websocket, and the task that reads it."""
+
+    def __init__(self, websocket: ClientConnection) -> None:
+        self.websocket = websocket
+        self.streams = STREAMS
+        self.reading: asyncio.Task[None] | None = None
+        self.beating: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        tasks = [task for task in (self.beating, self.reading) if task is not None]
+        for task in tasks:
+            task.cancel()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.websocket.close()
+        finally:
+            # Cancelled under Python before 3.11.4, a closing that runs out of time leaves the socket open.
+            self.websocket.transport.abort()
+
+
 class Connection:
-    """Keeps one websocket open. The callbacks run in the event loop, in the order of what happens.
+    """Keeps one line open.
 
     Args:
-        adapter: says where to connect, what to send, how long silence may last.
-        symbols: unified symbols to subscribe to.
+        adapter: says what keeps a connection alive, how long silence and the connection itself may last.
+        line: what to connect to, and what to send.
         base: scheme, host and port instead of the exchange's own.
-        on_open: awaited after connecting, before the first message.
-        on_message: called with each message's bytes; what it returns is awaited before the next one.
-        on_close: awaited after the connection is gone, with the reason.
+        listener: told what happens.
     """
 
-    def __init__(
-        self,
-        adapter: Adapter,
-        symbols: Sequence[str],
-        *,
-        base: str | None,
-        on_open: Callable[[], Awaitable[None]],
-        on_message: Callable[[bytes], Awaitable[None] | None],
-        on_close: Callable[[str], Awaitable[None]],
-    ) -> None:
-        self.url = rebase(adapter.ws_url + adapter.lines(symbols)[0].path, base)
+    def __init__(self, adapter: Adapter, line: Line, *, base: str | None, listener: Listener) -> None:
+        self.line = line
+        self.url = rebase(adapter.ws_url + line.path, base)
         self.is_open = False
+        self.opened_at = 0.0
+        self.opened = 0
+        """How often it was opened."""
+        """When it was last opened, in seconds of the event loop's clock."""
+        self.connects = 0
         self._adapter = adapter
-        self._symbols = symbols
-        self._on_open, self._on_message, self._on_close = on_open, on_message, on_close
-        self._socket: ClientConnection | None = None
+        self._listener = listener
+        self._socket: _Socket | None = None
+        self._renewal = asyncio.Event()
+        self._sending = asyncio.Lock()
 
     async def probe(self) -> None:
         """Raise Unavailable when nobody answers at the address."""
@@ -78,87 +123,169 @@ class Connection:
 
     async def run(self) -> None:
         """Connect and take messages until cancelled; a lost connection is opened again, however often."""
-        failures = count()
+        loop, failures = asyncio.get_running_loop(), 0
         while True:
-            reason = "closed by the exchange"
+            began, pause = loop.time(), 0.0
             try:
-                socket = await connect(
-                    self.url,
-                    compression=None,
-                    max_size=MAX_MESSAGE,
-                    open_timeout=OPEN_TIMEOUT,
-                    close_timeout=CLOSE_TIMEOUT,
-                )
-                failures = count()
-                try:
-                    await self._converse(socket)
-                finally:
-                    await _leave(socket)
+                reason = await self._live()
+            except websockets.InvalidStatus as error:
+                reason, pause = str(error), _asked_pause(error)
             except (OSError, TimeoutError, websockets.WebSocketException) as error:
                 reason = str(error) or type(error).__name__
             if self.is_open:
                 self.is_open = False
-                await self._on_close(reason)
+                await self._listener.closed(self.line, reason)
+            failures = 0 if loop.time() - began > HEALTHY_SECONDS else failures + 1
             log.info("%s: %s", self.url, reason)
             # Full jitter, so that many clients do not come back at one moment.
-            await asyncio.sleep(uniform(0, min(LAST_DELAY, FIRST_DELAY * 2 ** min(next(failures), 10))))
+            delay = uniform(0, min(LAST_DELAY, FIRST_DELAY * 2 ** min(failures, 10)))
+            await asyncio.sleep(pause + delay)
 
     async def send(self, text: str) -> None:
         """Send a text; one for a connection that is gone is dropped, since a new one subscribes anew."""
         if self._socket is not None:
             with contextlib.suppress(websockets.ConnectionClosed):
-                await self._socket.send(text)
+                await self._send(self._socket, text)
 
-    async def close(self) -> None:
-        """Close the socket; `run` opens a new one."""
+    async def reset(self) -> None:
+        """Close the socket, which is of no use any more; `run` opens a new one."""
         if self._socket is not None:
-            await self._socket.close()
+            self._socket.websocket.transport.abort()
 
-    async def _converse(self, socket: ClientConnection) -> None:
-        self._socket = socket
+    def renew(self) -> None:
+        """The exchange will cut this connection soon: open another one before it does."""
+        self._renewal.set()
+
+    # One life, from opening to loss
+
+    async def _live(self) -> str:
+        """Open it, and hand over to new sockets in time, until it is lost; why."""
+        self._socket = socket = await self._open()
         self.is_open = True
-        await self._on_open()
-        keep_alive: asyncio.Task[None] | None = None
+        self.opened_at = asyncio.get_running_loop().time()
+        self.opened += 1
         try:
-            for text in self._adapter.lines(self._symbols)[0].subscribe:
-                await socket.send(text)
-            if beat := self._adapter.keep_alive():
-                keep_alive = asyncio.create_task(self._beat(*beat))
-            await self._receive(socket)
+            await self._listener.opened(self.line)
+            await self._begin(socket)
+            while True:
+                reading = self._socket.reading
+                renewal = asyncio.create_task(self._until_renewal())
+                await asyncio.wait(
+                    {reading, renewal} if reading else {renewal}, return_when=asyncio.FIRST_COMPLETED
+                )
+                renewal.cancel()
+                if reading is None or reading.done() or not await self._replace():
+                    return await self._ending()
         finally:
-            self._socket = None
-            if keep_alive is not None:
-                keep_alive.cancel()
+            lost, self._socket = self._socket, None
+            await lost.close()
 
-    async def _receive(self, socket: ClientConnection) -> None:
+    async def _open(self) -> _Socket:
+        websocket = await connect(
+            self.url,
+            compression=None,
+            max_size=MAX_MESSAGE,
+            open_timeout=OPEN_TIMEOUT,
+            close_timeout=CLOSE_TIMEOUT,
+            # Whether the exchange lives, its messages tell; what it wants to hear, the adapter says.
+            ping_interval=None,
+        )
+        self.connects += 1
+        return _Socket(websocket)
+
+    async def _begin(self, socket: _Socket) -> None:
+        """Subscribe and read."""
+        socket.reading = asyncio.create_task(self._read(socket))
+        for text in self.line.subscribe:
+            await self._send(socket, text)
+        if beat := self._adapter.keep_alive():
+            socket.beating = asyncio.create_task(self._beat(socket, *beat))
+
+    async def _ending(self) -> str:
+        """Why the current socket is not read any more."""
+        socket = self._socket
+        if socket is None or socket.reading is None:
+            return "closed"
+        await socket.reading
+        return "closed by the exchange"
+
+    async def _until_renewal(self) -> None:
+        lifetime = self._adapter.lifetime
+        allowed = None if lifetime is None else max(lifetime - RENEW_BEFORE * uniform(1, 2), lifetime / 2)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._renewal.wait(), allowed)
+        self._renewal.clear()
+
+    async def _replace(self) -> bool:
+        """Open a second socket beside the first, and go on with it once both have given trades for a while.
+
+        Whether the connection goes on.
+        """
+        old = self._socket
+        try:
+            new = await self._open()
+        except (OSError, TimeoutError, websockets.WebSocketException) as error:
+            log.warning("%s: no second connection: %s", self.url, error)
+            return old is not None and old.reading is not None and not old.reading.done()
+        new.streams = _TRADES
+        try:
+            await self._begin(new)
+        except websockets.ConnectionClosed:
+            await new.close()
+            return old is not None and old.reading is not None and not old.reading.done()
+        reading = [socket.reading for socket in (old, new) if socket and socket.reading]
+        await asyncio.wait(reading, timeout=OVERLAP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if new.reading is not None and new.reading.done():
+            await new.close()
+            return old is not None and old.reading is not None and not old.reading.done()
+        self._socket, new.streams = new, STREAMS
+        self.opened_at = asyncio.get_running_loop().time()
+        self.opened += 1
+        if old is not None:
+            await old.close()
+        await self._listener.moved(self.line)
+        log.info("%s: a new connection took over", self.url)
+        return True
+
+    async def _read(self, socket: _Socket) -> None:
         loop, allowed = asyncio.get_running_loop(), self._adapter.silence_limit
-        while True:
+        line, received, recv = self.line, self._listener.received, socket.websocket.recv
+        try:
             # One time-out around many messages: a timer for each would cost more than the message.
-            try:
-                async with asyncio.timeout(allowed) as limit:
-                    while True:
-                        message = await socket.recv(decode=False)
-                        if (work := self._on_message(message)) is not None:
-                            # It is we who are busy, not the exchange that is silent.
-                            limit.reschedule(None)
-                            await work
-                            limit.reschedule(loop.time() + allowed)
-                        elif (limit.when() or 0) - loop.time() < 0.9 * allowed:
-                            limit.reschedule(loop.time() + allowed)
-            except TimeoutError:
-                raise TimeoutError(f"silent for {self._adapter.silence_limit:.0f} s") from None
-            except websockets.ConnectionClosedOK:
-                return
+            async with asyncio.timeout(allowed) as limit:
+                while True:
+                    message = await recv(decode=False)
+                    if (work := received(line, message, socket.streams)) is not None:
+                        # It is we who are busy, not the exchange that is silent.
+                        limit.reschedule(None)
+                        await work
+                        limit.reschedule(loop.time() + allowed)
+                    elif (limit.when() or 0) - loop.time() < 0.9 * allowed:
+                        limit.reschedule(loop.time() + allowed)
+        except TimeoutError:
+            raise TimeoutError(f"silent for {allowed:.0f} s") from None
+        except websockets.ConnectionClosedOK:
+            return
 
-    async def _beat(self, seconds: float, text: str) -> None:
+    async def _beat(self, socket: _Socket, seconds: float, text: str) -> None:
         while True:
             await asyncio.sleep(seconds)
-            await self.send(text)
+            with contextlib.suppress(websockets.ConnectionClosed):
+                await self._send(socket, text)
+
+    async def _send(self, socket: _Socket, text: str) -> None:
+        async with self._sending:
+            await socket.websocket.send(text)
+            self._listener.sent(self.line, text)
+            await asyncio.sleep(self._adapter.send_interval)
 
 
-async def _leave(socket: ClientConnection) -> None:
-    try:
-        await socket.close()
-    finally:
-        # Cancelled under Python before 3.11.4, a closing that runs out of time leaves the socket open.
-        socket.transport.abort()
+def _asked_pause(error: websockets.InvalidStatus) -> float:
+    """The seconds that a refused handshake asks us to stay away."""
+    response = error.response
+    if response.status_code not in _REFUSING:
+        return 0.0
+    asked = retry_after(response.headers.get("Retry-After"))
+    if asked is not None:
+        return asked
+    return 0.0 if response.status_code == 503 else DEFAULT_PAUSE

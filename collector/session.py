@@ -4,13 +4,13 @@ The same session serves the live daemon, a recording's replay and the simulator:
 each message with the time it was received, does what `requests` asks for, and writes what `take` returns.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from collector.book_sync import BookSync
-from collector.exchanges.adapter import Adapter, MalformedMessage, RestRequest
+from collector.exchanges.adapter import STREAMS, Adapter, MalformedMessage, RestRequest, Stream
 from collector.exchanges.events import (
     Answer,
     BookDelta,
@@ -86,6 +86,7 @@ class Counts:
     rejected: int = 0
     gaps: int = 0
     unhandled: int = 0
+    duplicates: int = 0
 
 
 @dataclass(slots=True)
@@ -98,6 +99,31 @@ class TapeBatch:
 
     def __len__(self) -> int:
         return sum(map(len, self.rows.values())) + len(self.instruments) + len(self.rejected)
+
+    @property
+    def books(self) -> int:
+        """How many book snapshots it holds."""
+        return sum(len(rows.books) for rows in self.rows.values())
+
+    def without_books(self) -> "TapeBatch":
+        """The same but for book snapshots and what says that they are there."""
+        rows = {
+            symbol: structs.replace(
+                each, books=[], spans=[span for span in each.spans if span.stream != "book"]
+            )
+            for symbol, each in self.rows.items()
+        }
+        return TapeBatch(rows, self.instruments, self.rejected)
+
+    def extend(self, later: "TapeBatch") -> None:
+        """Take in what came after it."""
+        for symbol, rows in later.rows.items():
+            if symbol in self.rows:
+                self.rows[symbol].extend(rows)
+            else:
+                self.rows[symbol] = rows
+        self.instruments += later.instruments
+        self.rejected += later.rejected
 
 
 class Session:
@@ -115,26 +141,43 @@ class Session:
         self.unresolved: dict[str, int] = {}
         self.shapes: dict[str, int] = {}
         self.streams: dict[str, InstrumentStream] = {}
+        self.books_heard: dict[str, int] = {}
+        """When the last message of each symbol's book was received, in microseconds UTC."""
+        self.behind: dict[str, tuple[int, int]] = {}
+        """Symbols of which the exchange named a newer trade than came: its id, and when it was named."""
         self._symbols = None if symbols is None else frozenset(symbols)
         self._requests: list[Request] = []
         self._rejected: list[Rejected] = []
         self._announced: set[str] = set()
         self._awaited: set[str] = set()
+        self.lag: Callable[[int], object] = _ignore
+        """Told of each trade's lag, from the exchange's time to its receipt, in microseconds."""
         self._min_lag: int | None = None
 
     # What comes in
 
-    def message(self, raw: bytes | str, received: int) -> list[Request]:
-        """Take one websocket message, received at `received` (microseconds UTC); what to do about it."""
+    def message(
+        self, raw: bytes | str, received: int, path: str = "", streams: frozenset[Stream] = STREAMS
+    ) -> list[Request]:
+        """Take one websocket message; what to do about it.
+
+        Args:
+            raw: as it came.
+            received: when, in microseconds UTC.
+            path: of the connection that it came over.
+            streams: what to take of it: a second connection gives trades only while the first still lives.
+        """
         self.counts.messages += 1
         try:
-            events = self.adapter.parse(raw)
+            events = self.adapter.parse(raw, path)
         except MalformedMessage as error:
             self._reject(raw, received, str(error))
         except WrongUse as error:
             _count(self.unresolved, str(error))
             self._reject(raw, received, str(error))
         else:
+            if streams is not STREAMS:
+                events = [event for event in events if _stream_of(event) in (None, *streams)]
             self._take_events(raw, events, received)
         return self._take_requests()
 
@@ -150,30 +193,53 @@ class Session:
             self._take_events(body, [item for item in found if not isinstance(item, Instrument)], received)
         return self._take_requests()
 
-    def connected(self) -> list[Request]:
-        """A connection was opened: nothing is proven yet, and lags are measured anew; what to ask for."""
-        self._min_lag = None
-        self._awaited.clear()
-        for symbol in self.streams:
-            self._ask_for_book(symbol)
+    def connected(
+        self, symbols: Collection[str] | None = None, streams: frozenset[Stream] = STREAMS
+    ) -> list[Request]:
+        """A connection that carries these streams (all of them, unless named) was opened; what to ask for.
+
+        Lags are measured anew.
+        """
+        if "trades" in streams:
+            self._min_lag = None
+        if "book" in streams:
+            for symbol in list(self.streams) if symbols is None else symbols:
+                self._awaited.discard(symbol)
+                self._ask_for_book(symbol)
+        return self._take_requests()
+
+    def moved(self, symbols: Collection[str], cause: str) -> list[Request]:
+        """Another connection carries the books of `symbols` now: they begin anew; what to ask for."""
+        for symbol in symbols:
+            stream = self.streams[symbol]
+            stream.disconnected(frozenset(("book",)), cause)
+            self._want_book(stream)
         return self._take_requests()
 
     def awaits_book(self, symbol: str) -> bool:
         """Whether a whole book of `symbol` was asked for over REST and has not come."""
         return symbol in self._awaited
 
-    def disconnected(self) -> None:
-        """The connection was lost, or the recording ended."""
-        for stream in self.streams.values():
-            stream.disconnected()
+    def disconnected(
+        self, symbols: Collection[str] | None = None, streams: frozenset[Stream] = STREAMS
+    ) -> None:
+        """The connection that carries these streams was lost, or the recording ended (all of them)."""
+        for symbol in list(self.streams) if symbols is None else symbols:
+            self.streams[symbol].disconnected(streams)
 
-    def silent(self, now: int) -> None:
-        """It is `now` on the wall clock and the connection is alive: advance the streams that are silent."""
+    def silent(self, now: int, symbols: Collection[str]) -> None:
+        """It is `now` on the wall clock, and the connections of `symbols` live: advance silent ones."""
         if self._min_lag is None or abs(self._min_lag) > PLAUSIBLE_LAG:
             return
-        for stream in self.streams.values():
+        for symbol in symbols:
+            stream = self.streams[symbol]
             if stream.time:
                 stream.silent_until(now - self._min_lag)
+
+    @property
+    def is_played_back(self) -> bool:
+        """Whether the exchange's clock is so far from ours that it must be a recording, or simulated."""
+        return self._min_lag is not None and abs(self._min_lag) > PLAUSIBLE_LAG
 
     def damaged(self, raw: bytes, received: int, reason: str) -> None:
         """A line of a recording is no message at all."""
@@ -194,6 +260,7 @@ class Session:
                     self._announced.add(symbol)
                     batch.instruments.append(self.adapter.instrument_for(symbol))
         self.counts.candles = sum(stream.candle_count for stream in self.streams.values())
+        self.counts.duplicates = sum(stream.duplicates for stream in self.streams.values())
         return batch
 
     # Events
@@ -211,13 +278,12 @@ class Session:
             case TradeSeen(trade):
                 self._trade(trade.symbol, event, received)
             case BookDelta(symbol) | BookReset(symbol):
-                self._book(symbol, event)
+                self._book(symbol, event, received)
             case CandleSeen(symbol):
                 if stream := self._wanted(symbol):
                     stream.candle(event)
-            case Heard(symbol=symbol, timestamp=timestamp):
-                if symbol is not None and timestamp is not None and (stream := self._wanted(symbol)):
-                    stream.show(timestamp)
+            case Heard():
+                self._hear(event, received)
             case Subscribed():
                 pass
             case Answer(text):
@@ -236,11 +302,14 @@ class Session:
             return
         self.counts.trades += 1
         lag = received - event.trade.timestamp
+        self.lag(lag)
         if self._min_lag is None or lag < self._min_lag:
             self._min_lag = lag
         stream.trade(event.trade, received)
+        if self.behind and (missed := self.behind.get(symbol)) and missed[0] <= event.trade.trade_seq:
+            del self.behind[symbol]
 
-    def _book(self, symbol: str, event: BookDelta | BookReset) -> None:
+    def _book(self, symbol: str, event: BookDelta | BookReset, received: int) -> None:
         stream = self._wanted(symbol)
         if stream is None:
             return
@@ -252,10 +321,24 @@ class Session:
             self._awaited.discard(symbol)
             stream.book_reset(event)
         self.counts.checksums += stream.book.checksums - before
+        self.books_heard[symbol] = received
         if stream.book.wants_book:
-            stream.book.wants_book = False
-            self._ask_for_book(symbol)
-            self._requests += [Send(text, symbol) for text in self.adapter.resubscribe_book(symbol)]
+            self._want_book(stream)
+
+    def _want_book(self, stream: InstrumentStream) -> None:
+        stream.book.wants_book = False
+        self._ask_for_book(stream.symbol)
+        self._requests += [Send(text, stream.symbol) for text in self.adapter.resubscribe_book(stream.symbol)]
+
+    def _hear(self, event: Heard, received: int) -> None:
+        stream = None if event.symbol is None else self._wanted(event.symbol)
+        if stream is None:
+            return
+        newest = event.last_trade_id
+        if newest is not None and stream.last_id is not None and newest > stream.last_id:
+            self.behind.setdefault(stream.symbol, (newest, received))
+        if event.timestamp is not None:
+            stream.show(event.timestamp)
 
     def _ask_for_book(self, symbol: str) -> None:
         if symbol in self._awaited:
@@ -298,6 +381,23 @@ def _time_of(event: Event) -> int:
     return getattr(event, "timestamp", None) or 0
 
 
+def _stream_of(event: Event) -> Stream | None:
+    """Which stream an event belongs to; None for what concerns the connection itself."""
+    match event:
+        case BookDelta() | BookReset():
+            return "book"
+        case CandleSeen():
+            return "candles"
+        case TradeSeen():
+            return "trades"
+        case _:
+            return None
+
+
 def _count(kinds: dict[str, int], kind: str) -> None:
     if kind in kinds or len(kinds) < MAX_KINDS:
         kinds[kind] = kinds.get(kind, 0) + 1
+
+
+def _ignore(_: int) -> None:
+    """Nobody measures."""

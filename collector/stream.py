@@ -9,12 +9,17 @@ from typing import Literal
 from msgspec import Struct
 
 from collector.book_sync import BookSync
+from collector.exchanges.adapter import STREAMS, Stream
 from collector.exchanges.events import BookDelta, BookReset, CandleSeen
 from market import BookSnapshot, Candle, CandleBuilder, Cvd, CvdPoint, Timeframe, Trade
 from market.timeframe import GRACE, MICROSECONDS
 from storage.resume import Resume
 
 _MINUTE = Timeframe.M1.microseconds
+HOLD = MICROSECONDS
+"""How long trades wait for one with an earlier id that may only be late; less than GRACE."""
+MAX_HELD = 2_000
+"""Trades that wait at most; beyond it the missing one counts as lost."""
 
 
 class Gap(Struct, frozen=True, kw_only=True):
@@ -33,9 +38,10 @@ class Gap(Struct, frozen=True, kw_only=True):
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """Trade coverage gained: [from_timestamp, to_timestamp), ids of its first and last trade, its rows."""
+    """Coverage gained: [from_timestamp, to_timestamp), ids of its first and last row where there are ids."""
 
     symbol: str
+    stream: Literal["trades", "book"]
     from_timestamp: int
     to_timestamp: int
     from_id: str | None
@@ -64,6 +70,11 @@ class StreamRows(Struct):
     def __len__(self) -> int:
         return sum(len(getattr(self, name)) for name in self.__struct_fields__)
 
+    def extend(self, later: "StreamRows") -> None:
+        """Take in what came after it."""
+        for name in self.__struct_fields__:
+            getattr(self, name).extend(getattr(later, name))
+
 
 class InstrumentStream:
     """Builds the tape of one instrument from its events, in the order in which they come."""
@@ -72,12 +83,20 @@ class InstrumentStream:
         self.symbol = symbol
         self.book = book
         self.time = 0
+        self.duplicates = 0
+        """Trades that came twice over the connections."""
         self._has_consecutive_ids = has_consecutive_ids
         self._cvd = Cvd(symbol)
         self._candles = CandleBuilder(symbol)
         self._last: Trade | None = None
         self._heard_id: int | None = None
         self._is_unbroken = False
+        self._whole_since: int | None = None
+        self._held: dict[int, tuple[Trade, int]] = {}
+        self._held_until = 0
+        self._book_from: int | None = None
+        self._book_until = 0
+        self._book_rows = 0
         self._tape_from: int | None = None
         self._covered_until = 0
         self._span_first_id: str | None = None
@@ -91,7 +110,7 @@ class InstrumentStream:
     def restore(self, stored: Resume) -> None:
         """Go on from what is stored; what was built before counts no more."""
         self._last = stored.last
-        self._heard_id = stored.last.trade_seq
+        self._heard_id = self._whole_since = stored.last.trade_seq
         self._tape_from = stored.tape_from
         self._covered_until = stored.covered_until
         self._span_first_id = stored.first_id
@@ -103,12 +122,35 @@ class InstrumentStream:
 
     # Trades
 
+    @property
+    def last_id(self) -> int | None:
+        """The newest id that was heard of; None before the first trade."""
+        return self._heard_id
+
+    @property
+    def last_trade_time(self) -> int | None:
+        """The time of the newest trade, None before the first."""
+        return None if self._last is None else self._last.timestamp
+
     def trade(self, trade: Trade, received: int) -> None:
-        """Take the next trade; one that comes after its time was settled is kept aside as late."""
-        if self._is_late(trade):
+        """Take the next trade.
+
+        One that came before is dropped; one that comes after its time was settled is kept aside as late; one
+        whose id jumps ahead waits a moment for those before it, which may only be late.
+        """
+        if self._is_duplicate(trade):
+            self.duplicates += 1
+        elif self._is_late(trade):
             self._rows.late.append((trade, received))
             self._hear_late(trade)
-            return
+        elif self._is_unbroken and self._is_ahead(trade):
+            self._hold(trade, received)
+        else:
+            self._follow(trade, received)
+            if self._held:
+                self._take_held()
+
+    def _follow(self, trade: Trade, received: int) -> None:
         if not self._is_unbroken or self._has_hole_before(trade):
             self._connect(trade)
         cvd = self._cvd.add(trade)
@@ -119,6 +161,49 @@ class InstrumentStream:
         self._heard_id = trade.trade_seq
         self._span_rows += 1
         self.show(trade.timestamp + 1)
+
+    def _is_duplicate(self, trade: Trade) -> bool:
+        """Whether this id was taken before, in the run of ids without a hole that the stream is in."""
+        since, heard, last = self._whole_since, self._heard_id, self._last
+        if since is None or heard is None or last is None or not self._has_consecutive_ids:
+            return False
+        return trade.trade_seq in self._held or (
+            since <= trade.trade_seq <= heard and trade.timestamp <= last.timestamp
+        )
+
+    def _is_ahead(self, trade: Trade) -> bool:
+        return (
+            self._has_consecutive_ids and self._heard_id is not None and trade.trade_seq > self._heard_id + 1
+        )
+
+    def _hold(self, trade: Trade, received: int) -> None:
+        if not self._held:
+            self._held_until = trade.timestamp + HOLD
+        self._held[trade.trade_seq] = (trade, received)
+        if len(self._held) > MAX_HELD:
+            self._release()
+        self.show(trade.timestamp + 1)
+
+    def _take_held(self) -> None:
+        """Take those of the held trades that follow now."""
+        while self._held and self._heard_id is not None:
+            following = self._held.pop(self._heard_id + 1, None)
+            if following is None:
+                return
+            self._take_or_keep_aside(*following)
+
+    def _release(self) -> None:
+        """What is missing before the held trades counts as lost."""
+        held, self._held = self._held, {}
+        for number in sorted(held):
+            self._take_or_keep_aside(*held[number])
+
+    def _take_or_keep_aside(self, trade: Trade, received: int) -> None:
+        if self._is_late(trade):
+            self._rows.late.append((trade, received))
+            self._hear_late(trade)
+        else:
+            self._follow(trade, received)
 
     def _is_late(self, trade: Trade) -> bool:
         last = self._last
@@ -139,6 +224,7 @@ class InstrumentStream:
             return
         if self._has_consecutive_ids and trade.trade_seq != heard + 1:
             self._rows.gaps.append(self._missing(heard + 1, self._last, trade))
+            self._whole_since = trade.trade_seq
         self._heard_id = trade.trade_seq
 
     def _missing(self, first_id: int, last: Trade, trade: Trade) -> Gap:
@@ -167,6 +253,7 @@ class InstrumentStream:
         self._candles.begin_span(trade.timestamp)
         self._covered_until = trade.timestamp
         self._span_first_id = trade.trade_id
+        self._whole_since = trade.trade_seq
         if self._tape_from is None:
             self._tape_from = trade.timestamp
 
@@ -216,6 +303,11 @@ class InstrumentStream:
         for snapshot in books:
             self._rows.books.append(snapshot)
             self._candles.add_snapshot(snapshot)
+            if snapshot.timestamp != self._book_until:
+                self._cover_book()
+                self._book_from = snapshot.timestamp
+            self._book_until = snapshot.timestamp + MICROSECONDS
+            self._book_rows += 1
 
     # Candles that the exchange streams
 
@@ -255,6 +347,8 @@ class InstrumentStream:
     def show(self, time: int) -> None:
         """The exchange showed that it is at least `time`."""
         self.time = max(self.time, time)
+        if self._held and self.time >= self._held_until:
+            self._release()
         if self.time >= self._due:
             self._settle()
 
@@ -263,12 +357,20 @@ class InstrumentStream:
         if self._is_unbroken or self.book.is_live:
             self.show(time - GRACE)
 
-    def disconnected(self) -> None:
-        """The connection was lost: nothing is proven until the next trade, the book is stale."""
-        self._settle(is_last=True)
-        self._cover()
-        self._is_unbroken = False
-        self.book.stop("disconnected")
+    def disconnected(self, streams: frozenset[Stream] = STREAMS, cause: str = "disconnected") -> None:
+        """The connection of these streams was lost.
+
+        Of trades nothing is proven until the next one, the book is stale.
+        """
+        if "trades" in streams:
+            if self._held:
+                self._release()
+            self._settle(is_last=True)
+            self._cover()
+            self._is_unbroken = False
+        if "book" in streams:
+            self._take_books(self.book.settle(self.time - GRACE))
+            self.book.stop(cause)
 
     def _settle(self, *, is_last: bool = False) -> None:
         """Give out what is due: book snapshots, CVD points, closed candles, in this order."""
@@ -301,6 +403,7 @@ class InstrumentStream:
     def take(self) -> StreamRows:
         """The rows that came since the last call."""
         self._cover()
+        self._cover_book()
         self._rows.gaps += [
             Gap(
                 symbol=self.symbol,
@@ -325,11 +428,14 @@ class InstrumentStream:
     def _cover(self) -> None:
         if self._last is None or not (self._is_unbroken or self._span_rows):
             return
-        until = max(self.time, self._last.timestamp + 1) if self._is_unbroken else self._last.timestamp + 1
+        until = self._last.timestamp + 1
+        if self._is_unbroken and not self._held:
+            until = max(until, self.time)
         if until > self._covered_until or self._span_rows:
             self._rows.spans.append(
                 Span(
                     symbol=self.symbol,
+                    stream="trades",
                     from_timestamp=self._covered_until,
                     to_timestamp=until,
                     from_id=self._span_first_id,
@@ -338,3 +444,19 @@ class InstrumentStream:
                 )
             )
             self._covered_until, self._span_rows = until, 0
+
+    def _cover_book(self) -> None:
+        """Each second of which a snapshot was given out is covered, until the next one."""
+        if self._book_rows and self._book_from is not None:
+            self._rows.spans.append(
+                Span(
+                    symbol=self.symbol,
+                    stream="book",
+                    from_timestamp=self._book_from,
+                    to_timestamp=self._book_until,
+                    from_id=None,
+                    to_id=None,
+                    row_count=self._book_rows,
+                )
+            )
+        self._book_from, self._book_rows = self._book_until, 0

@@ -1,5 +1,7 @@
 """Writes a session's batches onto the tape: each batch is one transaction."""
 
+from collections.abc import Mapping
+from dataclasses import astuple
 from typing import Literal
 
 from msgspec import structs
@@ -7,22 +9,31 @@ from psycopg.errors import LockNotAvailable, UniqueViolation
 
 from collector.session import TapeBatch
 from collector.stream import InstrumentStream, Span, StreamRows
-from market import DAY, WrongUse
-from storage import database, ledger, notify, rebuild, resume, tape
+from market import DAY, Instrument
+from storage import coverage, database, ledger, notify, rebuild, resume, tape
+from storage.amend import amend, last_revision, lock_tapes, revised_since
 from storage.instruments import write_instruments
+from storage.ledger import Status, Superseded
 
 Origin = Literal["live", "replay"]
 Proof = Literal["ids", "connection"]
 
-CLAIM_MILLISECONDS = 2_000
+CLAIM_MILLISECONDS = 200
+FROZEN_SECONDS = 3.0
+"""A writer whose heart has not beaten for so long, and of which the database does no work, is frozen."""
+
+
+class Taken(Superseded):
+    """Another collector writes the instrument: this one stands by."""
 
 
 class Writer:
     """The one writer of an exchange's instruments.
 
     A stream's rows are written as they are as long as the stream goes on from what is stored. Where trades
-    came late, twice, or into a part of the tape that has rows already, they are merged in and everything
-    that depends on them is rebuilt from the rows: `merging` names those instruments.
+    came late, or into a part of the tape that has rows already, or where somebody else changed the tape, they
+    are merged in and everything that depends on them is rebuilt from the rows: `merging` names those
+    instruments.
     """
 
     def __init__(self, url: str, exchange: str, *, origin: Origin, proof: Proof) -> None:
@@ -33,6 +44,7 @@ class Writer:
         self._proof = proof
         self._seen: set[str] = set()
         self._epochs: dict[str, int] = {}
+        self._known: dict[str, int] = {}
         self._connection = self._connect()
 
     def _connect(self) -> database.Connection:
@@ -42,7 +54,12 @@ class Writer:
         return connection
 
     def reconnect(self) -> None:
-        """Open the connection anew after it was lost; raises Unavailable while nobody answers."""
+        """Open the connection anew after it was lost.
+
+        Raises:
+            Unavailable: nobody answers.
+            Taken: another collector has taken over meanwhile.
+        """
         self._connection.close()
         self._connection = self._connect()
         try:
@@ -57,40 +74,85 @@ class Writer:
         """Give the connection back; what is written is committed."""
         self._connection.close()
 
+    # Who writes
+
     def claim(self, symbol: str) -> None:
         """Make this the one writer of an instrument, until the connection is closed or lost.
 
+        One that is frozen is put out of its way.
+
         Raises:
-            WrongUse: another collector writes it.
+            Taken: another collector writes it.
         """
         key = f"{self.exchange}:{symbol}"
         with self._connection.transaction():
             # A writer that has just ended needs a moment to be gone.
             self._connection.execute(f"SET LOCAL lock_timeout = {CLAIM_MILLISECONDS}")
             try:
-                self._connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
+                with self._connection.transaction():
+                    self._connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
             except LockNotAvailable:
-                reason = f"another collector writes {symbol} of {self.exchange}: stop it first"
-                raise WrongUse(reason) from None
+                self._cut_off_frozen(symbol, key)
+                raise Taken(f"another collector writes {symbol} of {self.exchange}") from None
             self._epochs[symbol] = ledger.next_epoch(self._connection, self.exchange, symbol, "trades")
+
+    def _cut_off_frozen(self, symbol: str, key: str) -> None:
+        """End the session that holds the lock, if its process does nothing any more."""
+        self._connection.execute(
+            """
+            SELECT pg_terminate_backend(holder.pid)
+            FROM pg_locks AS lock
+            JOIN pg_stat_activity AS holder USING (pid)
+            JOIN stream_state AS state
+                ON state.exchange = %(exchange)s AND state.symbol = %(symbol)s AND state.stream = 'trades'
+            WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1
+                AND holder.datname = current_database()
+                AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND ((lock.classid::bigint << 32) | lock.objid::bigint) = hashtextextended(%(key)s, 0)
+                AND state.updated_timestamp < clock_timestamp() - %(frozen)s * '1 s'::interval
+                AND (holder.state <> 'active' OR holder.wait_event_type = 'Client')
+            """,
+            {"exchange": self.exchange, "symbol": symbol, "key": key, "frozen": FROZEN_SECONDS},
+        )
+
+    def beat(self, statuses: Mapping[str, tuple[Status, str]]) -> None:
+        """Show that this writer lives, and how its streams are.
+
+        Raises:
+            Superseded: another collector has taken over.
+        """
+        with self._connection.transaction():
+            ledger.beat(self._connection, self.exchange, self._epochs, statuses)
 
     def restore(self, stream: InstrumentStream) -> None:
         """Let a live stream go on from what is stored of its instrument."""
         with self._connection.transaction():
+            lock_tapes(self._connection, self.exchange, [stream.symbol])
             stored = resume.load(self._connection, self.exchange, stream.symbol)
+            self._known[stream.symbol] = last_revision(self._connection)
         if stored is not None:
             stream.restore(stored)
         self.merging.discard(stream.symbol)
+
+    # What is written
+
+    def write_instruments(self, instruments: list[Instrument]) -> None:
+        """Commit what the exchange says of its instruments."""
+        with self._connection.transaction():
+            write_instruments(self._connection, instruments)
 
     def write(self, batch: TapeBatch) -> None:
         """Commit a batch, all of it or nothing.
 
         Raises:
+            Superseded: another collector has taken over; nothing was written.
             psycopg.OperationalError: the database is away; nothing was written, or all of it was. Writing the
                 same batch again is harmless either way.
         """
         connection = self._connection
         with connection.transaction():
+            lock_tapes(connection, self.exchange, batch.rows)
+            self._fence(batch)
             write_instruments(connection, batch.instruments)
             if batch.rejected:
                 rejected = [
@@ -115,6 +177,14 @@ class Writer:
             if any(candle.is_closed for rows in batch.rows.values() for candle in rows.candles):
                 notify.notify(connection, "candles", self.exchange)
 
+    def _fence(self, batch: TapeBatch) -> None:
+        """Write only as the newest writer, and on top of the rows that the streams know."""
+        epochs = {symbol: self._epochs[symbol] for symbol in batch.rows if symbol in self._epochs}
+        if epochs:
+            ledger.beat(self._connection, self.exchange, epochs, {})
+        known = {symbol: self._known[symbol] for symbol in batch.rows if symbol in self._known}
+        self.merging |= revised_since(self._connection, self.exchange, known)
+
     def _choose(self, batch: TapeBatch) -> None:
         """A replay is merged in where the tape has rows of its first day or later."""
         if self._origin == "live":
@@ -137,7 +207,7 @@ class Writer:
         tape.write_books(connection, exchange, [row for rows in batch.values() for row in rows.books])
         for symbol, rows in batch.items():
             for span in rows.spans:
-                self._cover(symbol, span, span.row_count)
+                self._cover(symbol, span)
             if times := self._record_gaps(symbol, rows):
                 # Time may have gone on, and rows with it, before later ids showed the hole.
                 self._rebuild(symbol, times, "repair")
@@ -148,27 +218,26 @@ class Writer:
         connection, exchange = self._connection, self.exchange
         late, late_received = [trade for trade, _ in rows.late], [time for _, time in rows.late]
         trades = [*late, *(trade for trade, _ in rows.trades)]
-        inserted = tape.merge_trades(connection, exchange, trades, [*late_received, *rows.received])
-        times = [trade.timestamp for trade in inserted]
+        times = self._record_gaps(symbol, rows)
         if tape.write_books(connection, exchange, rows.books):
             times += [snapshot.timestamp for snapshot in rows.books]
         for span in rows.spans:
-            if self._cover(symbol, span, 0):
-                times += (span.from_timestamp, span.to_timestamp)
-        times += self._record_gaps(symbol, rows)
+            if span.stream == "book":
+                self._cover(symbol, span)
+        cause: rebuild.Cause = "import" if self._origin == "replay" else "late_trade"
+        spans = [self._stored_span(span) for span in rows.spans if span.stream == "trades"]
+        amend(connection, exchange, symbol, trades, [*late_received, *rows.received], spans, cause)
+        for span in rows.spans:
+            if span.stream == "trades":
+                self._move_watermark(symbol, span)
         if times:
-            cause: rebuild.Cause = "import" if self._origin == "replay" else "late_trade"
             self._rebuild(symbol, times, cause)
         tape.write_candles(connection, exchange, rows.exchange_candles)
 
     def _merge_late(self, symbol: str, rows: StreamRows) -> None:
         """Merge trades that came after their time; if any is new, the stream must go on from the rows."""
-        late = [trade for trade, _ in rows.late]
-        inserted = tape.merge_trades(
-            self._connection, self.exchange, late, [received for _, received in rows.late]
-        )
-        if inserted:
-            self._rebuild(symbol, [trade.timestamp for trade in inserted], "late_trade")
+        late, received = [trade for trade, _ in rows.late], [time for _, time in rows.late]
+        if amend(self._connection, self.exchange, symbol, late, received, [], "late_trade"):
             self.merging.add(symbol)
 
     def _rebuild(self, symbol: str, times: list[int], cause: rebuild.Cause) -> None:
@@ -177,8 +246,29 @@ class Writer:
         ledger.recount(self._connection, self.exchange, symbol, "trades", begin, end)
         rebuild.rebuild(self._connection, self.exchange, symbol, begin, end, cause)
 
-    def _cover(self, symbol: str, span: Span, row_count: int) -> bool:
-        """Write what is proven, and how far the stream has come; whether that was news."""
+    # What is proven
+
+    def _cover(self, symbol: str, span: Span) -> None:
+        """Write what is proven, and how far the stream has come."""
+        if span.stream == "trades":
+            self._move_watermark(symbol, span)
+        ledger.add_coverage(
+            self._connection, self.exchange, symbol, span.stream, *astuple(self._stored_span(span))
+        )
+
+    def _stored_span(self, span: Span) -> coverage.Span:
+        proof: Proof = self._proof if span.stream == "trades" else "connection"
+        return coverage.Span(
+            span.from_timestamp,
+            span.to_timestamp,
+            span.from_id,
+            span.to_id,
+            proof,
+            self._origin,
+            span.row_count,
+        )
+
+    def _move_watermark(self, symbol: str, span: Span) -> None:
         if symbol in self._epochs:
             ledger.save_state(
                 self._connection,
@@ -190,19 +280,6 @@ class Writer:
                 epoch=self._epochs[symbol],
                 status="live",
             )
-        return ledger.add_coverage(
-            self._connection,
-            self.exchange,
-            symbol,
-            "trades",
-            span.from_timestamp,
-            span.to_timestamp,
-            span.from_id,
-            span.to_id,
-            self._proof,
-            self._origin,
-            row_count,
-        )
 
     def _record_gaps(self, symbol: str, rows: StreamRows) -> list[int]:
         """Write what is missing; the ends of the holes in the trades that their ids prove."""

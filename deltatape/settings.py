@@ -105,6 +105,7 @@ class Settings(BaseSettings):
     signals: SignalOptions = Field(default_factory=SignalOptions)
     collect: tuple[CollectOptions, ...] = ()
     sweep: tuple[SweepOptions, ...] = ()
+    spool_bytes: int = Field(default=4 * 1024**3, gt=0)
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -122,6 +123,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags win over the environment, the environment over the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+
+    @property
+    def spool(self) -> Path:
+        """Where collectors keep what the database does not take, at most `spool_bytes` each."""
+        return self.home / "spool"
 
     def database(self) -> str:
         """The database's URL; starts the private server where no other is named, and fills an empty one."""

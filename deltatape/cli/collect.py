@@ -40,8 +40,8 @@ def collect(
     if protocol not in (None, "binance"):
         raise WrongUse(f"the simulated exchange does not speak {protocol!r}: use binance")
     target = Target(exchange=exchange, symbols=parse_symbols(symbols), ws_url=ws_url, rest_url=rest_url)
-    url = settings.load().database()
-    counts = asyncio.run(_collect(target, url, seconds, wait=wait, is_quiet=as_json))
+    wanted = settings.load()
+    counts = asyncio.run(_collect(target, wanted, seconds, wait=wait, is_quiet=as_json))
     if as_json:
         output.print_json(counts)
     else:
@@ -62,29 +62,45 @@ def parse_symbols(text: str) -> tuple[str, ...]:
 
 
 async def _collect(
-    target: "Target", url: str, seconds: float | None, *, wait: bool, is_quiet: bool
+    target: "Target", wanted: settings.Settings, seconds: float | None, *, wait: bool, is_quiet: bool
 ) -> dict[str, int]:
-    from collector.collect import open_collector
     from collector.session import Counts
+    from storage.ledger import Superseded
 
     found: list[Collector] = []
     counts = asdict(Counts())
 
     async def work() -> None:
-        collector = await open_collector(target, url, wait=wait)
-        found.append(collector)
-        showing = asyncio.create_task(_show(collector, is_quiet=is_quiet))
-        try:
-            await collector.run(seconds)
-        finally:
-            showing.cancel()
-            await collector.close()
+        while True:
+            collector = await _open(target, wanted, seconds, wait=wait)
+            found.append(collector)
+            showing = asyncio.create_task(_show(collector, is_quiet=is_quiet))
+            try:
+                return await collector.run(seconds)
+            except Superseded as error:
+                output.say(f"{error}, and stands by")
+            finally:
+                showing.cancel()
+                await collector.close()
 
     await until_stopped(work())
     for collector in found:
         counts = asdict(collector.counts)
         _say_what_was_odd(target.exchange, collector)
     return counts
+
+
+async def _open(
+    target: "Target", wanted: settings.Settings, seconds: float | None, *, wait: bool
+) -> "Collector":
+    from collector.collect import open_collector
+
+    url = wanted.database()
+    try:
+        async with asyncio.timeout(seconds):
+            return await open_collector(target, url, wanted.spool, spool_bytes=wanted.spool_bytes, wait=wait)
+    except TimeoutError:
+        raise Unavailable(f"another collector writes {target.exchange}: stood by for {seconds:g} s") from None
 
 
 def _say_what_was_odd(exchange: str, collector: "Collector") -> None:
@@ -101,7 +117,7 @@ async def _show(collector: "Collector", *, is_quiet: bool) -> None:
     with output.errors.status("connecting", spinner="dots") as status:
         while True:
             counts = collector.counts
-            state = "connected" if collector.connection.is_open else "not connected"
+            state = "connected" if collector.feed.is_open else "not connected"
             status.update(
                 f"{state}: {counts.messages:,} messages, {counts.trades:,} trades, "
                 f"{counts.book_updates:,} book updates, {counts.gaps} gaps (Ctrl-C stops)"

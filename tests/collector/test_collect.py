@@ -52,8 +52,8 @@ def symbols_of(url):
         )
 
 
-async def collect(target, url, seconds):
-    collector = await open_collector(target, url)
+async def collect(target, url, spool, seconds):
+    collector = await open_collector(target, url, spool)
     try:
         await collector.run(seconds)
     finally:
@@ -63,7 +63,7 @@ async def collect(target, url, seconds):
 
 @pytest.mark.parametrize("exchange", ["binance", "coinbase", "kraken_v1"])
 def test_collecting_a_recording_stores_what_its_replay_stores(
-    exchange, database, second_database, shared_data
+    exchange, database, second_database, shared_data, tmp_path
 ):
     files = paths(shared_data, exchange)
     replay(files, exchange, database)
@@ -76,12 +76,12 @@ def test_collecting_a_recording_stores_what_its_replay_stores(
                 ws_url=playback.address.ws_url,
                 rest_url=playback.address.rest_url,
             )
-            collector = await open_collector(target, second_database)
+            collector = await open_collector(target, second_database, tmp_path)
             running = asyncio.create_task(collector.run())
             try:
                 async with asyncio.timeout(60):
                     await playback.run()
-                    while collector.connection.is_open:
+                    while collector.feed.is_open:
                         await asyncio.sleep(0.05)
             finally:
                 running.cancel()
@@ -147,7 +147,7 @@ def test_collecting_from_the_simulator_stores_its_truth(database, tmp_path):
                 ws_url=simulator.address.ws_url,
                 rest_url=simulator.address.rest_url,
             )
-            await collect(target, database, 3)
+            await collect(target, database, tmp_path, 3)
 
     asyncio.run(scenario())
     stored = stored_rows(database)
@@ -167,7 +167,7 @@ def test_a_restarted_collector_goes_on_with_the_same_tape(database, tmp_path):
                 ws_url=simulator.address.ws_url,
                 rest_url=simulator.address.rest_url,
             )
-            await collect(target, database, 1.2)
+            await collect(target, database, tmp_path, 1.2)
 
     start = START
     for truth in truths:
@@ -187,13 +187,13 @@ def test_a_restarted_collector_goes_on_with_the_same_tape(database, tmp_path):
         assert dict(spans.fetchall()) == counts
 
 
-def test_a_missing_exchange_is_said_so(database):
+def test_a_missing_exchange_is_said_so(database, tmp_path):
     target = Target(exchange="simulated", symbols=SYMBOLS, ws_url="ws://127.0.0.1:9")
     with pytest.raises(Unavailable, match="cannot reach simulated"):
-        asyncio.run(collect(target, database, 1))
+        asyncio.run(collect(target, database, tmp_path, 1))
 
 
-def test_an_unknown_symbol_is_said_so(database):
+def test_an_unknown_symbol_is_said_so(database, tmp_path):
     async def scenario():
         async with serve(SYMBOLS, 1, start=START) as simulator:
             target = Target(
@@ -202,13 +202,13 @@ def test_an_unknown_symbol_is_said_so(database):
                 ws_url=simulator.address.ws_url,
                 rest_url=simulator.address.rest_url,
             )
-            await collect(target, database, 1)
+            await collect(target, database, tmp_path, 1)
 
     with pytest.raises(WrongUse, match="NOPE/USDT"):
         asyncio.run(scenario())
 
 
-def test_an_instrument_has_one_writer(database):
+def test_an_instrument_has_one_writer_and_the_next_one_stands_by(database, tmp_path):
     async def scenario():
         async with serve(SYMBOLS, 1, start=START) as simulator:
             target = Target(
@@ -217,16 +217,17 @@ def test_an_instrument_has_one_writer(database):
                 ws_url=simulator.address.ws_url,
                 rest_url=simulator.address.rest_url,
             )
-            first = await open_collector(target, database)
-            try:
-                with pytest.raises(WrongUse, match="another collector"):
-                    await open_collector(target, database)
-            finally:
-                await first.close()
+            first = await open_collector(target, database, tmp_path)
+            second = asyncio.create_task(open_collector(target, database, tmp_path))
+            await asyncio.sleep(1)
+            assert not second.done()
+            await first.close()
+            async with asyncio.timeout(5):
+                await (await second).close()
 
     asyncio.run(scenario())
 
 
-def test_a_dialect_nobody_speaks_needs_a_server(database):
+def test_a_dialect_nobody_speaks_needs_a_server(database, tmp_path):
     with pytest.raises(WrongUse, match="--ws-url"):
-        asyncio.run(collect(Target(exchange="kraken_v1", symbols=("BTC/CHF",)), database, 1))
+        asyncio.run(collect(Target(exchange="kraken_v1", symbols=("BTC/CHF",)), database, tmp_path, 1))

@@ -48,6 +48,8 @@ def test_missing_ids_are_a_confirmed_hole_right_after_the_last_trade():
     feed(found, trade(1, 5))
     found.show(START + 40 * SECOND)
     feed(found, trade(4, 50))
+    assert found.take().gaps == []
+    found.show(START + 51 * SECOND)
     (gap,) = found.take().gaps
     assert (gap.status, gap.from_id, gap.to_id, gap.missing_count) == ("confirmed", "2", "3", 2)
     assert (gap.from_timestamp, gap.to_timestamp) == (START + 5 * SECOND + 1, START + 50 * SECOND)
@@ -86,12 +88,37 @@ def test_nothing_is_proven_while_the_connection_is_gone():
     assert rows.candles == []
 
 
-def test_what_comes_after_its_time_is_kept_aside():
+def test_what_comes_twice_is_dropped_where_ids_tell_and_kept_aside_elsewhere():
+    found, blind = stream(), stream(ids=False)
+    for each in (found, blind):
+        feed(each, trade(1, 5), trade(2, 6), trade(2, 6), trade(1, 5))
+    rows, kept = found.take(), blind.take()
+    assert [t.trade_id for t, _ in rows.trades] == [t.trade_id for t, _ in kept.trades] == ["1", "2"]
+    assert rows.late == []
+    assert found.duplicates == 2
+    assert [t.trade_id for t, _ in kept.late] == ["2", "1"]
+
+
+def test_an_id_that_jumps_ahead_waits_for_those_before_it():
     found = stream()
-    feed(found, trade(1, 5), trade(2, 6), trade(2, 6), trade(1, 5))
+    feed(found, trade(1, 5), trade(4, 5.3), trade(3, 5.2), trade(4, 5.3))
     rows = found.take()
-    assert [t.trade_id for t, _ in rows.trades] == ["1", "2"]
-    assert [t.trade_id for t, _ in rows.late] == ["2", "1"]
+    assert [t.trade_id for t, _ in rows.trades] == ["1"]
+    assert spans(rows) == [(5, 5.000001)]
+    feed(found, trade(2, 5.1), trade(5, 5.4))
+    rows = found.take()
+    assert [t.trade_id for t, _ in rows.trades] == ["2", "3", "4", "5"]
+    assert rows.gaps == []
+    assert found.duplicates == 1
+
+
+def test_what_waits_is_taken_when_the_connection_is_lost():
+    found = stream()
+    feed(found, trade(1, 5), trade(4, 5.3))
+    found.disconnected()
+    rows = found.take()
+    assert [t.trade_id for t, _ in rows.trades] == ["1", "4"]
+    assert [(g.from_id, g.to_id) for g in rows.gaps] == [("2", "3")]
 
 
 def test_a_candle_closes_when_a_later_trade_comes_or_the_grace_is_over():

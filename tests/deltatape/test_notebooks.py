@@ -16,7 +16,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 HOUR = 3_600_000_000
 
 
-async def collect_some_hours(url):
+async def collect_some_hours(url, spool):
     async with serve(["BTC/USDT"], 3, start=parse_time("2026-03-02T00:00:00Z"), speed=1e6) as simulator:
         target = Target(
             exchange="simulated",
@@ -24,7 +24,7 @@ async def collect_some_hours(url):
             ws_url=simulator.address.ws_url,
             rest_url=simulator.address.rest_url,
         )
-        collector = await open_collector(target, url)
+        collector = await open_collector(target, url, spool)
         running = asyncio.create_task(collector.run())
         async with asyncio.timeout(60):
             while collector.session.stream("BTC/USDT").time < parse_time("2026-03-02T00:00:00Z") + 2 * HOUR:
@@ -38,7 +38,7 @@ async def collect_some_hours(url):
 # Jupyter's own code warns about its event loop and its sockets.
 @pytest.mark.filterwarnings("default")
 def test_notebook_runs(path, database, tmp_path, monkeypatch):
-    asyncio.run(collect_some_hours(database))
+    asyncio.run(collect_some_hours(database, tmp_path))
     selection = Selection("simulated", ("BTC/USDT",), (Timeframe.M1,))
     assert list(compute(database, SignalOptions(), selection, 0, 10**16))
     monkeypatch.setenv("DELTATAPE_DATABASE_URL", database)

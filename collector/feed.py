@@ -1,0 +1,290 @@
+"""An exchange, live: its connections, its session, and the books asked for over REST. No database."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
+from typing import Protocol
+
+from collector.connection import Connection
+from collector.exchanges.adapter import Line, Stream
+from collector.rest import Rest
+from collector.session import Fetch, Reconnect, Reply, Request, Send, Session, TapeBatch
+from market import MICROSECONDS, Unavailable
+from storage.ledger import Status
+
+log = logging.getLogger(__name__)
+
+MAX_UNWRITTEN = 50_000
+"""Messages taken but not passed on, at most: beyond it sockets are not read, and their senders must wait."""
+BOOK_RETRY_SECONDS = 2.0
+MAX_BOOK_RETRY_SECONDS = 60.0
+BACKLOG_SECONDS = 2.0
+"""After reading was held up, what has piled up gets this long to be read before silence means anything."""
+BOOK_SILENCE = 60.0
+"""Seconds after which a connection whose books all are silent, while others speak, is opened anew."""
+BEHIND_SECONDS = 5.0
+"""How long a trade that the exchange has named may take to come over its stream."""
+
+Clock = Callable[[], int]
+
+
+class Tap(Protocol):
+    """Who hears everything as it came, as a recorder does; times in microseconds UTC."""
+
+    def opened(self, url: str, t: int) -> None:
+        """A connection was opened."""
+
+    def sent(self, url: str, t: int, text: str) -> None:
+        """We sent a text."""
+
+    def received(self, url: str, t: int, message: bytes) -> None:
+        """The exchange sent a message."""
+
+    def answered(self, url: str, t: int, body: bytes) -> None:
+        """The exchange answered a REST request."""
+
+
+class Feed:
+    """Keeps an exchange's connections open and its session fed.
+
+    Args:
+        session: takes what comes; its streams are those of `symbols`.
+        symbols: what to listen to.
+        ws_url: scheme, host and port instead of the exchange's own.
+        rest: where books are asked for.
+        clock: microseconds UTC.
+        tap: hears everything too.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        symbols: Sequence[str],
+        *,
+        ws_url: str | None,
+        rest: Rest,
+        clock: Clock,
+        tap: Tap | None = None,
+    ) -> None:
+        self.session = session
+        self.rest = rest
+        self.symbols = tuple(symbols)
+        self.refused = 0
+        """Refusals that were logged."""
+        self._clock = clock
+        self._tap = tap
+        self._connections = {
+            id(line): Connection(session.adapter, line, base=ws_url, listener=self)
+            for line in session.adapter.lines(symbols)
+        }
+        self._unwritten = 0
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        self._fetches: dict[str, asyncio.Task[None]] = {}
+        self._held_up_at = -inf
+
+    @property
+    def connections(self) -> list[Connection]:
+        """One for each line."""
+        return list(self._connections.values())
+
+    @property
+    def unwritten(self) -> int:
+        """Messages taken since `take` was last called."""
+        return self._unwritten
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every connection is open."""
+        return all(connection.is_open for connection in self.connections)
+
+    async def probe(self) -> None:
+        """Raise Unavailable when nobody answers where the first line leads to."""
+        await self.connections[0].probe()
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        tasks = [asyncio.create_task(connection.run()) for connection in self.connections]
+        tasks.append(asyncio.create_task(self._watch()))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (*tasks, *self._fetches.values()):
+                task.cancel()
+            await asyncio.gather(*tasks, *self._fetches.values(), return_exceptions=True)
+
+    # What goes out
+
+    def take(self) -> TapeBatch:
+        """The rows that came since the last call."""
+        self._unwritten = 0
+        return self.session.take()
+
+    def hold(self) -> None:
+        """Take no message until `go_on`: the session's state is about to be replaced."""
+        self._may_read.clear()
+
+    def go_on(self) -> None:
+        """Take messages again."""
+        self._may_read.set()
+
+    def held_up(self) -> None:
+        """Reading was held up for a while by us, so that silence means nothing for a moment."""
+        self._held_up_at = asyncio.get_running_loop().time()
+
+    def advance(self) -> None:
+        """Let the time of silent streams go on, where their connections live and all that came was read."""
+        is_caught_up = asyncio.get_running_loop().time() - self._held_up_at > BACKLOG_SECONDS
+        if self._may_read.is_set() and is_caught_up:
+            live = [symbol for symbol in self.symbols if self._is_open(symbol, "trades")]
+            self.session.silent(self._clock(), live)
+
+    def statuses(self) -> dict[str, tuple[Status, str]]:
+        """How each symbol's stream of trades is, and what there is to say of it."""
+        found: dict[str, tuple[Status, str]] = {}
+        for symbol in self.symbols:
+            if not self._is_open(symbol, "trades"):
+                found[symbol] = ("down", "not connected")
+            elif symbol in self.session.behind:
+                found[symbol] = ("stale", "the exchange named trades that did not come")
+            elif not self.session.streams[symbol].time:
+                found[symbol] = ("stale", "nothing came yet")
+            else:
+                found[symbol] = ("live", "" if self.session.streams[symbol].book.is_live else "no book")
+        return found
+
+    def _is_open(self, symbol: str, stream: Stream) -> bool:
+        return any(
+            connection.is_open
+            for connection in self.connections
+            if stream in connection.line.streams and symbol in connection.line.symbols
+        )
+
+    # What the connections say
+
+    async def opened(self, line: Line) -> None:
+        """A line was opened: ask for its books."""
+        if self._tap is not None:
+            self._tap.opened(self._connections[id(line)].url, self._clock())
+        await self._do(line, self.session.connected(line.symbols, line.streams))
+
+    def received(self, line: Line, message: bytes, streams: frozenset[Stream]) -> Awaitable[None] | None:
+        """A message came; what is still to be done for it, if anything."""
+        if not self._may_read.is_set() or self._unwritten >= MAX_UNWRITTEN:
+            return self._receive_later(line, message, streams)
+        return self._receive(line, message, streams)
+
+    def _receive(self, line: Line, message: bytes, streams: frozenset[Stream]) -> Awaitable[None] | None:
+        self._unwritten += 1
+        now = self._clock()
+        if self._tap is not None:
+            self._tap.received(self._connections[id(line)].url, now, message)
+        requests = self.session.message(message, now, line.path, streams & line.streams)
+        return self._do(line, requests) if requests else None
+
+    async def _receive_later(self, line: Line, message: bytes, streams: frozenset[Stream]) -> None:
+        while not self._may_read.is_set() or self._unwritten >= MAX_UNWRITTEN:
+            await self._may_read.wait()
+            if self._unwritten >= MAX_UNWRITTEN:
+                await asyncio.sleep(0.01)
+        if (work := self._receive(line, message, streams)) is not None:
+            await work
+
+    async def moved(self, line: Line) -> None:
+        """A new socket took over: its books begin anew."""
+        if "book" in line.streams:
+            await self._do(line, self.session.moved(line.symbols, "reconnected"))
+
+    async def closed(self, line: Line, reason: str) -> None:
+        """A line was lost."""
+        log.warning("%s: connection lost: %s", self.session.adapter.exchange, reason)
+        for symbol in line.symbols:
+            if "book" in line.streams and (fetch := self._fetches.get(symbol)):
+                fetch.cancel()
+        await self._may_read.wait()
+        self.session.disconnected(line.symbols, line.streams)
+
+    def sent(self, line: Line, text: str) -> None:
+        """We sent a text."""
+        if self._tap is not None:
+            self._tap.sent(self._connections[id(line)].url, self._clock(), text)
+
+    # What the session wants
+
+    async def _do(self, line: Line, requests: Sequence[Request]) -> None:
+        for request in requests:
+            match request:
+                case Reply(text):
+                    await self._connections[id(line)].send(text)
+                case Send(text, symbol):
+                    for connection in self.connections:
+                        if "book" in connection.line.streams and symbol in connection.line.symbols:
+                            await connection.send(text)
+                case Fetch(symbol=symbol):
+                    if before := self._fetches.get(symbol):
+                        before.cancel()
+                    self._fetches[symbol] = asyncio.create_task(self._fetch(line, request))
+                case Reconnect(reason):
+                    log.info("%s asks to reconnect: %s", self.session.adapter.exchange, reason)
+                    self._connections[id(line)].renew()
+
+    async def _fetch(self, line: Line, fetch: Fetch) -> None:
+        """Get a book and pass it on; one that is too old, unreadable or not to be had is asked for again."""
+        delay = BOOK_RETRY_SECONDS
+        while self.session.awaits_book(fetch.symbol):
+            try:
+                answer = await self.rest.get(fetch.request)
+            except Unavailable as error:
+                log.warning("%s", error)
+                answer = None
+            if answer is not None:
+                await self._may_read.wait()
+                await self._do(line, self.session.rest(fetch.request.path, answer, self._clock()))
+                if not self.session.awaits_book(fetch.symbol):
+                    return
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, MAX_BOOK_RETRY_SECONDS)
+
+    # Connected but silent
+
+    async def _watch(self) -> None:
+        """Open connections anew that live, and give nothing of what they should."""
+        while True:
+            await asyncio.sleep(1.0)
+            self._say_refusals()
+            now = self._clock()
+            for connection in self.connections:
+                if connection.is_open and (reason := self._silent_part(connection, now)):
+                    log.warning("%s: %s: connecting anew", connection.url, reason)
+                    await connection.reset()
+
+    def _silent_part(self, connection: Connection, now: int) -> str | None:
+        line, session = connection.line, self.session
+        age = asyncio.get_running_loop().time() - connection.opened_at
+        if not self._may_read.is_set() or age < BEHIND_SECONDS:
+            return None
+        if "trades" in line.streams:
+            for symbol in line.symbols:
+                if (behind := session.behind.get(symbol)) and now - behind[1] > BEHIND_SECONDS * MICROSECONDS:
+                    del session.behind[symbol]
+                    return f"trades of {symbol} up to {behind[0]} do not come"
+        if "book" in line.streams and age > BOOK_SILENCE:
+            heard = max((session.books_heard.get(symbol, 0) for symbol in line.symbols), default=0)
+            if now - heard > BOOK_SILENCE * MICROSECONDS:
+                return "no book changes"
+        return None
+
+    def _say_refusals(self) -> None:
+        refusals = list(self.session.refusals)
+        for reason in refusals[self.refused :]:
+            log.warning("%s refused: %s", self.session.adapter.exchange, reason)
+        self.refused = len(refusals)
+
+    async def close(self) -> None:
+        """Give the REST connections back."""
+        with contextlib.suppress(Exception):
+            await self.rest.close()

@@ -1,0 +1,141 @@
+"""Filling a hole on record: trades, coverage, everything derived, and what became of the hole, in one go.
+
+Everything runs inside the caller's transaction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from market import Trade
+from market.timeframe import to_datetime
+from storage.amend import amend, lock_tapes
+from storage.coverage import Span
+from storage.database import Connection
+from storage.ledger import GapRow, heal_gap
+
+OVERLAP = 5_000_000
+"""Microseconds before a break of a connection in which a trade may have been lost as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The part of a hole that REST answers for: its times, and its ids where the hole has ids (inclusive)."""
+
+    from_timestamp: int
+    to_timestamp: int
+    first_id: int | None = None
+    last_id: int | None = None
+
+
+def fill(
+    connection: Connection, gap: GapRow, part: Part, trades: Sequence[Trade], *, note: str | None = None
+) -> int | None:
+    """Fill a part of a hole, or all of it, with all the trades that there were in it.
+
+    What is left of the hole stays open. A suspicion that proves empty is deleted.
+
+    Args:
+        connection: its transaction is the caller's.
+        gap: the hole, of a stream of trades.
+        part: what `trades` is whole for; it begins or ends where the hole does.
+        trades: all trades of the part; others are harmless.
+        note: what is worth knowing about it.
+
+    Returns:
+        How many trades were new; None where somebody else has closed the hole meanwhile.
+    """
+    lock_tapes(connection, gap.exchange, [gap.symbol])
+    if not _is_open(connection, gap):
+        return None
+    proof = "rest" if part.first_id is None else "ids"
+    span = Span(
+        part.from_timestamp,
+        part.to_timestamp,
+        None if part.first_id is None else str(part.first_id),
+        None if part.last_id is None else str(part.last_id),
+        "ids" if proof == "ids" else "rest",
+        "healed",
+        0,
+    )
+    count = amend(connection, gap.exchange, gap.symbol, trades, None, [span], "healed")
+    rest = _rest(gap, part)
+    if rest is not None:
+        _split(connection, gap, part, rest, count, note)
+    elif not count and gap.status == "suspected":
+        connection.execute("DELETE FROM stream_gaps WHERE id = %s", [gap.id])
+    else:
+        heal_gap(connection, gap.id, count, note)
+    return count
+
+
+def give_up(connection: Connection, gap: GapRow, note: str, *, is_halt: bool = False) -> None:
+    """Nobody can fill this hole any more; `note` says why. `is_halt`: nothing may have been traded in it."""
+    connection.execute(
+        "UPDATE stream_gaps SET status = %s, note = %s"
+        " WHERE id = %s AND status IN ('suspected', 'confirmed')",
+        ("halt" if is_halt else "unhealable", note, gap.id),
+    )
+
+
+def _is_open(connection: Connection, gap: GapRow) -> bool:
+    row = connection.execute(
+        "SELECT status IN ('suspected', 'confirmed') FROM stream_gaps WHERE id = %s FOR UPDATE", [gap.id]
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _rest(gap: GapRow, part: Part) -> Part | None:
+    """What of the hole lies outside of the part."""
+    if gap.from_id is None or gap.to_id is None or part.first_id is None or part.last_id is None:
+        if part.from_timestamp <= gap.from_timestamp:
+            left = Part(part.to_timestamp, gap.to_timestamp)
+        else:
+            left = Part(gap.from_timestamp, part.from_timestamp)
+        return left if left.from_timestamp < left.to_timestamp else None
+    first, last = int(gap.from_id), int(gap.to_id)
+    if part.first_id <= first:
+        left = Part(part.to_timestamp, gap.to_timestamp, part.last_id + 1, last)
+    else:
+        left = Part(gap.from_timestamp, part.from_timestamp, first, part.first_id - 1)
+    return left if part.first_id > first or part.last_id < last else None
+
+
+def _split(connection: Connection, gap: GapRow, part: Part, rest: Part, count: int, note: str | None) -> None:
+    """The hole shrinks to what is left of it; the healed part gets a row of its own."""
+    connection.execute(
+        """
+        UPDATE stream_gaps SET from_timestamp = %(from)s, to_timestamp = %(to)s, from_id = %(from_id)s,
+            to_id = %(to_id)s, missing_count = %(missing)s
+        WHERE id = %(id)s
+        """,
+        {"id": gap.id, **_bounds(rest)},
+    )
+    if count:
+        connection.execute(
+            """
+            INSERT INTO stream_gaps (exchange, symbol, stream, from_timestamp, to_timestamp, from_id, to_id,
+                missing_count, cause, status, proof, note, healed_timestamp, healed_count)
+            VALUES (%(exchange)s, %(symbol)s, 'trades', %(from)s, %(to)s, %(from_id)s, %(to_id)s, %(missing)s,
+                %(cause)s, 'healed', %(proof)s, %(note)s, now(), %(count)s)
+            """,
+            {
+                "exchange": gap.exchange,
+                "symbol": gap.symbol,
+                **_bounds(part),
+                "cause": gap.cause,
+                "proof": gap.proof,
+                "note": note,
+                "count": count,
+            },
+        )
+
+
+def _bounds(part: Part) -> dict[str, object]:
+    ids = part.first_id is not None and part.last_id is not None
+    return {
+        "from": to_datetime(part.from_timestamp),
+        "to": to_datetime(part.to_timestamp),
+        "from_id": str(part.first_id) if ids else None,
+        "to_id": str(part.last_id) if ids else None,
+        "missing": (part.last_id or 0) - (part.first_id or 0) + 1 if ids else None,
+    }
