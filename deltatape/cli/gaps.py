@@ -18,7 +18,7 @@ app = typer.Typer(epilog="Example: deltatape gaps --exchange binance --status un
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 STANDING = ("suspected", "confirmed", "halt", "unhealable")
 """What is listed unless all is asked for."""
-COLUMNS = ("id", "instrument", "from", "to", "for", "missing", "cause (proof)", "status")
+COLUMNS = ("id", "instrument", "from, to (UTC)", "missing", "cause (proof)", "status")
 
 
 @app.callback(invoke_without_command=True)
@@ -59,7 +59,7 @@ def gaps(
         output.print_json([as_record(hole) for hole in found])
         return
     output.table(
-        "holes (UTC)",
+        "holes",
         COLUMNS,
         map(_row, found),
         empty="no such hole is on record: deltatape verify proves the tape, --all lists healed ones too",
@@ -91,7 +91,7 @@ def ack(
     if as_json:
         output.print_json({"acknowledged": yes, "gap": as_record(hole)})
     else:
-        output.table("hole (UTC)", COLUMNS, [_row(hole)], empty="")
+        output.table("hole", COLUMNS, [_row(hole)], empty="")
     if not yes:
         raise WrongUse("nothing was changed: say --yes to call this hole unhealable")
 
@@ -113,16 +113,24 @@ def duration(seconds: float) -> str:
 
 
 def _row(hole: "Hole") -> tuple[Any, ...]:
-    missing = "" if hole.missing_count is None else f"{hole.missing_count:,} ids: {hole.from_id}–{hole.to_id}"
+    missing = "" if hole.missing_count is None else f"{hole.missing_count:,} ids\n{hole.from_id}–{hole.to_id}"
     healed = "" if hole.healed_timestamp is None else f" {format_time(hole.healed_timestamp)[:16]}"
     filled = "" if hole.healed_count is None else f", {hole.healed_count:,} filled"
     return (
         hole.id,
         f"{hole.exchange} {hole.symbol}" + ("" if hole.stream == "trades" else f" {hole.stream}"),
-        format_time(hole.from_timestamp)[:23].replace("T", " ").rstrip("Z"),
-        format_time(hole.to_timestamp)[:23].replace("T", " ").rstrip("Z"),
-        duration((hole.to_timestamp - hole.from_timestamp) / 1e6),
+        _when(hole),
         missing,
         f"{hole.cause} ({hole.proof})",
         f"{hole.status}{healed}{filled}" + (f": {hole.note}" if hole.note else ""),
     )
+
+
+def _when(hole: "Hole") -> str:
+    """From when to when, in two lines, and how long that is."""
+    begin, end = (
+        format_time(moment)[:23].replace("T", " ").rstrip("Z")
+        for moment in (hole.from_timestamp, hole.to_timestamp)
+    )
+    until = end[11:] if begin[:10] == end[:10] else end
+    return f"{begin}\nto {until} ({duration((hole.to_timestamp - hole.from_timestamp) / 1e6)})"
