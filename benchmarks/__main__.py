@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 BENCHMARKS = {
     "backtest": "benchmarks.backtest",
+    "collect": "benchmarks.collect",
     "replay": "benchmarks.replay",
 }
 """Each benchmark's name and the module whose `run() -> Figures` it is."""

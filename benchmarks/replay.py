@@ -6,43 +6,35 @@ another fresh database: what is left of the replay's time is parsing, books, can
 """
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from urllib.parse import urlsplit
-from uuid import uuid4
 
-from psycopg import sql
-
-import migrations
 from benchmarks import Figure, Figures
+from benchmarks.databases import fresh_database, raw_copy
 from collector import exchanges
 from collector.recording import Received, RestAnswer, read
 from collector.replay import replay
 from collector.session import Session
 from collector.simulator.protocols.binance import Binance
-from deltatape import settings
 from market import MICROSECONDS, parse_time
-from storage.database import connect
 
 HOURS = 4
 SYMBOLS = ("BTC/USDT", "ETH/USDT")
 CHANNELS = ("trade", "depth@100ms", "kline_1m")
 START = parse_time("2026-03-01T00:00:00Z")
-TABLES = ("trades", "orderbook_snapshots", "candles", "cvd_snapshots")
 
 
 def run() -> Figures:
     """Messages and rows a second, and the share of raw COPY."""
-    with tempfile.TemporaryDirectory() as folder, _database() as url, _database() as bare:
+    with tempfile.TemporaryDirectory() as folder, fresh_database() as url, fresh_database() as bare:
         recording = Path(folder) / "simulated.rec"
         _record(recording)
         parsed = _parse_only(recording)
         began = perf_counter()
         report = replay([recording], "simulated", url)
         seconds = perf_counter() - began
-        rows, copied = _raw_copy(url, bare)
+        rows, copied = raw_copy(url, bare)
     messages = report.counts["messages"]
     return [
         Figure("messages a second, parsing and building only", messages / parsed, "1/s"),
@@ -86,37 +78,3 @@ def _parse_only(recording: Path) -> float:
         if session.counts.messages % 5_000 == 0:
             session.take()
     return perf_counter() - began
-
-
-def _raw_copy(url: str, bare: str) -> tuple[int, float]:
-    """Rows copied, and the seconds that it took."""
-    rows, seconds = 0, 0.0
-    with connect(url) as source, connect(bare) as target:
-        for name in TABLES:
-            table = sql.Identifier(name)
-            rows_of = sql.SQL("COPY (SELECT * FROM {} ORDER BY timestamp) TO STDOUT (FORMAT BINARY)")
-            with source.cursor() as cursor, cursor.copy(rows_of.format(table)) as copy:
-                data = b"".join(copy)
-            began = perf_counter()
-            with target.cursor() as cursor:
-                with cursor.copy(sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(table)) as copy:
-                    copy.write(data)
-                rows += cursor.rowcount
-            target.commit()
-            seconds += perf_counter() - began
-    return rows, seconds
-
-
-@contextmanager
-def _database() -> Iterator[str]:
-    """A fresh, migrated database on the server in force, dropped afterwards."""
-    url = settings.load().database()
-    name = f"bench_{uuid4().hex[:12]}"
-    with connect(url, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            fresh = urlsplit(url)._replace(path=f"/{name}").geturl()
-            migrations.upgrade(fresh)
-            yield fresh
-        finally:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
