@@ -85,6 +85,10 @@ class Simulator:
         """Whether simulated time has caught up with the wall clock."""
         return self._time is not None and self._pace.is_live(self._time)
 
+    def end_market(self) -> None:
+        """Let nothing happen any more from now on; REST goes on answering."""
+        self._until = self.time
+
     async def wait(self) -> None:
         """Wait until the simulation ends: never, unless it fails; then raises why."""
         if self._running is not None:
@@ -179,19 +183,21 @@ class Simulator:
         if self._is_stopping:
             return
         self._time = self._pace.begin()
+        has_ended = False
         while not self._is_stopping:
             target = self._pace.target()
             if self._until is not None:
                 target = min(target, self._until)
             if target <= self._time:
+                if self._time == self._until and not has_ended:
+                    has_ended = True
+                    self._say("ended")
                 await self._clock.sleep(_TICK)
                 continue
             second = self._time // MICROSECONDS * MICROSECONDS + MICROSECONDS
             end = min(target, second)
             await self._happen(self._time, end)
             self._time = end
-            if end == self._until:
-                self._say("ended")
             await asyncio.sleep(0)  # let requests and new subscribers in
 
     async def _happen(self, begin: int, end: int) -> None:

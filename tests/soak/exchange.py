@@ -1,0 +1,45 @@
+"""A failing exchange, for a run of its own process: `python -m tests.soak.exchange '{"symbols": …}'`.
+
+Prints its address, ends its market when its input says so, and itself when its input ends. Unlike
+`deltatape simulate` it does not know beforehand when its market ends: that is when everybody is there again.
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from collector.simulator.faults import possible, schedule
+from collector.simulator.server import serve
+from market import MICROSECONDS
+
+
+async def exchange(plan: dict[str, Any]) -> None:
+    protocol = plan.get("protocol", "binance")
+    faults = schedule(
+        plan["seed"],
+        plan["start"],
+        plan["faults_until"],
+        plan["symbols"],
+        every=plan["every"] * MICROSECONDS,
+        kinds=plan.get("kinds") or possible(protocol),
+    )
+    async with serve(
+        plan["symbols"],
+        plan["seed"],
+        protocol=protocol,
+        speed=plan["speed"],
+        start=plan["start"],
+        truth=Path(plan["truth"]),
+        faults=faults,
+        fault_log=Path(plan["fault_log"]),
+    ) as simulator:
+        sys.stdout.write(f"{simulator.address.ws_url}\n")
+        sys.stdout.flush()
+        while await asyncio.to_thread(sys.stdin.readline):
+            simulator.end_market()
+
+
+if __name__ == "__main__":
+    asyncio.run(exchange(json.loads(sys.argv[1])))
