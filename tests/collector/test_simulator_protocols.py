@@ -13,6 +13,7 @@ HOUR = 3600 * MICROSECONDS
 START = parse_time("2026-03-01T21:58:30Z")
 SYMBOLS = {
     "binance": ("BTC/USDT", "ETH/USDT"),
+    "binanceusdm": ("BTC/USDT:USDT", "SOL/USDC:USDC"),
     "coinbase": ("BTC/USD", "ADA/EUR"),
     "htx": ("BTC/USDT", "XRP/USDT"),
     "kraken": ("BTC/USD", "DOGE/USDT"),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from collector.simulator.protocol import Protocol
 from collector.simulator.protocols.binance import Binance
+from collector.simulator.protocols.binance_futures import BinanceFutures
 from collector.simulator.protocols.bybit import Bybit
 from collector.simulator.protocols.coinbase import Coinbase
 from collector.simulator.protocols.htx import Htx
@@ -12,7 +13,7 @@ from collector.simulator.protocols.okx import Okx
 from market import WrongUse
 
 PROTOCOLS: dict[str, type[Protocol]] = {
-    known.name: known for known in (Binance, Bybit, Coinbase, Htx, Kraken, Okx)
+    known.name: known for known in (Binance, BinanceFutures, Bybit, Coinbase, Htx, Kraken, Okx)
 }
 """Every protocol by its name, which is the id of the exchange that speaks it."""
 

@@ -3,13 +3,13 @@
 Source: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams, as of November 2026.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from collector.simulator.channels import ChannelSession
+from collector.simulator.channels import Channel, ChannelSession
 from collector.simulator.protocol import Protocol, Query
 from collector.simulator.protocols.binance_rest import BinanceRest
 from collector.simulator.protocols.binance_texts import SymbolTexts
@@ -28,29 +28,34 @@ class Binance(Protocol):
         super().__init__(symbols, seed)
         texts = [SymbolTexts(market) for market in self.markets.values()]
         self._rest = BinanceRest(texts)
-        self._texts = {text.name.lower(): text for text in texts}
+        self._streams = {name: channel for text in texts for name, channel in text.streams.items()}
 
     def connect(self, target: str) -> "BinanceSession | None":
         """/stream with names in its query, or /ws with names in the path."""
-        path, query = urlsplit(target).path, urlsplit(target).query
-        if path in ("/stream", "/stream/"):
-            names = "/".join(parse_qs(query).get("streams", [])).split("/")
-            return BinanceSession(self._texts, names, is_combined=True)
-        if path == "/ws" or path.startswith("/ws/"):
-            return BinanceSession(self._texts, path.split("/")[2:], is_combined=False)
-        return None
+        return session(target, self._streams)
 
     def rest(self, path: str, query: Query, now: int) -> Any:
         """The paths under /api/v3."""
         return self._rest.get(path, query, now)
 
 
+def session(target: str, streams: Mapping[str, Channel]) -> "BinanceSession | None":
+    """A session for `target` that knows these streams; None where Binance has no such endpoint."""
+    path, query = urlsplit(target).path, urlsplit(target).query
+    if path in ("/stream", "/stream/"):
+        names = "/".join(parse_qs(query).get("streams", [])).split("/")
+        return BinanceSession(streams, names, is_combined=True)
+    if path == "/ws" or path.startswith("/ws/"):
+        return BinanceSession(streams, path.split("/")[2:], is_combined=False)
+    return None
+
+
 class BinanceSession(ChannelSession):
     """One connection: its streams, by name. A stream that nobody trades is accepted and stays silent."""
 
-    def __init__(self, texts: dict[str, SymbolTexts], names: Iterable[str], *, is_combined: bool) -> None:
+    def __init__(self, streams: Mapping[str, Channel], names: Iterable[str], *, is_combined: bool) -> None:
         super().__init__()
-        self._texts = texts
+        self._streams = streams
         self._is_combined = is_combined
         self._subscribe(name for name in names if name)
 
@@ -89,9 +94,7 @@ class BinanceSession(ChannelSession):
         for name in names:
             if len(self.names) >= MAX_STREAMS:
                 return
-            symbol, _, stream = name.partition("@")
-            texts = self._texts.get(symbol)
-            self.subscribe(name, texts.channels.get(stream) if texts else None)
+            self.subscribe(name, self._streams.get(name))
 
 
 def _refusal(code: int, reason: str, number: Any) -> dict[str, Any]:

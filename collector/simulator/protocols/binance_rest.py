@@ -23,20 +23,20 @@ class BinanceRest:
 
     def __init__(self, texts: Iterable[SymbolTexts]) -> None:
         self._texts = {text.name: text for text in texts}
-        self._routes: dict[str, Callable[[Query, int], Any]] = {
+        self.routes: dict[str, Callable[[Query, int], Any]] = {
             "/api/v3/ping": lambda _query, _now: {},
             "/api/v3/time": lambda _query, now: {"serverTime": now},
             "/api/v3/exchangeInfo": self._exchange_info,
-            "/api/v3/depth": self._depth,
+            "/api/v3/depth": self.depth,
             "/api/v3/trades": self._trades,
             "/api/v3/historicalTrades": self._trades,
             "/api/v3/aggTrades": self._aggregates,
-            "/api/v3/klines": self._klines,
+            "/api/v3/klines": self.klines,
         }
 
     def get(self, path: str, query: Query, now: int) -> Any:
         """The answer to a GET at `now` (milliseconds UTC)."""
-        route = self._routes.get(path)
+        route = self.routes.get(path)
         if route is None:
             raise Refused(404, {"code": -1000, "msg": f"no {path} here"})
         return route(query, now)
@@ -44,9 +44,9 @@ class BinanceRest:
     def _exchange_info(self, query: Query, now: int) -> dict[str, Any]:
         names = list(self._texts)
         if "symbol" in query:
-            names = [self._symbol(query).name]
+            names = [self.symbol(query).name]
         elif "symbols" in query:
-            names = [self._symbol({"symbol": name}).name for name in _name_list(query["symbols"])]
+            names = [self.symbol({"symbol": name}).name for name in _name_list(query["symbols"])]
         limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000}
         return {
             "timezone": "UTC",
@@ -56,9 +56,10 @@ class BinanceRest:
             "symbols": [_symbol_info(self._texts[name], now) for name in names],
         }
 
-    def _depth(self, query: Query, now: int) -> dict[str, Any]:
-        symbol = self._symbol(query)
-        limit = min(_number(query, "limit", 100), _MAX_LEVELS)
+    def depth(self, query: Query, now: int) -> dict[str, Any]:
+        """The best levels of a book."""
+        symbol = self.symbol(query)
+        limit = min(number_of(query, "limit", 100), _MAX_LEVELS)
         state = symbol.book.state(now // 1000)
         bids, asks = (
             [(symbol.price(price), symbol.size(size)) for price, size in side[:limit]]
@@ -67,8 +68,8 @@ class BinanceRest:
         return {"lastUpdateId": state.update_id, "bids": bids, "asks": asks}
 
     def _trades(self, query: Query, now: int) -> list[dict[str, Any]]:
-        symbol, limit = self._symbol(query), _limit(query)
-        first = max(_number(query, "fromId", next_number(symbol.market, now) - limit), 1)
+        symbol, limit = self.symbol(query), row_limit(query)
+        first = max(number_of(query, "fromId", next_number(symbol.market, now) - limit), 1)
         end = end_number(symbol.market, first, now)
         return [
             {
@@ -84,14 +85,14 @@ class BinanceRest:
         ]
 
     def _aggregates(self, query: Query, now: int) -> list[dict[str, Any]]:
-        symbol, limit = self._symbol(query), _limit(query)
+        symbol, limit = self.symbol(query), row_limit(query)
         end = next_number(symbol.market, now)
         if "endTime" in query:
-            end = next_number(symbol.market, min(_number(query, "endTime", 0) + 1, now))
+            end = next_number(symbol.market, min(number_of(query, "endTime", 0) + 1, now))
         if "fromId" in query:
-            first = max(_number(query, "fromId", 1), 1)
+            first = max(number_of(query, "fromId", 1), 1)
         elif "startTime" in query:
-            first = next_number(symbol.market, min(_number(query, "startTime", 0), now))
+            first = next_number(symbol.market, min(number_of(query, "startTime", 0), now))
         else:
             first = max(end - limit, 1)
         end = max(end, end_number(symbol.market, first, now)) if first > end else end
@@ -109,14 +110,15 @@ class BinanceRest:
             for fill in fills(symbol.market, first, min(first + limit, end))
         ]
 
-    def _klines(self, query: Query, now: int) -> list[list[Any]]:
-        symbol, limit = self._symbol(query), _limit(query)
+    def klines(self, query: Query, now: int) -> list[list[Any]]:
+        """Candles, ascending; the last may be open."""
+        symbol, limit = self.symbol(query), row_limit(query)
         try:
             length = Timeframe.parse(query.get("interval", "")).microseconds // 1000
         except WrongUse:
-            raise _refused(-1120, "Invalid interval.") from None
-        end = min(_number(query, "endTime", now), now)
-        first = _number(query, "startTime", max(end - end % length - (limit - 1) * length, FIRST_MOMENT))
+            raise refused(-1120, "Invalid interval.") from None
+        end = min(number_of(query, "endTime", now), now)
+        first = number_of(query, "startTime", max(end - end % length - (limit - 1) * length, FIRST_MOMENT))
         first = -(-max(first, FIRST_MOMENT) // length) * length
         count = min(limit, max(end - first, -1) // length + 1)
         return [
@@ -131,33 +133,37 @@ class BinanceRest:
                 symbol.quote(bar.buy_quote),
                 "0",
             ]
-            for bar in bars(symbol.market, length, first, count, now)
+            for bar in map(symbol.told, bars(symbol.market, length, first, count, now))
         ]
 
-    def _symbol(self, query: Query) -> SymbolTexts:
+    def symbol(self, query: Query) -> SymbolTexts:
+        """The symbol that a query names; raises Refused."""
         name = query.get("symbol")
         if not name:
-            raise _refused(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
+            raise refused(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
         if name not in self._texts:
-            raise _refused(-1121, "Invalid symbol.")
+            raise refused(-1121, "Invalid symbol.")
         return self._texts[name]
 
 
-def _refused(code: int, reason: str) -> Refused:
+def refused(code: int, reason: str) -> Refused:
+    """An error in Binance's form."""
     return Refused(400, {"code": code, "msg": reason})
 
 
-def _limit(query: Query) -> int:
-    return min(max(_number(query, "limit", 500), 1), _MAX_ROWS)
+def row_limit(query: Query) -> int:
+    """How many rows a query asks for."""
+    return min(max(number_of(query, "limit", 500), 1), _MAX_ROWS)
 
 
-def _number(query: Query, name: str, default: int) -> int:
+def number_of(query: Query, name: str, default: int) -> int:
+    """The number that a query names, or `default`; raises Refused."""
     text = query.get(name)
     if text is None:
         return default
     if not (text.isascii() and text.isdecimal() and len(text) <= 18):
         reason = f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'."
-        raise _refused(-1100, reason)
+        raise refused(-1100, reason)
     return int(text)
 
 
@@ -165,7 +171,7 @@ def _name_list(text: str) -> list[str]:
     try:
         return msgspec.json.decode(text, type=list[str])
     except ValueError:
-        raise _refused(-1100, "Illegal characters found in parameter 'symbols'.") from None
+        raise refused(-1100, "Illegal characters found in parameter 'symbols'.") from None
 
 
 def _symbol_info(symbol: SymbolTexts, now: int) -> dict[str, Any]:

@@ -26,14 +26,15 @@ class SymbolTexts:
         self._size_factor = 10 ** (_DECIMALS - market.size_decimals)
         self._quote_factor = 10 ** (_DECIMALS - market.price_decimals - market.size_decimals)
         depth = Channel("book", market.symbol, Periodic(_BLOCK, self._depth).between)
-        self.channels = {
+        channels = {
             "depth": depth,
             "depth@100ms": depth,
             "kline_1m": Channel("candle", market.symbol, Periodic(_HOUR, self._klines).between),
             "trade": Channel("trade", market.symbol, Periodic(_HOUR, self._trades).between),
-            "aggTrade": Channel("trade", market.symbol, Periodic(_HOUR, self._aggregates).between),
+            "aggTrade": Channel("trade", market.symbol, Periodic(_HOUR, self.aggregates).between),
         }
-        """By the stream's name, without the symbol."""
+        self.streams = {f"{self.name.lower()}@{name}": channel for name, channel in channels.items()}
+        """By name."""
 
     def price(self, ticks: int) -> str:
         """A price as Binance writes it."""
@@ -52,6 +53,10 @@ class SymbolTexts:
         prices, sizes = self._price_factor, self._size_factor
         texts = [f'["{_fixed(price * prices)}","{_fixed(size * sizes)}"]' for price, size in levels]
         return f"[{','.join(texts)}]"
+
+    def told(self, bar: Bar) -> Bar:
+        """A bar with the ids and the number of trades that Binance tells of it."""
+        return bar
 
     def rows(self, trades: Trades) -> Iterator[tuple[int, int, str, str, str]]:
         """(id, time, price, size, whether the buyer was the maker) of each trade."""
@@ -72,7 +77,7 @@ class SymbolTexts:
         ]
         return Timed(trades.time.tolist(), texts)
 
-    def _aggregates(self, hour: int) -> Timed:
+    def aggregates(self, hour: int) -> Timed:
         """Every aggregate is one trade: as if no order here ever met two makers at one price."""
         trades, name = self.market.trades(hour), self.name
         texts = [
@@ -84,9 +89,10 @@ class SymbolTexts:
 
     def _depth(self, block: int) -> Timed:
         changes = list(self.book.changes(block))
-        return Timed([change.second * 1000 for change in changes], list(map(self._change, changes)))
+        return Timed([change.second * 1000 for change in changes], list(map(self.change, changes)))
 
-    def _change(self, change: BookChange) -> str:
+    def change(self, change: BookChange) -> str:
+        """A change of the book."""
         return (
             f'{{"e":"depthUpdate","E":{change.second * 1000},"s":"{self.name}","U":{change.first_id},'
             f'"u":{change.last_id},"b":{self.levels(change.bids)},"a":{self.levels(change.asks)}}}'
@@ -100,7 +106,9 @@ class SymbolTexts:
             if moment.bar.count or moment.is_final
         ]
         times = [moment.time for moment in told]
-        return Timed(times, [self._kline(moment.time, moment.bar, moment.is_final) for moment in told])
+        return Timed(
+            times, [self._kline(moment.time, self.told(moment.bar), moment.is_final) for moment in told]
+        )
 
     def _kline(self, moment: int, bar: Bar, is_final: bool) -> str:
         price, size, name = self.price, self.size, self.name
