@@ -76,8 +76,8 @@ def _given(wanted: TradeRange, trades: list[Trade], next_id: int) -> TradeRange:
     """What of `wanted` the exchange still has: of trades too long ago it gives those that came later."""
     if wanted.first_id is not None or not next_id or not trades or trades[0].trade_seq <= next_id:
         return wanted
-    # Others of the first one's time may be gone.
-    return structs.replace(wanted, begin=max(wanted.begin, trades[0].timestamp + 1))
+    # Others of the first one's time may be gone: its id is where the pages begin.
+    return structs.replace(wanted, first_id=trades[0].trade_seq)
 
 
 def _first(

@@ -105,7 +105,7 @@ class Upwards:
             self._first_id = trade.trade_seq
         if self._from is None:
             # Trades of the same time and lower ids may not have been asked for, unless there are none.
-            self._from = trade.timestamp + (self._wanted.first_id is not None and self._wanted.first_id > 1)
+            self._from = trade.timestamp + (self._first_id > 1)
         self._held.append(trade)
         self.is_done = self.is_done or len(self._held) > MAX_HELD
 
