@@ -266,6 +266,7 @@ class Collector:
             spool_bytes=spool.size if spool else 0,
             spool_batches=spool.batches,
             reconnects=sum(max(line.opened - 1, 0) for line in self.feed.connections),
+            inexact=self.session.adapter.inexact,
             healed=self.healer.healed,
             streams_live=len(statuses) - len(stale),
             stale=stale,

@@ -5,14 +5,18 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from collector.connection import Connection
 from collector.exchanges.adapter import Line, Stream
+from collector.exchanges.ccxt_unified import Ccxt
 from collector.rest import Rest
 from collector.session import Fetch, Reconnect, Reply, Request, Send, Session, TapeBatch
 from market import MICROSECONDS, Unavailable
 from storage.ledger import Status
+
+if TYPE_CHECKING:
+    from collector.ccxt_feed import CcxtConnection
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +77,10 @@ class Feed:
         self.symbols = tuple(symbols)
         self.refused = 0
         """Refusals that were logged."""
-        self._clock = clock
+        self.clock = clock
         self._tap = tap
         self._connections = {
-            id(line): Connection(session.adapter, line, base=ws_url, listener=self)
-            for line in session.adapter.lines(symbols)
+            id(line): self._connection(line, ws_url) for line in session.adapter.lines(symbols)
         }
         self._unwritten = 0
         self._may_read = asyncio.Event()
@@ -85,8 +88,16 @@ class Feed:
         self._fetches: dict[str, asyncio.Task[None]] = {}
         self._held_up_at = -inf
 
+    def _connection(self, line: Line, ws_url: str | None) -> "Connection | CcxtConnection":
+        adapter = self.session.adapter
+        if isinstance(adapter, Ccxt):
+            from collector.ccxt_feed import CcxtConnection  # ccxt takes a second to import
+
+            return CcxtConnection(adapter, line, base=ws_url, rest_base=self.rest.base or None, listener=self)
+        return Connection(adapter, line, base=ws_url, listener=self)
+
     @property
-    def connections(self) -> list[Connection]:
+    def connections(self) -> "list[Connection | CcxtConnection]":
         """One for each line."""
         return list(self._connections.values())
 
@@ -141,7 +152,7 @@ class Feed:
         is_caught_up = asyncio.get_running_loop().time() - self._held_up_at > BACKLOG_SECONDS
         if self._may_read.is_set() and is_caught_up:
             live = [symbol for symbol in self.symbols if self._is_open(symbol, "trades")]
-            self.session.silent(self._clock(), live)
+            self.session.silent(self.clock(), live)
 
     def statuses(self) -> dict[str, tuple[Status, str]]:
         """How each symbol's stream of trades is, and what there is to say of it."""
@@ -169,7 +180,7 @@ class Feed:
     async def opened(self, line: Line) -> None:
         """A line was opened: ask for its books."""
         if self._tap is not None:
-            self._tap.opened(self._connections[id(line)].url, self._clock())
+            self._tap.opened(self._connections[id(line)].url, self.clock())
         await self._do(line, self.session.connected(line.symbols, line.streams))
 
     def received(self, line: Line, message: bytes, streams: frozenset[Stream]) -> Awaitable[None] | None:
@@ -180,7 +191,7 @@ class Feed:
 
     def _receive(self, line: Line, message: bytes, streams: frozenset[Stream]) -> Awaitable[None] | None:
         self._unwritten += 1
-        now = self._clock()
+        now = self.clock()
         if self._tap is not None:
             self._tap.received(self._connections[id(line)].url, now, message)
         requests = self.session.message(message, now, line.path, streams & line.streams)
@@ -211,7 +222,7 @@ class Feed:
     def sent(self, line: Line, text: str) -> None:
         """We sent a text."""
         if self._tap is not None:
-            self._tap.sent(self._connections[id(line)].url, self._clock(), text)
+            self._tap.sent(self._connections[id(line)].url, self.clock(), text)
 
     # What the session wants
 
@@ -243,7 +254,7 @@ class Feed:
                 answer = None
             if answer is not None:
                 await self._may_read.wait()
-                await self._do(line, self.session.rest(fetch.request.path, answer, self._clock()))
+                await self._do(line, self.session.rest(fetch.request.path, answer, self.clock()))
                 if not self.session.awaits_book(fetch.symbol):
                     return
             await asyncio.sleep(delay)
@@ -256,13 +267,13 @@ class Feed:
         while True:
             await asyncio.sleep(1.0)
             self._say_refusals()
-            now = self._clock()
+            now = self.clock()
             for connection in self.connections:
                 if connection.is_open and (reason := self._silent_part(connection, now)):
                     log.warning("%s: %s: connecting anew", connection.url, reason)
                     await connection.reset()
 
-    def _silent_part(self, connection: Connection, now: int) -> str | None:
+    def _silent_part(self, connection: "Connection | CcxtConnection", now: int) -> str | None:
         line, session = connection.line, self.session
         age = asyncio.get_running_loop().time() - connection.opened_at
         if not self._may_read.is_set() or age < BEHIND_SECONDS:

@@ -1,6 +1,6 @@
 """The past over REST: asks what an adapter's conversation wants to know, and hands its pages on."""
 
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncGenerator, Generator
 from typing import TypeVar
 
 from collector.exchanges.adapter import MalformedMessage, RestRequest
@@ -11,7 +11,7 @@ Page = TypeVar("Page")
 _MAX_FRUITLESS = 10_000
 
 
-async def pages(rest: Rest, asking: Generator[RestRequest | Page, bytes, None]) -> AsyncIterator[Page]:
+async def pages(rest: Rest, asking: Generator[RestRequest | Page, bytes, None]) -> AsyncGenerator[Page, None]:
     """The pages of a conversation, as they come. Every wait, and every limit, is `rest`'s.
 
     Raises:

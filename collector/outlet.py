@@ -31,7 +31,7 @@ class Outlet:
     Args:
         writer: its connection is used by one write at a time, in a thread.
         spool: where batches wait while the database is slow or away.
-        on_written: told of each batch that is committed.
+        on_written: told of each batch that is committed; a heartbeat is an empty one.
     """
 
     def __init__(self, writer: Writer, spool: Spool, on_written: Callable[[TapeBatch], None]) -> None:
@@ -161,6 +161,7 @@ class Outlet:
         if statuses is not None or self._is_away:
             async with self._writing:
                 await asyncio.to_thread(self.writer.beat, statuses or {})
+            self._on_written(TapeBatch())
         batch = await self._next()
         if batch is not None:
             async with self._writing:

@@ -45,7 +45,7 @@ class Rest:
     ) -> None:
         self.exchange = exchange
         self.refusals = 0
-        self._base = base.rstrip("/")
+        self.base = base.rstrip("/")
         self._per_second, self._burst = rate
         self._tokens = self._burst
         self._filled_at = time.monotonic()
@@ -58,7 +58,7 @@ class Rest:
     @property
     def is_there(self) -> bool:
         """Whether there is a REST interface to ask."""
-        return bool(self._base)
+        return bool(self.base)
 
     @property
     def blocked_for(self) -> float:
@@ -72,9 +72,9 @@ class Rest:
             Refused: too many requests; later ones wait for as long as was asked for.
             Unavailable: no answer, or an error.
         """
-        if not self._base:
+        if not self.base:
             return None
-        url = f"{self._base}{request.path}"
+        url = f"{self.base}{request.path}"
         async with self._turn:
             await self._wait(request.weight)
         try:
