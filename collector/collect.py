@@ -21,7 +21,7 @@ from collector.outlet import Outlet
 from collector.rest import Rest
 from collector.session import Counts, Session, TapeBatch
 from collector.spool import Spool, left_behind, own_spool
-from collector.writer import Proof, Taken, Writer
+from collector.writer import Taken, Writer, proof_of
 from market import Instrument, Unavailable, WrongUse
 from storage.ledger import Status
 
@@ -131,10 +131,9 @@ async def open_collector(
         Unavailable: the database or the exchange does not answer.
     """
     adapter = target.adapter()
-    proof: Proof = "ids" if adapter.has_consecutive_ids else "connection"
 
     async def open_writer() -> Writer:
-        return await asyncio.to_thread(Writer, url, target.exchange, origin="live", proof=proof)
+        return await asyncio.to_thread(Writer, url, target.exchange, origin="live", proof=proof_of(adapter))
 
     writer = await _eventually(open_writer, wait=wait)
     rest = target.rest(adapter, tap, clock)
@@ -143,9 +142,9 @@ async def open_collector(
         session = Session(adapter, target.symbols)
         streams = [session.stream(symbol) for symbol in target.symbols]
         folder = spool / target.exchange
-        await asyncio.to_thread(drain_left_behind, url, target.exchange, proof, folder)
+        await asyncio.to_thread(drain_left_behind, url, target.exchange, folder)
         await _claim(writer, sorted(target.symbols))
-        await asyncio.to_thread(drain_left_behind, url, target.exchange, proof, folder)
+        await asyncio.to_thread(drain_left_behind, url, target.exchange, folder)
         for stream in streams:
             await asyncio.to_thread(writer.restore, stream)
         feed = Feed(session, target.symbols, ws_url=target.ws_url, rest=rest, clock=clock, tap=tap)
@@ -206,12 +205,13 @@ async def learn_instruments(adapter: Adapter, rest: Rest) -> list[Instrument]:
     return learned
 
 
-def drain_left_behind(url: str, exchange: str, proof: Proof, folder: Path) -> int:
+def drain_left_behind(url: str, exchange: str, folder: Path) -> int:
     """Write what collectors that are gone left in their spools; the number of batches.
 
     It is merged in, so that it does not matter what was written since, or by whom.
     """
     batches = 0
+    proof = proof_of(exchanges.find(exchange))
     for spool in left_behind(folder, 0):
         writer = Writer(url, exchange, origin="live", proof=proof)
         try:

@@ -175,7 +175,7 @@ def _reload(url: str, gap: GapRow) -> GapRow | None:
 
 
 def open_gaps(
-    connection: database.Connection, exchange: str, symbols: Collection[str] | None = None
+    connection: database.Connection, exchange: str | None, symbols: Collection[str] | None = None
 ) -> list[GapRow]:
     """The open holes in streams of trades, oldest first."""
     found = ledger.list_gaps(connection, exchange, None, ("suspected", "confirmed"))

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from collector import exchanges
 from collector.recording import Damaged, EndedEarly, Frame, Opened, Received, RestAnswer, read
 from collector.session import Session
-from collector.writer import Proof, Writer
+from collector.writer import Writer, proof_of
 
 MESSAGES_A_WRITE = 5_000
 """Messages between two writes: enough for the speed of COPY, few enough to keep memory flat."""
@@ -51,8 +51,7 @@ def replay(
     session = Session(adapter)
     report = ReplayReport()
     frames = read(files)
-    proof: Proof = "ids" if adapter.has_consecutive_ids else "connection"
-    writer = Writer(url, exchange, origin="replay", proof=proof)
+    writer = Writer(url, exchange, origin="replay", proof=proof_of(adapter))
     try:
         _play(frames, session, writer, report, progress)
     finally:

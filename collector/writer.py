@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import structs
 from psycopg.errors import LockNotAvailable, UniqueViolation
 
+from collector.exchanges.adapter import Adapter
 from collector.session import TapeBatch
 from collector.stream import InstrumentStream, Span, StreamRows
 from market import DAY, Instrument
@@ -21,6 +22,11 @@ Proof = Literal["ids", "connection"]
 CLAIM_MILLISECONDS = 200
 FROZEN_SECONDS = 3.0
 """A writer whose heart has not beaten for so long, and of which the database does no work, is frozen."""
+
+
+def proof_of(adapter: Adapter) -> Proof:
+    """How it is known that nothing is missing in an exchange's stream of trades."""
+    return "ids" if adapter.has_consecutive_ids else "connection"
 
 
 class Taken(Superseded):

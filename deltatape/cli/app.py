@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import typer
 
 from deltatape.cli.output import fail
+from deltatape.cli.stopping import INTERRUPTED
 from market import DeltatapeError
 
 VERBS = {
@@ -20,6 +21,7 @@ VERBS = {
     "gaps": "The holes on record, and acknowledging one.",
     "indicators": "Indicators: list, show, compute.",
     "record": "Keep an exchange's raw messages in files.",
+    "repair": "Recompute what is wrong, and heal open holes over REST.",
     "replay": "Write recorded messages onto the tape.",
     "serve-recording": "Play a recording back over a local websocket and REST port.",
     "signals": "Compute and list signals.",
@@ -81,7 +83,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         fail("stopped")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of a pipe went away (`| head`); what is left has no reader to tell.
         sys.stderr.close()
