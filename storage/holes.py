@@ -10,7 +10,8 @@ from market.timeframe import from_datetime
 from storage.copy import names
 from storage.coverage import bound_parameters
 from storage.database import Connection
-from storage.ledger import GapStatus, Stream
+from storage.ledger import GapStatus, Stream, heal_gap
+from storage.stored import StoredTape
 
 OPEN: tuple[GapStatus, ...] = ("suspected", "confirmed")
 """What is still to be healed."""
@@ -121,6 +122,56 @@ def acknowledge(connection: Connection, number: int, note: str) -> Hole:
     if not changed.rowcount:
         raise WrongUse(f"hole {number} is {hole.status} already: only an open one can be acknowledged")
     return hole
+
+
+def close_covered(connection: Connection, exchange: str, symbol: str, begin: int, end: int) -> int:
+    """Close the holes in [begin, end] that coverage fills wholly now, with how many trades there are in each.
+
+    A suspicion in which nothing was traded goes.
+
+    Returns:
+        How many were healed.
+    """
+    islands = StoredTape(connection, exchange, symbol).islands()
+    healed = 0
+    for hole in list_holes(
+        connection,
+        exchange=exchange,
+        symbol=symbol,
+        stream="trades",
+        begin=begin,
+        end=end + 1,
+        statuses=(*OPEN, "unhealable"),
+    ):
+        if not any(first <= hole.from_timestamp and hole.to_timestamp <= last for first, last in islands):
+            continue
+        count = _trades_in(connection, hole)
+        if not count and hole.status == "suspected":
+            connection.execute("DELETE FROM stream_gaps WHERE id = %s", [hole.id])
+        else:
+            heal_gap(connection, hole.id, count)
+            healed += 1
+    return healed
+
+
+def _trades_in(connection: Connection, hole: Hole) -> int:
+    row = connection.execute(
+        """
+        SELECT count(*) FROM trades
+        WHERE exchange = %(exchange)s AND symbol = %(symbol)s
+            AND timestamp BETWEEN %(from)s - '1 s'::interval AND %(to)s + '1 s'::interval
+            AND CASE WHEN %(first)s::bigint IS NULL THEN timestamp >= %(from)s AND timestamp < %(to)s
+                ELSE trade_seq BETWEEN %(first)s AND %(last)s END
+        """,
+        {
+            "exchange": hole.exchange,
+            "symbol": hole.symbol,
+            **bound_parameters(hole.from_timestamp, hole.to_timestamp),
+            "first": hole.from_id,
+            "last": hole.to_id,
+        },
+    ).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def find_hole(connection: Connection, number: int) -> Hole:

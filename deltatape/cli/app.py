@@ -13,6 +13,7 @@ from market import DeltatapeError
 
 VERBS = {
     "alerts": "What the outbox holds, and sending it.",
+    "backfill": "Past trades and candles onto the tape, over REST.",
     "backtest": "Run strategies over stored candles.",
     "collect": "Write an exchange's trades, books, candles and CVD onto the tape.",
     "db": "The database: start, stop, migrate, connect.",
