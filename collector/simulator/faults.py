@@ -131,7 +131,7 @@ def schedule(
     chosen = [kind for kind in KINDS if kind in kinds and kind not in _MARKET]
     found = _of_markets(key, begin, end, symbols, every, kinds)
     for slot in range(_CALM_BEFORE, slots - _CALM_AFTER if chosen else 0):
-        deal, place = divmod(slot, len(chosen))
+        deal, place = divmod(slot - _CALM_BEFORE, len(chosen))
         deck = sorted(chosen, key=lambda kind, deal=deal: key_of(key, "deck", deal, kind))  # type: ignore[misc]
         found.append(_fault(deck[place], key_of(key, slot), begin + slot * every, symbols, every))
     return sorted(found, key=lambda fault: fault.begin)

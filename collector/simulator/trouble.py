@@ -126,7 +126,7 @@ class Line:
             return None
         if fault.kind in ("cut", "maintenance", "halt"):
             return fault.begin
-        return fault.end if fault.kind == "half_open" else None
+        return fault.end - 1 if fault.kind == "half_open" else None
 
     def _release(self) -> list[Message]:
         held, self._held = self._held, []

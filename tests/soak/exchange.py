@@ -23,7 +23,7 @@ async def exchange(plan: dict[str, Any]) -> None:
         plan["faults_until"],
         plan["symbols"],
         every=plan["every"] * MICROSECONDS,
-        kinds=plan.get("kinds") or possible(protocol),
+        kinds=[kind for kind in possible(protocol) if kind not in plan.get("without", ())],
     )
     async with serve(
         plan["symbols"],

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -74,13 +75,20 @@ class Outcome(NamedTuple):
     complaints: list[str]
 
 
-def run_seed(seed: int, server: Server, folder: Path) -> Outcome:
-    """Run one seed; the processes' logs are left in `folder`."""
+def run_seed(seed: int, server: Server, folder: Path, without: Sequence[str] = ()) -> Outcome:
+    """Run one seed, without some kinds of faults; the processes' logs are left in `folder`."""
     url = server.database(f"soak_{seed}")
     start = begin_of(seed)
     end = start + SECONDS * SPEED * MICROSECONDS
     simulator = Simulator(
-        folder, symbols=SYMBOLS, seed=seed, speed=SPEED, start=start, faults_until=end, every=EVERY
+        folder,
+        symbols=SYMBOLS,
+        seed=seed,
+        speed=SPEED,
+        start=start,
+        faults_until=end,
+        every=EVERY,
+        without=without,
     )
     collector = Collector(folder, url, simulator, ",".join(SYMBOLS))
     try:
@@ -177,12 +185,12 @@ def _verdict(folder: Path, url: str) -> list[str]:
     return [] if done.returncode == 0 else [f"verify: exit code {done.returncode}, see verify.log"]
 
 
-def run_alone(seed: int, keep: Path | None) -> Outcome:
+def run_alone(seed: int, keep: Path | None, without: Sequence[str] = ()) -> Outcome:
     """`run_seed` on a server of its own, with its logs in `keep` where something did not hold."""
     folder = Path(tempfile.mkdtemp(prefix=f"deltatape-seed-{seed}-"))
     with ExitStack() as stack:
         server = stack.enter_context(private_server())
-        found = run_seed(seed, server, folder)
+        found = run_seed(seed, server, folder, without)
     if found.complaints and keep is not None:
         target = keep / f"seed-{seed}"
         shutil.rmtree(target, ignore_errors=True)
@@ -192,9 +200,9 @@ def run_alone(seed: int, keep: Path | None) -> Outcome:
     return found
 
 
-def _alone(seed: int, keep: Path) -> tuple[int, Outcome]:
+def _alone(seed: int, keep: Path, without: Sequence[str]) -> tuple[int, Outcome]:
     try:
-        return seed, run_alone(seed, keep)
+        return seed, run_alone(seed, keep, without)
     except (AssertionError, OSError, TimeoutError, RuntimeError) as error:
         return seed, Outcome("did not end", [f"{type(error).__name__}: {error}"])
 
@@ -207,12 +215,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="seeds at a time")
     parser.add_argument("--keep", type=Path, default=Path("soak"), help="logs of the seeds that failed")
+    parser.add_argument("--without", action="append", default=[], help="a kind of fault to leave out")
     given = parser.parse_args(arguments)
     seeds = given.seed or range(given.first, given.first + given.seeds)
     given.keep.mkdir(parents=True, exist_ok=True)
     failed = []
     with ProcessPoolExecutor(given.jobs, max_tasks_per_child=10) as pool:
-        for seed, outcome in pool.map(_alone, seeds, [given.keep.absolute()] * len(seeds)):
+        for seed, outcome in pool.map(
+            partial(_alone, keep=given.keep.absolute(), without=given.without), seeds
+        ):
             _say(f"seed {seed} {'fails' if outcome.complaints else 'holds'}: {outcome.summary}")
             for text in outcome.complaints:
                 _say(f"    {text}")
