@@ -53,6 +53,7 @@ class LagWindow:
     def turn(self, now: int) -> None:
         """Forget what is older than the window."""
         if self._began is None or now < self._began:
+            self._past.clear()  # of a clock that was put back, nobody knows how old they are
             self._began = now
         elif now - self._began >= self._slice:
             self._past.append((self._began, self._counts))

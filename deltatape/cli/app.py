@@ -4,6 +4,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Iterable
+from keyword import iskeyword
 
 import typer
 
@@ -19,7 +20,9 @@ VERBS = {
     "db": "The database: start, stop, migrate, connect.",
     "demo": "The whole job, offline, against the simulator.",
     "doctor": "What is wrong on this machine, and the fix.",
+    "exchanges": "What each exchange gives: trades, books, candles, history.",
     "gaps": "The holes on record, and acknowledging one.",
+    "import": "Write trades and candles of others' files onto the tape.",
     "indicators": "Indicators: list, show, compute.",
     "record": "Keep an exchange's raw messages in files.",
     "repair": "Recompute what is wrong, and heal open holes over REST.",
@@ -33,7 +36,7 @@ VERBS = {
     "up": "Everything in one process, until stopped.",
     "verify": "Prove the tape, day by day.",
 }
-"""Each verb, its module `deltatape.cli.<verb>` (with underscores), and its line in `--help`."""
+"""Each verb, its module `deltatape.cli.<verb>` (with underscores, `import_`), its line in `--help`."""
 
 
 _GROUPS = {"alerts", "backtest", "db", "gaps", "indicators", "signals", "sweep"}
@@ -59,7 +62,9 @@ def build(verbs: Iterable[str]) -> typer.Typer:
 
     root.__doc__ = None
     for verb in verbs:
-        module = importlib.import_module(f"deltatape.cli.{verb.replace('-', '_')}")
+        name = verb.replace("-", "_")
+        # A module cannot be called `import`.
+        module = importlib.import_module(f"deltatape.cli.{name}{'_' * iskeyword(name)}")
         if verb in _GROUPS:
             app.add_typer(module.app, name=verb, help=VERBS[verb], no_args_is_help=verb not in _LISTING)
         else:

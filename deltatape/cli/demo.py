@@ -15,7 +15,7 @@ from rich.text import Text
 
 from deltatape import settings
 from deltatape.cli import output
-from deltatape.cli.stopping import until_stopped
+from deltatape.cli.stopping import INTERRUPTED, until_stopped
 from market import MICROSECONDS, format_time
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def demo(
     ended = asyncio.run(until_stopped(screen.run(live, hours)))
     if not ended:
         output.say("stopped; everything that came is stored, and the next run goes on with it")
-        return
+        raise typer.Exit(INTERRUPTED)
     screen.summary()
 
 

@@ -65,7 +65,7 @@ def table(
 
 
 def grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table to be shown; a cell that is a `Text` keeps its colours. What is too long is folded, never cut."""
+    """A table to be shown; a cell that is a `Text` keeps its colours. Long cells are folded, never cut."""
     is_narrow = console.width < NARROW
     shown = Table(
         title=title,

@@ -1,10 +1,17 @@
-"""Ending in order: Ctrl-C and SIGTERM stop a command that would run for ever."""
+"""Ending in order: Ctrl-C and SIGTERM stop a command that would run for ever.
+
+Such a command has then done what it was asked to: its exit code is 0. One that would have ended by itself was
+interrupted: its exit code is INTERRUPTED.
+"""
 
 import asyncio
 import signal
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from threading import Event, Timer
+
+INTERRUPTED = 130
+"""What shells expect of a command that Ctrl-C ended before its time."""
 
 
 async def until_stopped(work: Coroutine[None, None, None]) -> bool:
