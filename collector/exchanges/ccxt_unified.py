@@ -301,8 +301,13 @@ class Ccxt(Adapter):
 
 
 def knows(exchange: str) -> bool:
-    """Whether ccxt can listen to the exchange with this id. The first call imports ccxt: it takes a while."""
-    return exchange in importlib.import_module("ccxt.pro").exchanges
+    """Whether ccxt can listen to the exchange with this id."""
+    return exchange in exchanges()
+
+
+def exchanges() -> list[str]:
+    """The ids of the exchanges that ccxt can listen to. The first call imports ccxt: it takes a while."""
+    return list(importlib.import_module("ccxt.pro").exchanges)
 
 
 def unified(exchange: str) -> Adapter:
