@@ -107,7 +107,8 @@ async def heal(gap: GapRow, adapter: Adapter, rest: Rest, url: str) -> Outcome:
         TradeRange(
             symbol=gap.symbol,
             begin=gap.from_timestamp if ids else gap.from_timestamp - OVERLAP,
-            end=gap.to_timestamp,
+            # The trade after the hole, too: it shows where ids have begun anew.
+            end=gap.to_timestamp + 1,
             first_id=ids[0] if ids else None,
             last_id=ids[1] if ids else None,
         )
@@ -119,7 +120,7 @@ async def heal(gap: GapRow, adapter: Adapter, rest: Rest, url: str) -> Outcome:
         found.add(page)
         if found.is_whole:
             break
-        if len(found.trades) >= TRADES_A_FILL and (part := found.part()):
+        if ids and len(found.trades) >= TRADES_A_FILL and (part := found.part()):
             if await asyncio.to_thread(_fill, url, gap, part, found.trades) is None:
                 return "closed"
             remaining = await asyncio.to_thread(_reload, url, gap)

@@ -59,7 +59,9 @@ def fill(
     )
     count = amend(connection, gap.exchange, gap.symbol, trades, None, [span], "healed")
     rest = _rest(gap, part)
-    if rest is not None:
+    if gap.cause == "id_reset":
+        _settle_reset(connection, gap, part, trades, count)
+    elif rest is not None:
         _split(connection, gap, part, rest, count, note)
     elif not count and gap.status == "suspected":
         connection.execute("DELETE FROM stream_gaps WHERE id = %s", [gap.id])
@@ -75,6 +77,35 @@ def give_up(connection: Connection, gap: GapRow, note: str, *, is_halt: bool = F
         " WHERE id = %s AND status IN ('suspected', 'confirmed')",
         ("halt" if is_halt else "unhealable", note, gap.id),
     )
+
+
+def _settle_reset(
+    connection: Connection, gap: GapRow, part: Part, trades: Sequence[Trade], count: int
+) -> None:
+    """Ids began anew in this hole: it ends at that moment, and what was missing after gets its own row."""
+    new = _new_ids(trades, gap.to_timestamp)
+    moment = new[0].timestamp if new else gap.to_timestamp
+    connection.execute(
+        "UPDATE stream_gaps SET to_timestamp = %s WHERE id = %s", (to_datetime(moment), gap.id)
+    )
+    note = "the exchange began its ids anew"
+    if part.from_timestamp > gap.from_timestamp:
+        give_up(connection, gap, f"{note}; what came before is not to be had", is_halt=True)
+    else:
+        heal_gap(connection, gap.id, max(count - len(new), 0), note)
+    if new:
+        after = Part(moment, gap.to_timestamp, new[0].trade_seq, new[-1].trade_seq)
+        _record_healed(connection, gap, after, "ids_missing", len(new), None)
+
+
+def _new_ids(trades: Sequence[Trade], end: int) -> list[Trade]:
+    """Those before `end` whose ids are of the new count, in order."""
+    missed = sorted((trade for trade in trades if trade.timestamp <= end), key=lambda trade: trade.order)
+    first = 0
+    for at in range(1, len(missed)):
+        if missed[at].trade_seq < missed[at - 1].trade_seq:
+            first = at
+    return [trade for trade in missed[first:] if trade.timestamp < end]
 
 
 def _is_open(connection: Connection, gap: GapRow) -> bool:
@@ -111,23 +142,29 @@ def _split(connection: Connection, gap: GapRow, part: Part, rest: Part, count: i
         {"id": gap.id, **_bounds(rest)},
     )
     if count:
-        connection.execute(
-            """
-            INSERT INTO stream_gaps (exchange, symbol, stream, from_timestamp, to_timestamp, from_id, to_id,
-                missing_count, cause, status, proof, note, healed_timestamp, healed_count)
-            VALUES (%(exchange)s, %(symbol)s, 'trades', %(from)s, %(to)s, %(from_id)s, %(to_id)s, %(missing)s,
-                %(cause)s, 'healed', %(proof)s, %(note)s, now(), %(count)s)
-            """,
-            {
-                "exchange": gap.exchange,
-                "symbol": gap.symbol,
-                **_bounds(part),
-                "cause": gap.cause,
-                "proof": gap.proof,
-                "note": note,
-                "count": count,
-            },
-        )
+        _record_healed(connection, gap, part, gap.cause, count, note)
+
+
+def _record_healed(
+    connection: Connection, gap: GapRow, part: Part, cause: str, count: int, note: str | None
+) -> None:
+    connection.execute(
+        """
+        INSERT INTO stream_gaps (exchange, symbol, stream, from_timestamp, to_timestamp, from_id, to_id,
+            missing_count, cause, status, proof, note, healed_timestamp, healed_count)
+        VALUES (%(exchange)s, %(symbol)s, 'trades', %(from)s, %(to)s, %(from_id)s, %(to_id)s, %(missing)s,
+            %(cause)s, 'healed', %(proof)s, %(note)s, now(), %(count)s)
+        """,
+        {
+            "exchange": gap.exchange,
+            "symbol": gap.symbol,
+            **_bounds(part),
+            "cause": cause,
+            "proof": gap.proof,
+            "note": note,
+            "count": count,
+        },
+    )
 
 
 def _bounds(part: Part) -> dict[str, object]:

@@ -6,7 +6,7 @@ Source: https://developers.binance.com/docs/binance-spot-api-docs/rest-api, as o
 from collections.abc import Generator
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 from msgspec.json import Decoder
 
 from collector.exchanges.adapter import (
@@ -67,17 +67,31 @@ _KLINES = Decoder(list[_PastKline])
 
 def trade_pages(instrument: Instrument, numbers: Numbers, wanted: TradeRange) -> TradePages:
     """By id, upwards; the first id of a time comes from the aggregates, which name the ids of their fills."""
-    name = instrument.exchange_symbol
-    next_id: int | None
     if wanted.first_id is not None:
         # The trade before shows since when there was none.
-        next_id = max(wanted.first_id - 1, 0)
         pages = Upwards(wanted, wanted.first_id)
-    else:
-        next_id = yield from _first_id(name, wanted.begin, wanted.end)
-        pages = Upwards(wanted, next_id)
-    while next_id is not None and not pages.is_done:
-        path = f"/api/v3/historicalTrades?symbol={name}&fromId={next_id}&limit={ROWS}"
+        yield from _upwards(instrument, numbers, wanted, pages, max(wanted.first_id - 1, 0))
+        return
+    begin = wanted.begin
+    while True:
+        rest = structs.replace(wanted, begin=begin)
+        first_id = yield from _first_id(instrument.exchange_symbol, begin, wanted.end)
+        if first_id is None:
+            yield TradePage(trades=[], from_timestamp=begin, to_timestamp=wanted.end)
+            return
+        pages = Upwards(rest, first_id)
+        yield from _upwards(instrument, numbers, rest, pages, first_id)
+        # Ids may end before the time does, and begin anew after it.
+        if pages.reached is None or not begin < pages.reached < wanted.end:
+            return
+        begin = pages.reached
+
+
+def _upwards(
+    instrument: Instrument, numbers: Numbers, wanted: TradeRange, pages: Upwards, next_id: int
+) -> TradePages:
+    while not pages.is_done:
+        path = f"/api/v3/historicalTrades?symbol={instrument.exchange_symbol}&fromId={next_id}&limit={ROWS}"
         body = yield RestRequest(path, weight=_TRADES_WEIGHT)
         if not body:
             yield from _newest(instrument, numbers, wanted)
@@ -92,7 +106,7 @@ def trade_pages(instrument: Instrument, numbers: Numbers, wanted: TradeRange) ->
             yield page
         next_id = trades[-1].trade_seq + 1
     if not pages.is_done:
-        page = pages.finish()
+        page = pages.finish(is_all=False)
         if page is not None:
             yield page
 

@@ -67,17 +67,27 @@ class Upwards:
         ready, self._held = _cut(self._held)
         return self._page(ready, self._held[0].timestamp, self._held[0].trade_seq - 1) if ready else None
 
-    def finish(self) -> TradePage | None:
-        """The last page, once the exchange said that it has no more."""
+    def finish(self, *, is_all: bool = True) -> TradePage | None:
+        """The last page, once the exchange said that it has no more.
+
+        `is_all`: there are no later trades either; else only that ids do not go on.
+        """
         self.is_done = True
         by_id = self._wanted.last_id is not None
         if not self._held:
-            if by_id or self._from is None:
+            if by_id or self._from is None or not is_all:
                 return None
             return self._page([], self._wanted.end, None)
         last = self._held[-1]
         end = last.timestamp + 1
-        return self._page(self._held, end if by_id else max(end, self._wanted.end), last.trade_seq)
+        if is_all and not by_id:
+            end = max(end, self._wanted.end)
+        return self._page(self._held, end, last.trade_seq)
+
+    @property
+    def reached(self) -> int | None:
+        """Up to which time the pages are whole, in microseconds; None before the first."""
+        return self._from
 
     def _new(self, trades: Iterable[Trade]) -> list[Trade]:
         last = self.last

@@ -214,7 +214,8 @@ def assert_proven(pages, trades):
             assert by_id == listed
     for one, other in pairwise(pages):
         assert one.to_timestamp == other.from_timestamp or other.to_timestamp == one.from_timestamp
-        assert other.first_id == one.last_id + 1 or one.first_id == other.last_id + 1
+        if one.last_id is not None and other.last_id is not None:
+            assert other.first_id == one.last_id + 1 or one.first_id == other.last_id + 1
     said = [t for page in pages for t in page.trades]
     assert len({t.trade_id for t in said}) == len(said)
     by_id = {t.trade_id: t for t in trades}
