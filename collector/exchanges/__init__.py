@@ -4,6 +4,7 @@ from collector.exchanges import ccxt_unified
 from collector.exchanges.adapter import Adapter
 from collector.exchanges.binance import Binance, Simulated
 from collector.exchanges.binance_futures import BinanceUsdm
+from collector.exchanges.bybit import Bybit
 from collector.exchanges.coinbase import Coinbase
 from collector.exchanges.htx import Htx
 from collector.exchanges.kraken import Kraken
@@ -16,6 +17,7 @@ EXCHANGES: dict[str, type[Adapter]] = {
     for known in (
         Binance,
         BinanceUsdm,
+        Bybit,
         Coinbase,
         Htx,
         Kraken,

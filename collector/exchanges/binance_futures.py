@@ -255,7 +255,8 @@ class BinanceUsdm(Binance):
         try:
             return BookReset(
                 self.instrument_of(names[0]).symbol,
-                None if book.time is None else book.time * 1000,
+                # It names its time, but proves itself by the first change that follows.
+                None,
                 self.numbers.levels(book.bids),
                 self.numbers.levels(book.asks),
                 book.sequence,

@@ -115,15 +115,11 @@ class CombinedFutures(Struct, gc=False):
 
 
 class WholeBook(Struct, gc=False):
-    """{"lastUpdateId":1027024,"bids":[["4.0","431.0"]],"asks":[…]}: the answer of /api/v3/depth.
-
-    That of /fapi/v1/depth says since when it stands, too.
-    """
+    """{"lastUpdateId":1027024,"bids":[["4.0","431.0"]],"asks":[…]}: the answer of /api/v3/depth."""
 
     sequence: Id = field(name="lastUpdateId")
     bids: _Levels
     asks: _Levels
-    time: Milliseconds | None = field(name="T", default=None)
 
 
 class Filter(Struct, gc=False, rename="camel"):

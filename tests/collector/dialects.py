@@ -35,6 +35,8 @@ class Dialect:
         control: messages that are no data, and what they say: acks, refusals, what keeps a connection alive.
         simulated: symbols of which its simulator, where there is one, is asked.
         samples: single messages instead of a recording.
+        said: as samples, where the documents' own are not to be had.
+        path: of the connection that all this comes over, where nothing else tells what it is about.
         like: how a symbol is to be written, in the words of the refusal.
         has_checked_book: whether a lost change of the book is noticed.
     """
@@ -43,6 +45,8 @@ class Dialect:
     control: tuple[tuple[bytes, Event], ...]
     simulated: tuple[str, str] = ("BTC/USDT", "ETH/USDT")
     samples: str = ""
+    said: tuple[bytes, ...] = ()
+    path: str = ""
     like: str = "BTC/USDT"
     has_checked_book: bool = True
 
@@ -54,6 +58,40 @@ DIALECTS = {
         BINANCE_CONTROL,
         simulated=("BTC/USDT:USDT", "ETH/USDT:USDT"),
         like="BTC/USDT:USDT",
+    ),
+    "bybit": Dialect(
+        (("BTC/USDT", "BTCUSDT"), ("ETH/BTC", "ETHBTC")),
+        (
+            (b'{"success":true,"ret_msg":"","conn_id":"a","op":"subscribe"}', Subscribed("topics")),
+            (b'{"success":false,"ret_msg":"Invalid topic","op":"subscribe"}', Refused("Invalid topic")),
+            (b'{"success":true,"ret_msg":"pong","conn_id":"a","op":"ping"}', Heard("pong")),
+        ),
+        said=(
+            (
+                b'{"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":1672304486868,"data":['
+                b'{"T":1672304486865,"s":"BTCUSDT","S":"Buy","v":"0.001","p":"16578.50",'
+                b'"i":"2290000000061666279","BT":false,"RPI":false,"seq":1783284617},'
+                b'{"T":1672304486865,"s":"BTCUSDT","S":"Buy","v":"0.002","p":"16578.51",'
+                b'"i":"2290000000061666280","BT":false,"RPI":true,"seq":1783284617}]}'
+            ),
+            (
+                b'{"topic":"orderbook.200.BTCUSDT","type":"snapshot","ts":1672304484978,"data":{"s":"BTCUSDT",'
+                b'"b":[["16493.50","0.006"],["16493.00","0.100"]],"a":[["16611.00","0.029"],["16612.00","0.213"]],'
+                b'"u":18521288,"seq":7961638724},"cts":1672304484976}'
+            ),
+            (
+                b'{"topic":"orderbook.200.BTCUSDT","type":"delta","ts":1672304485078,"data":{"s":"BTCUSDT",'
+                b'"b":[["16493.00","0"]],"a":[["16612.00","0.5"]],"u":18521289,"seq":7961638730},'
+                b'"cts":1672304485076}'
+            ),
+            (
+                b'{"topic":"kline.1.BTCUSDT","data":[{"start":1672304460000,"end":1672304519999,"interval":"1",'
+                b'"open":"16549.5","close":"16577","high":"16577","low":"16508","volume":"2.081",'
+                b'"turnover":"34666.4005","confirm":false,"timestamp":1672304486882}],"ts":1672304486882,'
+                b'"type":"snapshot"}'
+            ),
+        ),
+        path="/v5/public/spot",
     ),
     "coinbase": Dialect(
         (("BTC/USD", "BTC-USD"), ("ETH/BTC", "ETH-BTC")),
@@ -135,7 +173,9 @@ DIALECTS = {
 FILES = {**recordings.FILES, "simulated": recordings.FILES["binance"]}
 RECORDED = sorted(set(FILES) & set(EXCHANGES))
 """Exchanges of which there are whole sessions."""
-HEARD = sorted(set(RECORDED) | {name for name, dialect in DIALECTS.items() if dialect.samples})
+HEARD = sorted(
+    set(RECORDED) | {name for name, dialect in DIALECTS.items() if dialect.samples or dialect.said}
+)
 """Exchanges of which there is any message."""
 
 
@@ -145,8 +185,9 @@ def frames(folder: Path, exchange: str) -> list[Received | RestAnswer]:
     if exchange in FILES:
         found = read([folder / name for name in FILES[exchange]])
         return [frame for frame in found if isinstance(frame, Received | RestAnswer)]
-    paths = sorted(folder.glob(DIALECTS[exchange].samples))
-    return [Received(SAMPLED_AT, path.read_bytes()) for path in paths]
+    dialect = DIALECTS[exchange]
+    said = dialect.said or [path.read_bytes() for path in sorted(folder.glob(dialect.samples))]
+    return [Received(SAMPLED_AT, message) for message in said]
 
 
 def messages(folder: Path, exchange: str) -> list[bytes]:

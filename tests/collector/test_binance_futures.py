@@ -203,7 +203,7 @@ def test_a_whole_book_over_rest():
     body = {"lastUpdateId": 1027024, "E": 1589436922972, "T": 1589436922959, "bids": [["4.0", "431.0"]]}
     body["asks"] = [["4.00000200", "12.0"]]
     assert known.parse_rest(request.path, json.dumps(body)) == [
-        BookReset(SYMBOL, 1589436922959_000, [("4.0", "431.0")], [("4.00000200", "12.0")], 1027024)
+        BookReset(SYMBOL, None, [("4.0", "431.0")], [("4.00000200", "12.0")], 1027024)
     ]
     with pytest.raises(MalformedMessage, match="symbol"):
         known.parse_rest("/fapi/v1/depth", json.dumps(body))

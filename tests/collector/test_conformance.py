@@ -53,7 +53,7 @@ def events(folder, exchange):
     known, found = learned(folder, exchange), []
     for frame in frames(folder, exchange):
         if isinstance(frame, Received):
-            found += known.parse(frame.message)
+            found += known.parse(frame.message, DIALECTS[exchange].path)
         else:
             answer = known.parse_rest(frame.url, frame.body)
             found += [item for item in answer if not isinstance(item, Instrument)]
@@ -151,8 +151,9 @@ def test_nothing_in_the_recordings_is_unknown_or_damaged(exchange, shared_data):
 @EVERY_HEARD
 def test_bytes_and_text_say_the_same(exchange, shared_data):
     one, other = learned(shared_data, exchange), learned(shared_data, exchange)
+    path = DIALECTS[exchange].path
     for message in messages(shared_data, exchange):
-        assert one.parse(message) == other.parse(text_of(message))
+        assert one.parse(message, path) == other.parse(text_of(message), path)
 
 
 @EVERY_HEARD
@@ -290,7 +291,7 @@ def test_a_symbol_that_the_exchange_does_not_list_is_wrong_use(exchange):
 @pytest.mark.parametrize("message", JUNK)
 def test_junk_is_unknown_or_damaged_and_never_data(exchange, message):
     try:
-        found = find(exchange).parse(message)
+        found = find(exchange).parse(message, DIALECTS[exchange].path)
     except MalformedMessage:
         return
     assert not any(isinstance(event, TradeSeen | BookDelta | BookReset | CandleSeen) for event in found)

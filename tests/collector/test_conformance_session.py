@@ -58,11 +58,11 @@ class Tampered(Conversation):
 
     def hear(self, line, door, payloads):
         self.reader.add_instruments(self.adapter.instruments)
-        super().hear(line, door, [new for old in payloads for new in self.tamper(self.read(old), old)])
+        super().hear(line, door, [new for old in payloads for new in self.tamper(self.read(old, line), old)])
 
-    def read(self, payload):
+    def read(self, payload, line):
         try:
-            return self.reader.parse(payload)
+            return self.reader.parse(payload, line.path)
         except (MalformedMessage, WrongUse):
             return []
 
@@ -154,7 +154,7 @@ def test_a_lost_trade_is_the_hole_that_is_found_and_rest_has_it(exchange):
     def is_of_symbol(event):
         return isinstance(event, TradeSeen) and event.trade.symbol == symbol
 
-    drop = Dropped(is_of_symbol, after=15, count=3)
+    drop = Dropped(is_of_symbol, after=8, count=3)
     spoken = talk(exchange, drop)
     lost = [event.trade for event in drop.events if is_of_symbol(event)]
     gaps = spoken.rows(symbol, "gaps")
