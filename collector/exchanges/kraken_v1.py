@@ -117,7 +117,7 @@ class KrakenV1(KrakenSpot):
         pairs = [self.instrument_for(symbol).exchange_symbol for symbol in symbols]
         return msgspec.json.encode({"event": verb, "pair": pairs, "subscription": subscription}).decode()
 
-    def parse(self, message: bytes | str) -> list[Event]:
+    def parse(self, message: bytes | str, path: str = "") -> list[Event]:
         """An object is control; an array is data, whose channel and pair are its last two."""
         try:
             parts = _MESSAGE.decode(message)

@@ -20,7 +20,7 @@ TABLES = (
     "rejected_messages",
     "stream_state",
 )
-EXCHANGES = ("binance", "coinbase", "htx", "kraken_v1", "okx")
+EXCHANGES = ("binance", "binanceusdm", "coinbase", "htx", "kraken_v1", "okx")
 
 
 def contents(connection, table):
@@ -41,7 +41,7 @@ def stored_trades(connection, exchange):
 def as_time(exchange, text):
     """Microseconds UTC of the file's text."""
     match exchange:
-        case "binance" | "htx" | "okx":
+        case "binance" | "binanceusdm" | "htx" | "okx":
             return int(text) * 1000
         case "coinbase":
             return from_datetime(datetime.fromisoformat(text))
