@@ -1,0 +1,1 @@
+"""Files that others made, onto the tape: one file a format, and what loads them all."""
