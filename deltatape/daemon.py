@@ -121,6 +121,7 @@ class Daemon:
             except Unavailable as error:
                 if not wait:
                     raise
+                self._failures["database"] = (time.monotonic(), str(error))
                 log.warning("%s; trying again", error)
             await asyncio.sleep(RESTART_SECONDS)
 
