@@ -75,7 +75,7 @@ class CcxtConnection:
         self.url = f"ccxt://{adapter.exchange}/"
         self.is_open = False
         self.opened_at = 0.0
-        self.connects = 0
+        self.opened = 0
         self._adapter = adapter
         self._listener = listener
         self._base, self._rest_base = base, rest_base
@@ -165,7 +165,7 @@ class CcxtConnection:
 
     def _begin(self) -> None:
         self.is_open = True
-        self.connects += 1
+        self.opened += 1
         self._books.clear()
         self._timed.clear()
         self.opened_at = self._heard_at = asyncio.get_running_loop().time()

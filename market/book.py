@@ -21,8 +21,10 @@ class BookSnapshot(Struct, frozen=True, gc=False):
     """The book of one instrument just before `timestamp` (whole seconds, in microseconds UTC).
 
     Volumes and `imbalance` (percent: (bid - ask) / (bid + ask) * 100) are over the top 10 levels;
-    `bids` and `asks` are [[price, size], …], best first, at most `depth` a side.
+    `bids` and `asks` are ((price, size), …), best first, at most `depth` a side.
     """
+
+    # Tuples of numbers, which the garbage collector soon leaves alone: a busy stream holds many thousands.
 
     symbol: str
     timestamp: int
@@ -35,8 +37,8 @@ class BookSnapshot(Struct, frozen=True, gc=False):
     ask_volume: float
     imbalance: float
     depth: int
-    bids: list[list[float]]
-    asks: list[list[float]]
+    bids: tuple[tuple[float, float], ...]
+    asks: tuple[tuple[float, float], ...]
     sequence: int | None = None
 
 
@@ -74,10 +76,10 @@ class _BookSide:
         levels = self.levels
         return [levels[key] for key in self.order[:depth]]
 
-    def numbers(self, depth: int) -> list[list[float]]:
-        """The best `depth` levels as [price, size], best first."""
+    def numbers(self, depth: int) -> tuple[tuple[float, float], ...]:
+        """The best `depth` levels as (price, size), best first."""
         levels, sign = self.levels, self.sign
-        return [[sign * key, float(levels[key][1])] for key in self.order[:depth]]
+        return tuple([(sign * key, float(levels[key][1])) for key in self.order[:depth]])
 
 
 class OrderBook:

@@ -6,7 +6,11 @@ PostgreSQL's `float8::text` prints (above, it avoids decimals halfway between tw
 seen and are rounded once.
 """
 
+from functools import lru_cache
 
+
+# A size is asked for twice in a row, and prices and sizes recur: looking one up costs a fifth of reading it.
+@lru_cache(maxsize=4096)
 def scaled(value: float) -> tuple[int, int]:
     """The shortest decimal of a finite `value` as (digits, scale): digits / 10**scale, no trailing zeros."""
     text = repr(value)

@@ -3,13 +3,17 @@
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
-from math import inf
+from itertools import chain
 
 from market.book import Levels
 from market.timeframe import MICROSECONDS, from_datetime
 
 MAX_SECONDS = 253_402_300_799
 """9999-12-31T23:59:59Z: no later time is one."""
+LARGEST = 1e30
+"""No price and no size is so large; sums and products of what is below stay far from infinity."""
+SMALLEST = 1e-30
+"""No price, and no size but zero, is so small."""
 _NUMBER = "0123456789.eE+-"
 _SURE_LENGTH = 16
 """A text this short (15 digits and a point) is always the shortest decimal of some double."""
@@ -39,7 +43,7 @@ class Numbers:
         if text.strip(_NUMBER):
             raise ValueError(f"not a number: {_short(text)}")
         value = float(text)
-        if not 0.0 <= value < inf:
+        if not (SMALLEST < value < LARGEST or value == 0.0):
             raise ValueError(f"out of range: {_short(text)}")
         if len(text) > _SURE_LENGTH:
             self.inexact += Decimal(repr(value)) != Decimal(text)
@@ -47,16 +51,22 @@ class Numbers:
 
     def levels(self, levels: Levels) -> Levels:
         """The same book levels, once every price is above zero and every size is not below."""
-        if "".join([text for level in levels for text in level]).strip(_NUMBER):
+        texts = list(chain.from_iterable(levels))
+        if not texts:
+            return levels
+        joined = "".join(texts)
+        # Digits and points need no closer look: no sign, no exponent, nothing that float() takes besides.
+        if not (joined.isascii() and joined.replace(".", "").isdigit()) and joined.strip(_NUMBER):
             raise ValueError("not a number in a book level")
-        for price, size in levels:
-            value, amount = float(price), float(size)
-            if not (0.0 < value < inf and 0.0 <= amount < inf):
-                raise ValueError(f"out of range: level {_short(price)}, {_short(size)}")
-            if len(price) > _SURE_LENGTH:
-                self.inexact += Decimal(repr(value)) != Decimal(price)
-            if len(size) > _SURE_LENGTH:
-                self.inexact += Decimal(repr(amount)) != Decimal(size)
+        values = list(map(float, texts))
+        if not (min(values[::2]) > SMALLEST and min(values) >= 0.0 and max(values) < LARGEST):
+            raise ValueError(f"out of range: {_first_bad(levels)}")
+        if max(map(len, texts)) > _SURE_LENGTH:
+            self.inexact += sum(
+                Decimal(repr(value)) != Decimal(text)
+                for value, text in zip(values, texts, strict=True)
+                if len(text) > _SURE_LENGTH
+            )
         return levels
 
     def candle(self, prices: Iterable[str]) -> tuple[float, float, float, float]:
@@ -90,6 +100,14 @@ def seconds_microseconds(text: str) -> int:
     if not (digits.isascii() and digits.isdigit() and whole) or int(whole) > MAX_SECONDS:
         raise ValueError(f"not unix seconds: {_short(text)}")
     return int(whole) * MICROSECONDS + int(fraction[:6].ljust(6, "0"))
+
+
+def _first_bad(levels: Levels) -> str:
+    """The first level whose price is not above zero, or whose size is below, or that is absurdly large."""
+    for price, size in levels:
+        if not (SMALLEST < float(price) < LARGEST and 0.0 <= float(size) < LARGEST):
+            return f"level {_short(price)}, {_short(size)}"
+    raise AssertionError("every level is in range")
 
 
 def _short(text: str) -> str:

@@ -119,7 +119,7 @@ def test_a_lost_connection_is_said_and_opened_anew():
             before = channels(listener)["trades"]
             await listener.until(lambda: channels(listener)["trades"] > before + 2)
             assert connection.is_open
-            assert connection.connects == 2
+            assert connection.opened == 2
             await connection.reset()
             await listener.until(lambda: channels(listener)["opened"] == 3)
             task.cancel()
