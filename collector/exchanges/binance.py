@@ -306,14 +306,3 @@ class Binance(Adapter):
             min_notional=notional.min_notional if notional else None,
             is_active=listed.status == "TRADING",
         )
-
-
-class Simulated(Binance):
-    """The simulator on this machine: Binance's protocol under an id of its own."""
-
-    exchange: ClassVar[str] = "simulated"
-    ws_url: ClassVar[str] = "ws://127.0.0.1:8765"
-    rest_url: ClassVar[str] = "http://127.0.0.1:8765"
-    facts: ClassVar[Facts] = structs.replace(
-        Binance.facts, title="the simulator on this machine", source="deltatape simulate"
-    )
