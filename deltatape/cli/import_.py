@@ -57,8 +57,9 @@ def import_(
         columns=parse_columns(column or []),
     )
     size = sum(path.stat().st_size for path in files if path.is_file())
+    is_quiet = as_json or not output.errors.is_terminal
     bar = (TextColumn("importing"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*bar, console=output.errors, transient=True, disable=as_json) as progress:
+    with Progress(*bar, console=output.errors, transient=True, disable=is_quiet) as progress:
         task = progress.add_task("importing", total=size)
         report = load(
             files,
