@@ -67,7 +67,6 @@ _NOT_STORED = (
     "depth.step",
     "depth.size",
     "mbp.refresh.",
-    "kline.",
     "trade.clearing",
 )
 _SYMBOLS_PATH = "/v1/common/symbols"

@@ -91,7 +91,8 @@ def _wanted(request: dict[str, Any]) -> list[tuple[str, str]]:
     for channel in channels if isinstance(channels, list) else []:
         own = channel if isinstance(channel, dict) else {"name": channel}
         ids = own.get("product_ids", products)
-        found += [(str(own.get("name")), str(product)) for product in ids if isinstance(ids, list)]
+        if isinstance(ids, list):
+            found += [(str(own.get("name")), str(product)) for product in ids]
     return found
 
 

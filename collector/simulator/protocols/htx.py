@@ -20,11 +20,6 @@ from collector.simulator.protocols.htx_texts import RECALLED, SymbolTexts
 _PING_EVERY = 5000
 
 
-def _pings(begin: int, end: int) -> Texts:
-    first = -(-begin // _PING_EVERY) * _PING_EVERY
-    return [(time, f'{{"ping":{time}}}') for time in range(first, end, _PING_EVERY)]
-
-
 def _nothing(_begin: int, _end: int) -> Texts:
     return []
 
@@ -57,13 +52,18 @@ class Htx(Protocol):
 
 
 class HtxSession(ChannelSession):
-    """One connection: a topic a request, and pings that the client answers."""
+    """One connection: a topic a request, and pings that the client answers.
+
+    HTX pings every five seconds. Here none comes before the last one was answered: at a thousand times the
+    speed a client has no time for more.
+    """
 
     def __init__(self, topics: dict[str, Channel], books: dict[str, SymbolTexts]) -> None:
         super().__init__()
         self._topics = topics
         self._books = books
-        self.subscribe("ping", Channel("other", None, _pings))
+        self._awaits_pong = False
+        self.subscribe("ping", Channel("other", None, self._pings))
 
     def frame(self, name: str, text: str) -> str | bytes:
         """Packed."""
@@ -78,12 +78,20 @@ class HtxSession(ChannelSession):
         if not isinstance(request, dict):
             return [_error("bad-request", "invalid json", None)]
         if "pong" in request:
+            self._awaits_pong = False
             return []
         number = request.get("id")
         for verb, done in (("sub", "subbed"), ("unsub", "unsubbed"), ("req", "rep")):
             if verb in request:
                 return self._answer(done, str(request[verb]), number)
         return [_error("bad-request", "invalid command", number)]
+
+    def _pings(self, begin: int, end: int) -> Texts:
+        time = -(-begin // _PING_EVERY) * _PING_EVERY
+        if self._awaits_pong or time >= end:
+            return []
+        self._awaits_pong = True
+        return [(time, f'{{"ping":{time}}}')]
 
     def _answer(self, done: str, topic: str, number: Any) -> list[str | bytes]:
         known = self._topics.get(topic)
