@@ -33,9 +33,13 @@ def doctor(
     if as_json:
         output.print_json(findings)
     else:
-        columns = ["check", "", "what was found", "fix"]
+        columns = ["check", "", "what was found, and the fix"]
         rows = [
-            (found.check, Text(found.state, _COLOURS[found.state]), found.text, found.fix)
+            (
+                found.check,
+                Text(found.state, _COLOURS[found.state]),
+                f"{found.text}\n→ {found.fix}" if found.fix else found.text,
+            )
             for found in findings
         ]
         output.table("doctor", columns, rows, empty="")

@@ -157,11 +157,11 @@ def _picture(seen: Seen) -> RenderableType:
 
 
 _TAPE_COLUMNS = ("exchange", "symbol", "source", "price", "trades", "from", "to", "age", "spans", "open gaps")
-_NOT_NARROW = ("from", "spans")
+_NOT_NARROW = ("from", "to", "spans")
 
 
 def _print_tape(seen: Seen) -> None:
-    """Each instrument's tape; where there is little room, without where it began."""
+    """Each instrument's tape; where there is little room, without from when to when."""
     is_narrow = output.console.width < output.NARROW
     kept = [not (is_narrow and name in _NOT_NARROW) for name in _TAPE_COLUMNS]
     rows = [list(compress(_tape_row(seen, tape), kept)) for tape in seen.tapes]

@@ -44,9 +44,7 @@ def get(path):
 
 
 def test_metrics_are_prometheus_text():
-    health = Health(
-        lambda: [readings(), readings("binance", stale=["A: silent"], spool_batches=4)], list
-    )
+    health = Health(lambda: [readings(), readings("binance", stale=["A: silent"], spool_batches=4)], list)
     answer = served(health, get("/metrics"))
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
