@@ -231,7 +231,7 @@ def uncovered(islands: Iterable[tuple[int, int]], begin: int, end: int) -> Itera
             yield from _part(begin, end, is_after, first == end)
             return
         yield from _part(begin, first, is_after, True)
-        if last > begin:
+        if last >= begin:
             begin, is_after = last, True
     yield from _part(begin, end, is_after, False)
 

@@ -77,38 +77,39 @@ def _missing(
 ) -> Iterator[tuple[int, int]]:
     """Parts of [begin, end) that hold every bucket that is neither stored nor inside trade coverage."""
     length = timeframe.microseconds
-    cursor = connection.cursor(name="missing_buckets")
-    rows = cursor.execute(
-        """
-            SELECT bucket FROM generate_series(%(from)s::timestamptz, %(last)s, %(step)s::interval) AS bucket
-            WHERE NOT EXISTS (
-                SELECT FROM candles
-                WHERE exchange = %(exchange)s AND symbol = %(symbol)s AND interval = %(interval)s
-                    AND timestamp = bucket AND timestamp >= %(from)s AND timestamp <= %(last)s)
-            ORDER BY bucket
-        """,
-        {
-            "from": to_datetime(timeframe.open_of(begin + length - 1)),
-            "last": to_datetime(end - 1),
-            "step": f"{length} us",
-            "exchange": exchange,
-            "symbol": symbol,
-            "interval": timeframe,
-        },
-    )
-    first = last = None
-    for (moment,) in rows:
-        bucket = from_datetime(moment)
-        if _touches(islands, bucket, bucket + length):
-            continue
-        if first is None or last is None:
-            first = bucket
-        elif bucket - last > NEAR * length:
+    with connection.cursor(name="missing_buckets") as cursor:
+        rows = cursor.execute(
+            """
+                SELECT bucket
+                FROM generate_series(%(from)s::timestamptz, %(last)s, %(step)s::interval) AS bucket
+                WHERE NOT EXISTS (
+                    SELECT FROM candles
+                    WHERE exchange = %(exchange)s AND symbol = %(symbol)s AND interval = %(interval)s
+                        AND timestamp = bucket AND timestamp >= %(from)s AND timestamp <= %(last)s)
+                ORDER BY bucket
+            """,
+            {
+                "from": to_datetime(timeframe.open_of(begin + length - 1)),
+                "last": to_datetime(end - 1),
+                "step": f"{length} us",
+                "exchange": exchange,
+                "symbol": symbol,
+                "interval": timeframe,
+            },
+        )
+        first = last = None
+        for (moment,) in rows:
+            bucket = from_datetime(moment)
+            if _touches(islands, bucket, bucket + length):
+                continue
+            if first is None or last is None:
+                first = bucket
+            elif bucket - last > NEAR * length:
+                yield first, last
+                first = bucket
+            last = bucket + length
+        if first is not None and last is not None:
             yield first, last
-            first = bucket
-        last = bucket + length
-    if first is not None and last is not None:
-        yield first, last
 
 
 def _touches(islands: list[tuple[int, int]], begin: int, end: int) -> bool:

@@ -23,7 +23,7 @@ _EVER = (0, 4_102_444_800_000_000)
 """Microseconds UTC before and after every tape: the years 1970 and 2100."""
 _SLACK = 1_000_000
 """Microseconds by which a trade of a hole may lie outside of its times."""
-_MAX_RUNS = 20
+_MAX_RUNS = 1000
 """Runs of missing ids that are named, a day."""
 _NONE = Wrong(0, [])
 

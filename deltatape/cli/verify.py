@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deltatape import settings
 from deltatape.cli import output
 from deltatape.cli.gaps import as_record, duration
-from market import WrongUse, format_time, parse_time
+from market import DAY, WrongUse, format_time, parse_time
 
 if TYPE_CHECKING:
     from storage.day_checks import Wrong
@@ -213,21 +213,16 @@ def _problems(days: "list[DayProof]", holes: "list[Hole]") -> list[str]:
 def _day_problems(proof: "DayProof") -> Iterator[str]:
     where = f"{proof.exchange} {proof.symbol} {_date(proof.day)}"
     of = f"--exchange {proof.exchange} --symbol {proof.symbol}"
-    begin, end = _date(proof.day), _date(proof.day + 86_400_000_000)
+    repair = f"deltatape repair {of}"
     if proof.ids_missing:
         runs = ", ".join(f"{run.first}–{run.last}" for run in proof.missing_runs[:3])
         yield (
-            f"{where}: {proof.ids_missing:,} ids missing that no hole on record explains ({runs}):"
-            f" deltatape backfill {of} --from {begin} --to {end}"
+            f"{where}: {proof.ids_missing:,} ids missing that no hole on record explains ({runs}): {repair}"
         )
-    repair = f"deltatape repair {of}"
+    backfill = f"deltatape backfill {of} --from {_date(proof.day)} --to {_date(proof.day + DAY)}"
     for wrong, what, remedy in (
-        (
-            proof.duplicates,
-            "trades stand there twice",
-            "delete the wrong ones with deltatape sql, then " + repair,
-        ),
-        (proof.orphans, "trades lie in no coverage", f"deltatape backfill {of} --from {begin} --to {end}"),
+        (proof.duplicates, "trades stand there twice", repair),
+        (proof.orphans, "trades lie in no coverage", backfill),
         (proof.candles, "candles are not what their trades give", repair),
         (proof.cvd, "CVD values are not what their trades give", repair),
     ):
