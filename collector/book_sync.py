@@ -120,7 +120,7 @@ class BookSync:
         self._last_sequence = event.last_sequence
         if self._matches(event) and self._book.is_crossed:
             self.stop("crossed")
-        if not self._is_live:
+        if not self.is_live:
             # What is wrong now may have been since the message before.
             return []
         self.time = max(self.time, time)

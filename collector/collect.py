@@ -23,6 +23,8 @@ from collector.session import Counts, Session, TapeBatch
 from collector.spool import Spool, left_behind, own_spool
 from collector.writer import Taken, Writer, proof_of
 from market import Instrument, Unavailable, WrongUse
+from storage import database
+from storage.instruments import refresh_instruments
 from storage.ledger import Status
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Target:
     symbols: tuple[str, ...]
     ws_url: str | None = None
     rest_url: str | None = None
+    protocol: str | None = None
 
     def __post_init__(self) -> None:
         _check_url("--ws-url", self.ws_url, "ws", "wss")
@@ -72,6 +75,8 @@ class Target:
         Raises:
             WrongUse: there is none, or nobody speaks its protocol any more.
         """
+        if self.exchange == "simulated" and self.protocol is not None:
+            return exchanges.simulated(self.protocol)
         adapter = exchanges.find(self.exchange)
         if adapter.is_replay_only and not self.ws_url:
             raise WrongUse(
@@ -138,7 +143,7 @@ async def open_collector(
     writer = await _eventually(open_writer, wait=wait)
     rest = target.rest(adapter, tap, clock)
     try:
-        await _eventually(lambda: learn_instruments(adapter, rest), wait=wait)
+        listed = await _eventually(lambda: learn_instruments(adapter, rest), wait=wait)
         session = Session(adapter, target.symbols)
         streams = [session.stream(symbol) for symbol in target.symbols]
         folder = spool / target.exchange
@@ -154,7 +159,7 @@ async def open_collector(
         await rest.close()
         raise
     healer = Healer(adapter, rest, url, target.symbols, lambda symbol: session.streams[symbol].time)
-    return Collector(feed, writer, own_spool(folder, spool_bytes), healer)
+    return Collector(feed, writer, own_spool(folder, spool_bytes), healer, url, listed)
 
 
 async def _eventually(attempt: Callable[[], Awaitable[T]], *, wait: bool) -> T:
@@ -232,8 +237,18 @@ class Collector:
     Everything runs in one event loop but the writes, which run in threads.
     """
 
-    def __init__(self, feed: Feed, writer: Writer, spool: Spool, healer: Healer) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        writer: Writer,
+        spool: Spool,
+        healer: Healer,
+        url: str,
+        listed: list[Instrument],
+    ) -> None:
         self.feed = feed
+        self._url = url
+        self._listed = listed
         self.outlet = Outlet(writer, spool, self._written)
         self.healer = healer
         self.meter = Meter(self.session.adapter.exchange)
@@ -286,7 +301,7 @@ class Collector:
         beside = [asyncio.create_task(self.healer.run()), asyncio.create_task(self._refresh())]
         needed = {feeding, writing, flushing}
         try:
-            await asyncio.wait({*needed, *beside}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(needed, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (feeding, *beside):
                 task.cancel()
@@ -363,9 +378,20 @@ class Collector:
 
     async def _refresh(self) -> None:
         """Ask for the exchange's instruments again each day: some are listed, some delisted."""
+        listed = self._listed
         while True:
-            await asyncio.sleep(REFRESH_SECONDS)
             try:
-                await learn_instruments(self.session.adapter, self.feed.rest)
-            except Unavailable as error:
-                log.warning("%s", error)
+                await asyncio.to_thread(self._note_instruments, listed)
+                await asyncio.sleep(REFRESH_SECONDS)
+                listed = await learn_instruments(self.session.adapter, self.feed.rest)
+            except (Unavailable, psycopg.Error) as error:
+                log.warning("instruments of %s: %s", self.session.adapter.exchange, error)
+                await asyncio.sleep(MAX_BACKOFF)
+
+    def _note_instruments(self, listed: list[Instrument]) -> None:
+        exchange = self.session.adapter.exchange
+        with database.connect(self._url, application_name=f"deltatape instruments {exchange}") as connection:
+            changes = refresh_instruments(connection, exchange, listed)
+        for what in ("listed", "delisted", "changed"):
+            if symbols := getattr(changes, what):
+                log.info("%s: %s: %s", exchange, what, ", ".join(sorted(symbols)[:20]))

@@ -221,9 +221,14 @@ class Healer:
         while True:
             self._wake.clear()
             pause = LOOK_SECONDS
-            with suppress(Unavailable, psycopg.Error):
+            try:
                 for gap in await asyncio.to_thread(self._open):
                     pause = min(pause, await self._try(gap))
+            except (Unavailable, psycopg.Error) as error:
+                log.debug("holes cannot be looked for now: %s", error)
+            except Exception:
+                # One hole that cannot be handled must not end the healing of all others.
+                log.exception("a hole of %s could not be handled", self._adapter.exchange)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
 

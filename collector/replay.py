@@ -77,6 +77,7 @@ def _play(
         progress(session.counts.messages)
 
     unwritten = 0
+    opened: set[str] = set()
     for frame in frames:
         match frame:
             case Received(t, message):
@@ -86,8 +87,11 @@ def _play(
             case RestAnswer(url, t, body):
                 parts = urlsplit(url)
                 session.rest(f"{parts.path}?{parts.query}" if parts.query else parts.path, body, t)
-            case Opened() if session.counts.messages:
-                session.disconnected()
+            case Opened(url):
+                # A second connection beside the first breaks nothing; the same one again does.
+                if url in opened:
+                    session.disconnected()
+                opened.add(url)
             case Damaged(number, reason, raw, t):
                 session.damaged(raw, t, f"line {number}: {reason}")
             case EndedEarly(path, reason):

@@ -33,6 +33,8 @@ MAX_KINDS = 1000
 """Distinct refusals, unresolved symbols and unknown shapes kept by name; the counts go on."""
 MAX_REJECTED = 1000
 """Rejected messages kept between two writes; the count goes on."""
+MAX_AGE = 30 * DAY
+"""How long before the newest time that came an event may be: the newest trade of a market may be old."""
 PLAUSIBLE_LAG = 60_000_000
 """A stream whose time is further than this from ours is played back: only its messages move its time."""
 
@@ -86,7 +88,6 @@ class Counts:
     rejected: int = 0
     gaps: int = 0
     unhandled: int = 0
-    duplicates: int = 0
 
 
 @dataclass(slots=True)
@@ -153,6 +154,7 @@ class Session:
         self.lag: Callable[[int], object] = _ignore
         """Told of each trade's lag, from the exchange's time to its receipt, in microseconds."""
         self._min_lag: int | None = None
+        self._newest = 0
 
     # What comes in
 
@@ -260,18 +262,26 @@ class Session:
                     self._announced.add(symbol)
                     batch.instruments.append(self.adapter.instrument_for(symbol))
         self.counts.candles = sum(stream.candle_count for stream in self.streams.values())
-        self.counts.duplicates = sum(stream.duplicates for stream in self.streams.values())
         return batch
 
     # Events
 
     def _take_events(self, raw: bytes | str, events: list[Event], received: int) -> None:
         for event in events:
-            if _time_of(event) > received + DAY:
-                # Time only goes on: one wrong year would close every candle until then.
-                self._reject(raw, received, "its time lies more than a day ahead of ours")
+            if reason := self._untimely(event, received):
+                self._reject(raw, received, reason)
                 return
             self._take(event, received)
+
+    def _untimely(self, event: Event, received: int) -> str | None:
+        """Why an event's time cannot be: one wrong year would make candles of all the time between."""
+        for time in _times_of(event):
+            if time > received + DAY:
+                return "its time lies more than a day ahead of ours"
+            if time < self._newest - MAX_AGE:
+                return "its time lies more than a month before what came"
+            self._newest = max(self._newest, time)
+        return None
 
     def _take(self, event: Event, received: int) -> None:
         match event:
@@ -375,10 +385,17 @@ class Session:
             self._rejected.append(Rejected(received, reason, data[:MAX_RAW]))
 
 
-def _time_of(event: Event) -> int:
-    if isinstance(event, TradeSeen):
-        return event.trade.timestamp
-    return getattr(event, "timestamp", None) or 0
+def _times_of(event: Event) -> tuple[int, ...]:
+    match event:
+        case TradeSeen(trade):
+            return (trade.timestamp,)
+        case CandleSeen(timestamp=None, open_time=open_time):
+            return (open_time,)
+        case CandleSeen(timestamp=int(time), open_time=open_time):
+            return (time, open_time)
+        case BookDelta(timestamp=int(time)) | BookReset(timestamp=int(time)) | Heard(timestamp=int(time)):
+            return (time,)
+    return ()
 
 
 def _stream_of(event: Event) -> Stream | None:

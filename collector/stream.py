@@ -266,10 +266,11 @@ class InstrumentStream:
             self._is_unbroken = False
         self._cover()
         self._is_unbroken = True
-        # The span is over: what ends in it waits for nothing more.
-        self._rows.points += self._cvd.points_until(self._covered_until)
-        self._candles.close_until(self._covered_until)
-        self._cvd.end_span(self._covered_until)
+        # The span is over: what ends in it waits for nothing more. The stream may have shown more than that.
+        end = min(self._covered_until, trade.timestamp)
+        self._rows.points += self._cvd.points_until(end)
+        self._candles.close_until(end)
+        self._cvd.end_span(end)
         self._candles.end_span()
         if ids:
             gap = self._missing(heard + 1, last, trade)

@@ -213,7 +213,10 @@ class Writer:
         tape.write_books(connection, exchange, [row for rows in batch.values() for row in rows.books])
         for symbol, rows in batch.items():
             for span in rows.spans:
-                self._cover(symbol, span)
+                if span.stream == "book" and self._origin == "replay":
+                    self._cover_again(symbol, span)
+                else:
+                    self._cover(symbol, span)
             if times := self._record_gaps(symbol, rows):
                 # Time may have gone on, and rows with it, before later ids showed the hole.
                 self._rebuild(symbol, times, "repair")
@@ -229,7 +232,7 @@ class Writer:
             times += [snapshot.timestamp for snapshot in rows.books]
         for span in rows.spans:
             if span.stream == "book":
-                self._cover(symbol, span)
+                self._cover_again(symbol, span)
         cause: rebuild.Cause = "import" if self._origin == "replay" else "late_trade"
         spans = [self._stored_span(span) for span in rows.spans if span.stream == "trades"]
         amend(connection, exchange, symbol, trades, [*late_received, *rows.received], spans, cause)
@@ -261,6 +264,12 @@ class Writer:
         ledger.add_coverage(
             self._connection, self.exchange, symbol, span.stream, *astuple(self._stored_span(span))
         )
+
+    def _cover_again(self, symbol: str, span: Span) -> None:
+        """Write what is proven of a book of which some rows may be stored already."""
+        self._cover(symbol, structs.replace(span, row_count=0))
+        begin, end = span.from_timestamp, span.to_timestamp
+        ledger.recount(self._connection, self.exchange, symbol, span.stream, begin, end)
 
     def _stored_span(self, span: Span) -> coverage.Span:
         proof: Proof = self._proof if span.stream == "trades" else "connection"

@@ -183,7 +183,7 @@ class Downwards:
         )
 
     def stop(self) -> TradePage | None:
-        """The last page, where the exchange does not give what is before it: whole from its first trade on."""
+        """The last page, where the exchange does not give what is before it: whole from its first trade."""
         self.is_done = True
         if not self._held:
             return None

@@ -1,7 +1,8 @@
 """`deltatape collect`: an exchange's market data onto the tape, live."""
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from market import Unavailable, WrongUse
 
 if TYPE_CHECKING:
     from collector.collect import Collector, Target
+    from collector.feed import Tap
 
 app = typer.Typer()
 
@@ -25,11 +27,19 @@ def collect(
         str | None, typer.Option(help="Replaces scheme, host and port of the websocket.")
     ] = None,
     rest_url: Annotated[str | None, typer.Option(help="Replaces scheme, host and port of REST.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="What the simulated exchange speaks: binance.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="What the simulated exchange speaks; binance by default.")
+    ] = None,
     seconds: Annotated[
         float | None, typer.Option("--for", min=0.1, help="Stop after so many seconds.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for what is missing at the start.")] = False,
+    record: Annotated[
+        Path | None, typer.Option(help="Keep the raw messages too, in files in this folder.")
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="Answer /metrics and /health here, such as 127.0.0.1:9464.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Write an exchange's trades, books, candles and CVD onto the tape until Ctrl-C, or for a while."""
@@ -37,16 +47,21 @@ def collect(
 
     if protocol is not None and exchange != "simulated":
         raise WrongUse("--protocol is for --exchange simulated")
-    if protocol not in (None, "binance"):
-        raise WrongUse(f"the simulated exchange does not speak {protocol!r}: use binance")
-    target = Target(exchange=exchange, symbols=parse_symbols(symbols), ws_url=ws_url, rest_url=rest_url)
-    wanted = settings.load()
-    counts = asyncio.run(_collect(target, wanted, seconds, wait=wait, is_quiet=as_json))
+    target = Target(
+        exchange=exchange,
+        symbols=parse_symbols(symbols),
+        ws_url=ws_url,
+        rest_url=rest_url,
+        protocol=protocol,
+    )
+    target.adapter()  # a name that is unknown is said before anything is started
+    options = _Options(seconds=seconds, wait=wait, is_quiet=as_json, record=record, listen=listen)
+    counts = asyncio.run(_collect(target, settings.load(), options))
     if as_json:
         output.print_json(counts)
     else:
         output.table(f"collected from {exchange}", ["what", "count"], counts.items(), empty="")
-    if seconds is not None and not counts["messages"]:
+    if seconds is not None and not counts.get("messages"):
         raise Unavailable(f"{exchange} sent no message in {seconds:g} s")
 
 
@@ -61,46 +76,74 @@ def parse_symbols(text: str) -> tuple[str, ...]:
     return symbols
 
 
-async def _collect(
-    target: "Target", wanted: settings.Settings, seconds: float | None, *, wait: bool, is_quiet: bool
-) -> dict[str, int]:
-    from collector.session import Counts
-    from storage.ledger import Superseded
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """What the command line says beside what to collect."""
 
+    seconds: float | None
+    wait: bool
+    is_quiet: bool
+    record: Path | None
+    listen: str | None
+
+
+async def _collect(target: "Target", wanted: settings.Settings, options: _Options) -> dict[str, int]:
+    from collector.recorder import Recorder
+    from deltatape.endpoint import Health
+    from deltatape.observing import observed
+
+    url = wanted.database()
     found: list[Collector] = []
-    counts = asdict(Counts())
+    health = Health(lambda: [each.readings() for each in found[-1:]], list)
+    recorder = None if options.record is None else Recorder(options.record, target.exchange)
 
     async def work() -> None:
-        while True:
-            collector = await _open(target, wanted, seconds, wait=wait)
-            found.append(collector)
-            showing = asyncio.create_task(_show(collector, is_quiet=is_quiet))
-            try:
-                return await collector.run(seconds)
-            except Superseded as error:
-                output.say(f"{error}, and stands by")
-            finally:
-                showing.cancel()
-                await collector.close()
+        async with observed(wanted, url, health, listen=options.listen) as address:
+            if address is not None:
+                output.say(f"metrics and health: {address}/metrics, {address}/health")
+            await _collect_in_turn(target, wanted, url, options, found, recorder)
 
-    await until_stopped(work())
+    try:
+        await until_stopped(work())
+    finally:
+        if recorder is not None:
+            recorder.close()
+    counts = asdict(found[-1].counts) if found else {}
     for collector in found:
-        counts = asdict(collector.counts)
         _say_what_was_odd(target.exchange, collector)
     return counts
 
 
-async def _open(
-    target: "Target", wanted: settings.Settings, seconds: float | None, *, wait: bool
-) -> "Collector":
+async def _collect_in_turn(
+    target: "Target",
+    wanted: settings.Settings,
+    url: str,
+    options: _Options,
+    found: "list[Collector]",
+    tap: "Tap | None",
+) -> None:
+    """Collect; when another collector takes over, stand by until its turn comes again."""
     from collector.collect import open_collector
+    from storage.ledger import Superseded
 
-    url = wanted.database()
-    try:
-        async with asyncio.timeout(seconds):
-            return await open_collector(target, url, wanted.spool, spool_bytes=wanted.spool_bytes, wait=wait)
-    except TimeoutError:
-        raise Unavailable(f"another collector writes {target.exchange}: stood by for {seconds:g} s") from None
+    while True:
+        try:
+            async with asyncio.timeout(options.seconds):
+                collector = await open_collector(
+                    target, url, wanted.spool, spool_bytes=wanted.spool_bytes, wait=options.wait, tap=tap
+                )
+        except TimeoutError:
+            reason = f"another collector writes {target.exchange}: stood by for {options.seconds:g} s"
+            raise Unavailable(reason) from None
+        found.append(collector)
+        showing = asyncio.create_task(_show(collector, is_quiet=options.is_quiet))
+        try:
+            return await collector.run(options.seconds)
+        except Superseded as error:
+            output.say(f"{error}, and stands by")
+        finally:
+            showing.cancel()
+            await collector.close()
 
 
 def _say_what_was_odd(exchange: str, collector: "Collector") -> None:

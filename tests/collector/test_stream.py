@@ -64,6 +64,18 @@ def test_ids_that_begin_anew_are_a_suspicion_without_a_count():
     assert [t.trade_id for t, _ in rows.trades] == ["900", "1", "2"]
 
 
+def test_ids_that_begin_anew_before_what_the_stream_has_shown_close_no_candle_too_many():
+    found = stream()
+    feed(found, trade(900, 5))
+    found.show(START + 61 * SECOND)
+    feed(found, trade(1, 59.5))
+    found.show(START + 130 * SECOND)
+    rows = found.take()
+    assert [t.trade_id for t, _ in rows.trades] == ["900", "1"]
+    assert [gap.cause for gap in rows.gaps] == ["id_reset"]
+    assert [c.trade_count for c in rows.candles if c.timeframe is Timeframe.M1 and c.is_closed][:1] == [2]
+
+
 def test_after_a_lost_connection_the_next_id_decides():
     whole, holed, blind = stream(), stream(), stream(ids=False)
     for found, number in ((whole, 2), (holed, 3), (blind, 2)):
