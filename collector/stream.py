@@ -380,6 +380,8 @@ class InstrumentStream:
         if self._is_unbroken:
             self._rows.points += self._cvd.points_until(settled)
         self._candles.close_until(self._closable_until(is_last=is_last))
+        # A book that begins later begins after the candles that closed without it.
+        self.book.begin_after(self._candles.closed_until - 1)
         next_second = settled - settled % MICROSECONDS + MICROSECONDS + GRACE
         minute = self.time - self.time % _MINUTE
         is_waiting = self._is_unbroken and self._candles.closed_until < minute
