@@ -62,6 +62,11 @@ def next_number(market: SimulatedMarket, time: int) -> int:
     return trades.first_id + int(trades.time.searchsorted(time))
 
 
+def is_traded(market: SimulatedMarket, time: int) -> bool:
+    """Whether the market is not closed yet at `time` (milliseconds)."""
+    return market.closes is None or time < market.closes
+
+
 def end_number(market: SimulatedMarket, first: int, time: int) -> int:
     """The number after that of the last trade before `time` (milliseconds) which those from `first` on reach.
 

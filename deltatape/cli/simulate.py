@@ -29,7 +29,9 @@ def simulate(
     symbols: Annotated[str, typer.Option(help="Unified symbols, comma-separated: BTC/USDT,ETH/USDT.")],
     seed: Annotated[int, typer.Option(help="Of the market: the same seed gives the same tape, for ever.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="For websocket and REST; 0: any free one.")],
-    protocol: Annotated[str, typer.Option(help="What it speaks: an exchange's id.")] = "binance",
+    protocol: Annotated[
+        str, typer.Option(help="What it speaks: the id of a native exchange, such as kraken.")
+    ] = "binance",
     speed: Annotated[
         float, typer.Option(help="Simulated seconds a second, until it reaches the present.")
     ] = 1.0,

@@ -65,6 +65,18 @@ def test_it_says_how_to_collect_and_ends_cleanly_with_a_whole_truth(
     assert truth[0]["timestamp_us"].startswith(str(1_767_225_600)[:7])
 
 
+def test_it_speaks_another_exchanges_protocol_and_says_how_to_collect_it(tmp_path: Path) -> None:
+    arguments = ("--protocol", "kraken", "--symbols", "BTC/USD")
+    with simulating(*arguments, folder=tmp_path) as (process, line):
+        options = options_of(line)
+        assert (options["--exchange"], options["--protocol"]) == ("simulated", "kraken")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    code, reason = refused("--protocol", "nope", "--symbols", "BTC/USD", "--port", "0", folder=tmp_path)
+    assert code == 2
+    assert "use one of binance, binanceusdm, bybit" in reason
+
+
 async def listen_until_stopped(url: str, process: subprocess.Popen[str], number: int) -> list[int]:
     ids: list[int] = []
     async with connect(f"{url}/ws/btcusdt@trade", compression=None) as websocket:
@@ -89,7 +101,7 @@ def test_it_ends_at_once_with_nobody_connected(tmp_path: Path) -> None:
         (["--symbols", "BTCUSDT", "--port", "0"], "BTC/USDT"),
         (["--symbols", "BTC/EUR", "--port", "0"], "USDT"),
         (["--symbols", ",", "--port", "0"], "symbol"),
-        (["--symbols", "BTC/USDT", "--port", "0", "--protocol", "fix"], "use binance"),
+        (["--symbols", "BTC/USDT", "--port", "0", "--protocol", "fix"], "use one of binance"),
         (["--symbols", "BTC/USDT", "--port", "0", "--start", "noon"], "not a time"),
         (["--symbols", "BTC/USDT", "--port", "0", "--start", "1999-01-01"], "exists from"),
         (["--symbols", "BTC/USDT", "--port", "0", "--truth", "no/such/folder/truth"], "cannot write"),

@@ -9,7 +9,7 @@ from typing import Any
 from collector.simulator.protocol import Query
 from collector.simulator.protocols.binance_futures_texts import ContractTexts
 from collector.simulator.protocols.binance_rest import BinanceRest, number_of, refused, row_limit
-from collector.simulator.tape import FIRST_MOMENT, HOUR, end_number, fills, next_number
+from collector.simulator.tape import FIRST_MOMENT, HOUR, fills, is_traded, next_number
 
 _REMEMBERED = 48 * HOUR
 _BOOK_LIMITS = (5, 10, 20, 50, 100, 500, 1000)
@@ -53,9 +53,7 @@ class FuturesRest(BinanceRest):
         first = next_number(market, min(begin, now)) if "startTime" in query else end - limit
         if "fromId" in query:
             first = number_of(query, "fromId", 1)
-            end = end_number(market, first, now)
-        oldest = next_number(market, now - _REMEMBERED)
-        first = max(first, oldest) if oldest <= end else first
+        first = max(first, next_number(market, now - _REMEMBERED))
         found = fills(market, first, min(first + limit, end))
         return f"[{','.join(f'{{{contract.aggregate(fill)}}}' for fill in found)}]".encode()
 
@@ -68,11 +66,11 @@ class FuturesRest(BinanceRest):
                 {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 2400}
             ],
             "exchangeFilters": [],
-            "symbols": [_listed(contract) for contract in self._contracts.values()],
+            "symbols": [_listed(contract, now) for contract in self._contracts.values()],
         }
 
 
-def _listed(contract: ContractTexts) -> dict[str, Any]:
+def _listed(contract: ContractTexts, now: int) -> dict[str, Any]:
     market = contract.market
     tick, lot = contract.price(1), contract.size(1)
     return {
@@ -81,7 +79,7 @@ def _listed(contract: ContractTexts) -> dict[str, Any]:
         "contractType": "PERPETUAL",
         "deliveryDate": 4_133_404_800_000,
         "onboardDate": FIRST_MOMENT,
-        "status": "TRADING",
+        "status": "TRADING" if is_traded(market, now) else "CLOSE",
         "baseAsset": market.base,
         "quoteAsset": market.quote,
         "marginAsset": market.settle,

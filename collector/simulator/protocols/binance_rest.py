@@ -11,7 +11,7 @@ import msgspec
 from collector.simulator.bars import bars
 from collector.simulator.protocol import Query, Refused
 from collector.simulator.protocols.binance_texts import SymbolTexts
-from collector.simulator.tape import FIRST_MOMENT, end_number, fills, next_number
+from collector.simulator.tape import FIRST_MOMENT, end_number, fills, is_traded, next_number
 from market import Timeframe, WrongUse
 
 _MAX_ROWS = 1000
@@ -176,11 +176,10 @@ def _name_list(text: str) -> list[str]:
 
 def _symbol_info(symbol: SymbolTexts, now: int) -> dict[str, Any]:
     market = symbol.market
-    is_trading = market.closes is None or now < market.closes
     tick, lot = symbol.price(1), symbol.size(1)
     return {
         "symbol": symbol.name,
-        "status": "TRADING" if is_trading else "BREAK",
+        "status": "TRADING" if is_traded(market, now) else "BREAK",
         "baseAsset": market.base,
         "baseAssetPrecision": 8,
         "quoteAsset": market.quote,

@@ -11,7 +11,7 @@ import msgspec
 from collector.simulator.bars import MINUTE, bars
 from collector.simulator.protocol import Query, Refused, whole_number
 from collector.simulator.protocols.bybit_texts import SymbolTexts
-from collector.simulator.tape import FIRST_MOMENT, fills, next_number
+from collector.simulator.tape import FIRST_MOMENT, fills, is_traded, next_number
 
 _MAX_TRADES = {"spot": 60, "linear": 1000}
 _MAX_CANDLES = 1000
@@ -32,7 +32,7 @@ class BybitRest:
             case "/v5/market/time":
                 return _answer({"timeSecond": str(now // 1000), "timeNano": str(now * 1_000_000)}, now)
             case "/v5/market/instruments-info":
-                return _answer(self._instruments(query), now)
+                return _answer(self._instruments(query, now), now)
             case "/v5/market/recent-trade":
                 return _answer(_trades(self._symbol(query), query, now), now)
             case "/v5/market/kline":
@@ -47,13 +47,13 @@ class BybitRest:
             raise _refused("params error: symbol invalid")
         return symbol
 
-    def _instruments(self, query: Query) -> dict[str, Any]:
+    def _instruments(self, query: Query, now: int) -> dict[str, Any]:
         """All on one page."""
         category = query.get("category", "")
         if category not in _MAX_TRADES:
             raise _refused("params error: category invalid")
         found = [self._symbol(query)] if "symbol" in query else list(self._texts.values())
-        listed = [_instrument(text) for text in found if text.category == category]
+        listed = [_instrument(text, now) for text in found if text.category == category]
         return {"category": category, "list": listed, "nextPageCursor": ""}
 
 
@@ -116,12 +116,12 @@ def _book(symbol: SymbolTexts, query: Query, now: int) -> bytes:
     return f'{{"retCode":0,"retMsg":"OK","result":{result},"retExtInfo":{{}},"time":{now}}}'.encode()
 
 
-def _instrument(symbol: SymbolTexts) -> dict[str, Any]:
+def _instrument(symbol: SymbolTexts, now: int) -> dict[str, Any]:
     market = symbol.market
     tick, lot = market.price_text(1), market.size_text(1)
     common = {
         "symbol": symbol.name,
-        "status": "Trading",
+        "status": "Trading" if is_traded(market, now) else "Closed",
         "baseCoin": market.base,
         "quoteCoin": market.quote,
         "priceFilter": {"tickSize": tick},

@@ -8,7 +8,7 @@ from typing import Any
 from collector.simulator.bars import bars
 from collector.simulator.protocol import Query, Refused, whole_number
 from collector.simulator.protocols.coinbase_texts import ProductTexts, maker_side
-from collector.simulator.tape import fills, next_number
+from collector.simulator.tape import end_number, fills, is_traded, next_number
 from collector.simulator.texts import iso_time, microsecond_of
 from market import WrongUse, parse_time
 
@@ -29,9 +29,9 @@ class CoinbaseRest:
             case ["time"]:
                 return {"iso": iso_time(now * 1000), "epoch": now / 1000}
             case ["products"]:
-                return [_product(product) for product in self._texts.values()]
+                return [_product(product, now) for product in self._texts.values()]
             case ["products", name]:
-                return _product(self._product(name))
+                return _product(self._product(name), now)
             case ["products", name, "trades"]:
                 return _trades(self._product(name), query, now)
             case ["products", name, "candles"]:
@@ -52,7 +52,8 @@ def _trades(product: ProductTexts, query: Query, now: int) -> list[dict[str, Any
     end = next_number(market, now)
     first = _number(query, "before", 0) + 1
     if "after" in query:
-        end = min(end, _number(query, "after", 0))
+        after = _number(query, "after", 0)
+        end = min(after, end_number(market, after - 1, now))
     limit = min(max(_number(query, "limit", _MAX_TRADES), 1), _MAX_TRADES)
     found = [
         {
@@ -105,7 +106,7 @@ def _book(product: ProductTexts, query: Query, now: int) -> dict[str, Any]:
     return {"bids": bids, "asks": asks, "sequence": sequence, "time": iso_time(now * 1000)}
 
 
-def _product(product: ProductTexts) -> dict[str, Any]:
+def _product(product: ProductTexts, now: int) -> dict[str, Any]:
     market = product.market
     return {
         "id": product.name,
@@ -119,9 +120,9 @@ def _product(product: ProductTexts) -> dict[str, Any]:
         "post_only": False,
         "limit_only": False,
         "cancel_only": False,
-        "status": "online",
+        "status": "online" if is_traded(market, now) else "delisted",
         "status_message": "",
-        "trading_disabled": False,
+        "trading_disabled": not is_traded(market, now),
     }
 
 

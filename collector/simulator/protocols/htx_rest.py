@@ -11,7 +11,7 @@ from typing import Any
 from collector.simulator.bars import MINUTE, bars
 from collector.simulator.protocol import Query, Refused, whole_number
 from collector.simulator.protocols.htx_texts import SymbolTexts
-from collector.simulator.tape import fills, next_number
+from collector.simulator.tape import fills, is_traded, next_number
 
 _MAX_ROWS = 2000
 _PERIODS = {"1min": 1, "5min": 5, "15min": 15, "30min": 30, "60min": 60, "4hour": 240, "1day": 1440}
@@ -29,7 +29,7 @@ class HtxRest:
             case "/v1/common/timestamp":
                 return {"status": "ok", "data": now}
             case "/v1/common/symbols":
-                return {"status": "ok", "data": list(map(_listed, self._texts.values()))}
+                return {"status": "ok", "data": [_listed(text, now) for text in self._texts.values()]}
             case "/market/history/trade":
                 return _trades(self._symbol(query), query, now)
             case "/market/history/kline":
@@ -75,7 +75,7 @@ def _book(symbol: SymbolTexts, query: Query, now: int) -> bytes:
     return _encoded(symbol.depth, now, f'"tick":{symbol.whole(symbol.book.state((now - 1) // 1000))}')
 
 
-def _listed(symbol: SymbolTexts) -> dict[str, Any]:
+def _listed(symbol: SymbolTexts, now: int) -> dict[str, Any]:
     market = symbol.market
     return {
         "base-currency": market.base.lower(),
@@ -84,7 +84,7 @@ def _listed(symbol: SymbolTexts) -> dict[str, Any]:
         "amount-precision": market.size_decimals,
         "symbol-partition": "main",
         "symbol": symbol.name,
-        "state": "online",
+        "state": "online" if is_traded(market, now) else "offline",
         "value-precision": 8,
         "min-order-value": 5,
         "api-trading": "enabled",

@@ -10,7 +10,7 @@ from typing import Any
 from collector.simulator.bars import MINUTE, bars
 from collector.simulator.protocol import Query, Refused, whole_number
 from collector.simulator.protocols.kraken_texts import DECIMALS, PairTexts, order_type
-from collector.simulator.tape import Fill, end_number, fills, next_number
+from collector.simulator.tape import Fill, end_number, fills, is_traded, next_number
 from collector.simulator.texts import fixed, iso_time, microsecond_of
 
 _PUBLIC = "/0/public/"
@@ -41,7 +41,7 @@ class KrakenRest:
                 return _result({"status": "online", "timestamp": iso_time(now * 1000)})
             case "AssetPairs":
                 pairs = self._asked(query["pair"]) if "pair" in query else list(self._keys.values())
-                return _result({pair.base + pair.quote: _asset_pair(pair) for pair in pairs})
+                return _result({pair.base + pair.quote: _asset_pair(pair, now) for pair in pairs})
             case "Trades":
                 return _trades(self._pair(query), query, now)
             case "OHLC":
@@ -126,7 +126,7 @@ def _depth(pair: PairTexts, query: Query, now: int) -> dict[str, Any]:
     return _result({pair.base + pair.quote: {"asks": asks, "bids": bids}})
 
 
-def _asset_pair(pair: PairTexts) -> dict[str, Any]:
+def _asset_pair(pair: PairTexts, now: int) -> dict[str, Any]:
     market = pair.market
     return {
         "altname": pair.altname,
@@ -142,7 +142,7 @@ def _asset_pair(pair: PairTexts) -> dict[str, Any]:
         "ordermin": market.size_text(1),
         "costmin": "0.5",
         "tick_size": market.price_text(1),
-        "status": "online",
+        "status": "online" if is_traded(market, now) else "cancel_only",
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from collector.simulator.bars import MINUTE, bars
 from collector.simulator.protocol import Query, Refused, whole_number
 from collector.simulator.protocols.okx_texts import CONTRACT_DECIMALS, InstrumentTexts
-from collector.simulator.tape import FIRST_MOMENT, fills, next_number
+from collector.simulator.tape import FIRST_MOMENT, end_number, fills, is_traded, next_number
 from collector.simulator.texts import fixed
 
 _MAX_TRADES = 500
@@ -34,7 +34,7 @@ class OkxRest:
             case "/public/time":
                 return _encoded(f'{{"ts":"{now}"}}')
             case "/public/instruments":
-                return self._instruments(query)
+                return self._instruments(query, now)
             case "/market/trades":
                 return _newest_trades(self._instrument(query), query, now)
             case "/market/history-trades":
@@ -53,11 +53,11 @@ class OkxRest:
             raise _refused("51001", "Instrument ID, Instrument ID code, or Spread ID doesn't exist.")
         return instrument
 
-    def _instruments(self, query: Query) -> dict[str, Any]:
+    def _instruments(self, query: Query, now: int) -> dict[str, Any]:
         kind = query.get("instType")
         if kind not in ("SPOT", "SWAP", "FUTURES"):
             raise _refused("51000", "Parameter instType error")
-        listed = [_listed(text) for text in self._texts.values() if text.kind == kind]
+        listed = [_listed(text, now) for text in self._texts.values() if text.kind == kind]
         return {"code": "0", "msg": "", "data": listed}
 
 
@@ -74,7 +74,8 @@ def _past_trades(instrument: InstrumentTexts, query: Query, now: int) -> bytes:
         end = min(end, next_number(market, min(_number(query, "after", now), now)))
         first = max(first, next_number(market, min(_number(query, "before", 0) + 1, now)))
     else:
-        end = min(end, _number(query, "after", end))
+        after = _number(query, "after", end)
+        end = min(after, end_number(market, after - 1, now))
         first = max(first, _number(query, "before", 0) + 1)
     return _trades(instrument, max(first, end - limit), end)
 
@@ -108,7 +109,7 @@ def _book(instrument: InstrumentTexts, query: Query, now: int) -> bytes:
     return _encoded(f'{{"asks":{asks},"bids":{bids},"ts":"{now}","seqId":{state.update_id}}}')
 
 
-def _listed(instrument: InstrumentTexts) -> dict[str, Any]:
+def _listed(instrument: InstrumentTexts, now: int) -> dict[str, Any]:
     market = instrument.market
     is_spot = market.settle is None
     lot = market.size_text(1) if is_spot else fixed(1, CONTRACT_DECIMALS, CONTRACT_DECIMALS)
@@ -129,7 +130,7 @@ def _listed(instrument: InstrumentTexts) -> dict[str, Any]:
         "tickSz": market.price_text(1),
         "lotSz": lot,
         "minSz": lot,
-        "state": "live",
+        "state": "live" if is_traded(market, now) else "suspend",
     }
 
 
