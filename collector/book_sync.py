@@ -52,8 +52,10 @@ class BookSync:
         return self._is_live
 
     def begin_after(self, timestamp: int) -> None:
-        """Snapshots up to `timestamp` were given out before: give none of them again."""
+        """Snapshots up to `timestamp` were given out, or are wanted no more: give none of them."""
         self._not_before = max(self._not_before, timestamp)
+        if self._next_second is not None and self._next_second <= timestamp:
+            self._next_second = timestamp - timestamp % MICROSECONDS + MICROSECONDS
 
     def reset(self, event: BookReset, time: int) -> list[BookSnapshot]:
         """Start from a whole book, then apply the changes that were held back for it.

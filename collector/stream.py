@@ -245,12 +245,15 @@ class InstrumentStream:
         """Go on in the open span if `trade` proves that nothing is missing, else begin a new one."""
         last = self._last
         self._is_unbroken = True
+        if last is not None and self._has_consecutive_ids and not self._has_hole_before(trade):
+            return
+        # Minutes close at once: the book's seconds in them that are not due yet are left out.
+        self._take_books(self.book.settle(trade.timestamp - GRACE))
         if last is not None:
-            if self._has_consecutive_ids and not self._has_hole_before(trade):
-                return
             self._break(last, trade)
         self._cvd.begin_span(trade.timestamp)
         self._candles.begin_span(trade.timestamp)
+        self.book.begin_after(self._candles.closed_until - 1)
         self._covered_until = trade.timestamp
         self._span_first_id = trade.trade_id
         self._whole_since = trade.trade_seq

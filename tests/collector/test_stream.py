@@ -76,6 +76,19 @@ def test_ids_that_begin_anew_before_what_the_stream_has_shown_close_no_candle_to
     assert [c.trade_count for c in rows.candles if c.timeframe is Timeframe.M1 and c.is_closed][:1] == [2]
 
 
+def test_a_hole_over_the_end_of_a_minute_closes_it_without_the_seconds_of_a_quiet_book():
+    found = stream()
+    found.book_reset(BookReset(SYMBOL, None, [("99", "1")], [("101", "1")], sequence=1))
+    found.book_delta(BookDelta(SYMBOL, START + 50 * SECOND, [("99", "2")], [], 2, 2))
+    feed(found, trade(1, 57.5), trade(9, 60.2))
+    found.show(START + 65 * SECOND)
+    rows = found.take()
+    seconds = [(book.timestamp - START) // SECOND for book in rows.books]
+    assert seconds == [51, 52, 53, 54, 55, 56, 57, 58, 60, 61, 62, 63]
+    assert [gap.missing_count for gap in rows.gaps] == [7]
+    assert [trade.trade_id for trade, _ in rows.trades] == ["1", "9"]
+
+
 def test_after_a_lost_connection_the_next_id_decides():
     whole, holed, blind = stream(), stream(), stream(ids=False)
     for found, number in ((whole, 2), (holed, 3), (blind, 2)):
