@@ -127,6 +127,7 @@ def _progress(name: str) -> Iterator[OnProgress]:
         TimeElapsedColumn(),
         console=output.errors,
         transient=True,
+        disable=not output.errors.is_terminal,
     )
     with bar:
         task = bar.add_task("", total=None)

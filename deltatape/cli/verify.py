@@ -101,7 +101,13 @@ def _prove(
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """How far the proof has come, on stderr where that is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TextColumn("days"))
-    with Progress(*columns, TimeElapsedColumn(), console=output.errors, transient=True) as progress:
+    with Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=output.errors,
+        transient=True,
+        disable=not output.errors.is_terminal,
+    ) as progress:
         task = progress.add_task("reading the ledger", total=None)
         yield lambda text, done, total: progress.update(task, description=text, completed=done, total=total)
 
