@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from psycopg import sql
+from psycopg.errors import UniqueViolation
 
 from market import BookSnapshot, Candle, CvdPoint, Trade, WrongUse
 from market.timeframe import DAY, format_time, to_datetime
@@ -232,9 +233,7 @@ def write_books(connection: Connection, exchange: str, snapshots: Iterable[BookS
     ]
     if not rows:
         return 0
-    key = ("exchange", "symbol", "timestamp")
-    with all_or_nothing(connection):
-        return upsert_rows(connection, "orderbook_snapshots", key + _BOOK_VALUES, rows, key, is_update=False)
+    return _write_mostly_new(connection, "orderbook_snapshots", _BOOK_VALUES, rows, is_update=False)
 
 
 def write_cvd(connection: Connection, exchange: str, points: Iterable[CvdPoint]) -> int:
@@ -249,8 +248,26 @@ def write_cvd(connection: Connection, exchange: str, points: Iterable[CvdPoint])
     ]
     if not rows:
         return 0
+    return _write_mostly_new(connection, "cvd_snapshots", CVD_VALUES, rows, is_update=True)
+
+
+def _write_mostly_new(
+    connection: Connection,
+    table: str,
+    values: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    is_update: bool,
+) -> int:
+    """Copy rows straight in; only where one of them is stored, all go by way of the staging table."""
+    columns = (*CVD_KEY, *values)
     with all_or_nothing(connection):
-        return upsert_rows(connection, "cvd_snapshots", CVD_KEY + CVD_VALUES, rows, CVD_KEY, is_update=True)
+        try:
+            with connection.transaction():
+                copy_rows(connection, table, columns, rows)
+        except UniqueViolation:
+            return upsert_rows(connection, table, columns, rows, CVD_KEY, is_update=is_update)
+    return len(rows)
 
 
 def write_rejected(

@@ -1,5 +1,6 @@
 """Numbers and times as exchanges write them: decimal texts to doubles, time texts to microseconds UTC."""
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
@@ -15,6 +16,7 @@ LARGEST = 1e30
 SMALLEST = 1e-30
 """No price, and no size but zero, is so small."""
 _NUMBER = "0123456789.eE+-"
+_is_plain = re.compile("[0-9.]+").fullmatch
 _SURE_LENGTH = 16
 """A text this short (15 digits and a point) is always the shortest decimal of some double."""
 
@@ -55,8 +57,8 @@ class Numbers:
         if not texts:
             return levels
         joined = "".join(texts)
-        # Digits and points need no closer look: no sign, no exponent, nothing that float() takes besides.
-        if not (joined.isascii() and joined.replace(".", "").isdigit()) and joined.strip(_NUMBER):
+        # Digits and points need no closer look, which would take three times as long.
+        if not _is_plain(joined) and joined.strip(_NUMBER):
             raise ValueError("not a number in a book level")
         values = list(map(float, texts))
         if not (min(values[::2]) > SMALLEST and min(values) >= 0.0 and max(values) < LARGEST):
