@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from time import perf_counter
-from typing import Any
+from time import perf_counter, process_time
+from typing import Any, NamedTuple
 
 from msgspec.json import Decoder
 from websockets.asyncio.client import connect
@@ -25,8 +25,22 @@ from benchmarks.flood import CHANNELS, SYMBOLS, serve_flood
 from collector.collect import Target, open_collector
 from collector.exchanges.binance_messages import Combined
 
-HOURS = 12.0
+HOURS = 8.0
 POLL_SECONDS = 0.02
+
+
+class Load(NamedTuple):
+    """What a collector did: seconds until all was committed, p99 of the lag and processor time in seconds.
+
+    `peak` and `unloaded` are its peak memory in MB, at the end and before the first message.
+    """
+
+    seconds: float
+    lag: float
+    cpu: float
+    peak: float
+    unloaded: float
+
 
 _spawn = multiprocessing.get_context("spawn")
 
@@ -35,7 +49,7 @@ def run() -> Figures:
     """Messages a second of the whole and of its parts; lag and memory."""
     with _flood(HOURS) as (count, ws_url, rest_url), fresh_database() as url, fresh_database() as bare:
         receiving = _in_process(receive, ws_url, count)
-        seconds, lag, peak, unfinished = _in_process(collect, url, ws_url, rest_url, count)
+        seconds, lag, cpu, peak, unloaded = _in_process(collect, url, ws_url, rest_url, count)
         rows, copying = raw_copy(url, bare)
     slower = min(count / receiving, count / copying)
     return [
@@ -44,8 +58,9 @@ def run() -> Figures:
         Figure("messages a second, from the socket to committed rows", count / seconds, "1/s", slower),
         Figure("rows a second, from the socket to committed rows", rows / seconds, "1/s"),
         Figure("p99 from receipt to commit, under full load", lag, "s"),
+        Figure("processor time a message, all of the collector's", cpu / count * 1e6, "µs"),
         Figure("peak memory", peak, "MB"),
-        Figure("peak memory of a collector without load", unfinished, "MB"),
+        Figure("peak memory of a collector without load", unloaded, "MB"),
     ]
 
 
@@ -93,31 +108,29 @@ async def _receive(ws_url: str, count: int) -> float:
         return seconds
 
 
-def collect(url: str, ws_url: str, rest_url: str, count: int) -> tuple[float, float, float, float]:
-    """Seconds until all is committed, p99 of the lag in seconds, peak memory at the end and before, in MB."""
+def collect(url: str, ws_url: str, rest_url: str, count: int) -> Load:
+    """Collect so many messages; see Load."""
     with tempfile.TemporaryDirectory() as spool:
         return asyncio.run(_collect(url, ws_url, rest_url, count, Path(spool)))
 
 
-async def _collect(
-    url: str, ws_url: str, rest_url: str, count: int, spool: Path
-) -> tuple[float, float, float, float]:
+async def _collect(url: str, ws_url: str, rest_url: str, count: int, spool: Path) -> Load:
     loop = asyncio.get_running_loop()
     target = Target(exchange="simulated", symbols=SYMBOLS, ws_url=ws_url, rest_url=rest_url)
     collector = await open_collector(target, url, spool)
-    unloaded = _peak()
+    unloaded, began = _peak(), process_time()
     running = asyncio.create_task(collector.run())
     feed, outlet = collector.feed, collector.outlet
     while collector.counts.messages < count or feed.unwritten or not outlet.is_idle:
         await asyncio.sleep(POLL_SECONDS)
         if running.done():
             running.result()
-    seconds = loop.time() - feed.connections[0].opened_at
+    seconds, cpu = loop.time() - feed.connections[0].opened_at, process_time() - began
     lag = collector.readings().commit_lag_p99 or 0.0
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await collector.close()
-    return seconds, lag, _peak(), unloaded
+    return Load(seconds, lag, cpu, _peak(), unloaded)
 
 
 def _peak() -> float:

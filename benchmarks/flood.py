@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from struct import pack
 
@@ -21,17 +21,15 @@ _STEP = 60 * MICROSECONDS
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
-def texts_of(exchange: Binance, hours: float, channels: Sequence[str] = CHANNELS) -> list[bytes]:
-    """Every message of the first hours."""
+def minutes(exchange: Binance, hours: float, channels: Sequence[str]) -> Iterator[list[bytes]]:
+    """The messages of the first hours, minute by minute."""
     names = [symbol.replace("/", "").lower() for symbol in SYMBOLS]
     streams = "/".join(f"{name}@{channel}" for name in names for channel in channels)
     session = exchange.connect(f"/stream?streams={streams}")
     if session is None:
         raise SystemExit("the simulator has no such endpoint")
-    found: list[bytes] = []
     for begin in range(START, START + int(hours * 3600 * MICROSECONDS), _STEP):
-        found += [str(sent.payload).encode() for sent in session.messages(begin, begin + _STEP)]
-    return found
+        yield [str(sent.payload).encode() for sent in session.messages(begin, begin + _STEP)]
 
 
 def frame(text: bytes) -> bytes:
@@ -41,19 +39,34 @@ def frame(text: bytes) -> bytes:
     return pack("!BBH", 0x81, 126, len(text)) + text
 
 
-def serve_flood(pipe: Connection, hours: float, channels: Sequence[str]) -> None:
+def serve_flood(pipe: Connection, hours: float, channels: Sequence[str] = CHANNELS) -> None:
     """Send everything to each that connects; tells the pipe the count, the websocket's port and REST's."""
     exchange = Binance(SYMBOLS, seed=3)
-    texts = texts_of(exchange, hours, channels)
-    asyncio.run(_serve(pipe, exchange, len(texts), b"".join(map(frame, texts))))
+    texts = [text for minute in minutes(exchange, hours, channels) for text in minute]
+    data = b"".join(map(frame, texts))
+    pieces = [data[begin : begin + _PIECE] for begin in range(0, len(data), _PIECE)]
+    asyncio.run(_serve(pipe, exchange, len(texts), lambda: pieces))
 
 
-async def _serve(pipe: Connection, exchange: Binance, count: int, data: bytes) -> None:
+def serve_stream(pipe: Connection, hours: float, channels: Sequence[str] = CHANNELS) -> None:
+    """The same, made while it is sent, so that it may be of any length; the count it tells is 0."""
+    exchange = Binance(SYMBOLS, seed=3)
+
+    def pieces() -> Iterator[bytes]:
+        for minute in minutes(exchange, hours, channels):
+            yield b"".join(map(frame, minute))
+
+    asyncio.run(_serve(pipe, exchange, 0, pieces))
+
+
+async def _serve(
+    pipe: Connection, exchange: Binance, count: int, pieces: Callable[[], Iterable[bytes]]
+) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await _shake_hands(reader, writer)
-            for begin in range(0, len(data), _PIECE):
-                writer.write(data[begin : begin + _PIECE])
+            for piece in pieces():
+                writer.write(piece)
                 await writer.drain()
             while await reader.read(_PIECE):
                 pass
