@@ -163,8 +163,58 @@ def test_a_file_that_cannot_be_opened_is_refused_at_once(tmp_path):
             read([path])
 
 
+@given(st.binary(max_size=300))
+def test_bytes_written_as_python_writes_them_are_read(folder, data):
+    path = written(folder, f"1: {data!r}\n2: 2\nhttps://a.example/b -> 3: {data!r}\n".encode())
+    assert list(read([path])) == [
+        Received(1_000_000, data),
+        Received(2_000_000, b"2"),
+        RestAnswer("https://a.example/b", 3_000_000, data),
+    ]
+
+
 @pytest.mark.parametrize(
-    ("exchange", "messages", "answers"), [("binance", 265, 5), ("coinbase", 6528, 1), ("kraken_v1", 4370, 1)]
+    "literal",
+    [
+        "b'",
+        "b'a",
+        "b'a' ",
+        "b'a'b'c'",
+        "b'a' * 9",
+        "b'\\d'",
+        "b'\\x1'",
+        "b'é'",
+        "b'a\\'",
+        "b\"a'",
+        "b'a', b'c'",
+    ],
+)
+def test_a_damaged_literal_is_counted_and_the_rest_is_read(tmp_path, literal):
+    path = written(tmp_path, f"1: 1\n2: {literal}\n3: 3\nx -> 4: {literal}\n".encode())
+    first, damaged, last, other = read([path])
+    assert (first, last) == (Received(1_000_000, b"1"), Received(3_000_000, b"3"))
+    assert [(each.line_number, each.t) for each in (damaged, other)] == [(2, 1_000_000), (4, 3_000_000)]
+    assert damaged.raw == f"2: {literal}".encode()
+
+
+def test_a_packed_message_counts_as_whole_if_what_it_holds_is(tmp_path):
+    message = gzip.compress(b'{"a":1}', mtime=0)
+    assert list(read([written(tmp_path, f"1: {message!r}".encode())])) == [Received(1_000_000, message)]
+    for broken in (gzip.compress(b'{"a"', mtime=0), message[:-2]):
+        with pytest.raises(WrongUse, match="not one readable message"):
+            read([written(tmp_path, f"1: {broken!r}\n".encode())])
+
+
+@pytest.mark.parametrize(
+    ("exchange", "messages", "answers"),
+    [
+        ("binance", 265, 5),
+        ("binanceusdm", 1535, 5),
+        ("coinbase", 6528, 1),
+        ("htx", 362, 1),
+        ("kraken_v1", 4370, 1),
+        ("okx", 410, 25),
+    ],
 )
 def test_real_recordings_are_whole(shared_data, exchange, messages, answers):
     frames = list(read(recordings.paths(shared_data, exchange)))
