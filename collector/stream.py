@@ -261,12 +261,11 @@ class InstrumentStream:
             self._tape_from = trade.timestamp
 
     def _break(self, last: Trade, trade: Trade) -> None:
-        """Record the hole between two trades; with ids it begins right after `last`, whatever was shown."""
+        """Record the hole between two trades; what the exchange showed since the first one proves nothing."""
         # An id that goes back, at a later time, counts from anew: how many are missing, nobody knows.
         heard = last.trade_seq if self._heard_id is None else self._heard_id
         ids = self._has_consecutive_ids and trade.trade_seq > heard
-        if ids:
-            self._is_unbroken = False
+        self._is_unbroken = False
         self._cover()
         self._is_unbroken = True
         # The span is over: what ends in it waits for nothing more. The stream may have shown more than that.
