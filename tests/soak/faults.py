@@ -22,7 +22,7 @@ from random import Random
 from typing import NamedTuple
 
 from market import DAY, MICROSECONDS, parse_time
-from tests.soak.parts import Collector, Server, Simulator, eventually, private_server, rows, run
+from tests.soak.parts import ROOT, Collector, Server, Simulator, eventually, private_server, rows, run
 from tests.soak.proof import Evidence, complaints, truth_by_symbol
 
 SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
@@ -101,6 +101,7 @@ def run_seed(seed: int, server: Server, folder: Path, without: Sequence[str] = (
         evidence = Evidence(seed, {}, [], kills, SLACK)
         found = _settle(url, simulator, collector, evidence)
         found += _verdict(folder, url)
+        _leave(folder, url)
         return Outcome(_summary(seed, url, simulator), found)
     finally:
         if collector.is_running:
@@ -168,6 +169,17 @@ def _look(url: str, simulator: Simulator, evidence: Evidence) -> list[str]:
     return list(complaints(url, evidence._replace(truth=truth, log=simulator.log())))
 
 
+def _leave(folder: Path, url: str) -> None:
+    """The ledger as it stands, for whoever looks for the reason."""
+    for table, order in (
+        ("stream_gaps", "id"),
+        ("stream_coverage", "symbol, from_timestamp"),
+        ("tape_revisions", "id"),
+    ):
+        found = rows(url, f"SELECT row_to_json(t)::text FROM {table} AS t ORDER BY {order}")
+        (folder / f"{table}.jsonl").write_text("".join(f"{row[0]}\n" for row in found))
+
+
 def _summary(seed: int, url: str, simulator: Simulator) -> str:
     log = simulator.log()
     sent = {(line["symbol"], each) for line in log if line["event"] == "sent" for each in line["trade_ids"]}
@@ -214,7 +226,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen.add_argument("--seeds", type=int, help="so many seeds, from --first on")
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="seeds at a time")
-    parser.add_argument("--keep", type=Path, default=Path("soak"), help="logs of the seeds that failed")
+    parser.add_argument(
+        "--keep", type=Path, default=ROOT / ".cache" / "soak", help="logs of the seeds that failed"
+    )
     parser.add_argument("--without", action="append", default=[], help="a kind of fault to leave out")
     given = parser.parse_args(arguments)
     seeds = given.seed or range(given.first, given.first + given.seeds)
