@@ -321,6 +321,7 @@ class Collector:
             idle = asyncio.create_task(self.outlet.idle(STOP_SECONDS))
             await asyncio.wait({writing, idle}, return_when=asyncio.FIRST_COMPLETED)
             idle.cancel()
+            self.outlet.beat(dict.fromkeys(self.feed.symbols, ("down", "stopped")))
             self.outlet.stop()
             await asyncio.wait({writing})
         try:

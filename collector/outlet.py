@@ -148,9 +148,10 @@ class Outlet:
         """Wait for something to do; False once stopped, and nothing is left that can be done."""
         while True:
             is_left = self._front is not None or self._overflow is not None or bool(self.spool)
-            if self._is_stopping and (self._is_away or not is_left):
+            has_news = is_left or self._statuses is not None
+            if self._is_stopping and (self._is_away or not has_news):
                 return False
-            if is_left or self._statuses is not None or self._is_away:
+            if has_news or self._is_away:
                 return True
             self._idle.set()
             self._news.clear()
