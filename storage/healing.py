@@ -84,7 +84,7 @@ def _settle_reset(
 ) -> None:
     """Ids began anew in this hole: it ends at that moment, and what was missing after gets its own row."""
     new = _new_ids(trades, gap.to_timestamp)
-    moment = new[0].timestamp if new else gap.to_timestamp
+    moment = max(new[0].timestamp, gap.from_timestamp) if new else gap.to_timestamp
     connection.execute(
         "UPDATE stream_gaps SET to_timestamp = %s WHERE id = %s", (to_datetime(moment), gap.id)
     )
@@ -99,8 +99,10 @@ def _settle_reset(
 
 
 def _new_ids(trades: Sequence[Trade], end: int) -> list[Trade]:
-    """Those before `end` whose ids are of the new count, in order."""
+    """Those before `end` whose ids are of the new count, in order; the trade at `end` shows which are."""
     missed = sorted((trade for trade in trades if trade.timestamp <= end), key=lambda trade: trade.order)
+    if not missed or missed[-1].timestamp < end:
+        return []
     first = 0
     for at in range(1, len(missed)):
         if missed[at].trade_seq < missed[at - 1].trade_seq:

@@ -59,7 +59,9 @@ def next_number(market: SimulatedMarket, time: int) -> int:
     if market.closes is not None:
         time = min(time, market.closes)
     trades = market.trades(time // HOUR)
-    return trades.first_id + int(trades.time.searchsorted(time))
+    number = trades.first_id + int(trades.time.searchsorted(time))
+    # The one after the last old one is the first new one.
+    return 1 if market.last_old_id and number == market.last_old_id + 1 else number
 
 
 def is_traded(market: SimulatedMarket, time: int) -> bool:

@@ -49,7 +49,7 @@ class Server:
     def database(self, name: str) -> str:
         """The URL of a new database at the head of the migrations."""
         with connect(self.url, autocommit=True) as admin:
-            if not admin.execute("SELECT FROM pg_database WHERE datname = %s", [_TEMPLATE]).fetchone():
+            if not admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_TEMPLATE]).fetchone():
                 admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
                 migrations.upgrade(self.url_of(_TEMPLATE))
             self.drop(name)
