@@ -44,6 +44,7 @@ class BookSync:
         self._not_before = 0
         self._last_sequence: int | None = None
         self._broken: tuple[int, str] | None = None
+        self._doubted_from: int | None = None
         self._buffer: deque[BookDelta] = deque(maxlen=MAX_BUFFERED_DELTAS)
 
     @property
@@ -72,6 +73,8 @@ class BookSync:
         if self._is_live and event.timestamp is not None and event.timestamp < self.time:
             return []
         snapshots = self.settle(event.timestamp) if event.timestamp is not None else []
+        if self._doubted_from is not None:
+            self.stop("rejected")
         if self._is_live and self._next_second is not None:
             self.time = max(self.time, event.timestamp or 0)
         else:
@@ -115,6 +118,7 @@ class BookSync:
             self.stop("sequence")
             return self.delta(event)
         time = self.time if event.timestamp is None else event.timestamp
+        self._doubted_from = None
         snapshots = self.settle(time)
         if self._next_second is None and event.timestamp is not None:
             self._begin(time)
@@ -143,6 +147,8 @@ class BookSync:
         snapshots: list[BookSnapshot] = []
         if not self._is_live or self._next_second is None:
             return snapshots
+        if self._doubted_from is not None:
+            time = min(time, self._doubted_from)
         while self._next_second <= time:
             snapshot = self._book.snapshot(self.symbol, self._next_second, self._last_sequence)
             if snapshot is not None:
@@ -156,10 +162,21 @@ class BookSync:
         time = max(time, self._not_before)
         self._next_second = time - time % MICROSECONDS + MICROSECONDS
 
+    def doubt(self) -> None:
+        """A message that nobody could read may have changed the book: no snapshots until the next change.
+
+        If that one follows, nothing was missed.
+        """
+        if self._is_live and not self._sequence.shows_loss:
+            self.stop("rejected")
+        elif self._is_live and self._doubted_from is None:
+            self._doubted_from = self.time
+
     def stop(self, cause: str) -> None:
         """The book is stale from now on, because of `cause`; a new whole book is wanted."""
         if self._is_live:
             self._is_live = False
             self._broken = self._broken or (self.time, cause)
+            self._doubted_from = None
         self.wants_book = True
         self._buffer.clear()

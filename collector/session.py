@@ -380,6 +380,10 @@ class Session:
 
     def _reject(self, raw: bytes | str, received: int, reason: str) -> None:
         self.counts.rejected += 1
+        for stream in self.streams.values():
+            stream.book.doubt()
+            if stream.book.wants_book:
+                self._want_book(stream)
         if len(self._rejected) < MAX_REJECTED:
             data = raw.encode() if isinstance(raw, str) else raw
             self._rejected.append(Rejected(received, reason, data[:MAX_RAW]))

@@ -36,6 +36,11 @@ class Gap(Struct, frozen=True, kw_only=True):
     to_id: str | None = None
     missing_count: int | None = None
 
+    @property
+    def takes_back(self) -> bool:
+        """Whether it shows that nothing was proven between its ends, whatever was said before."""
+        return self.stream == "trades" and (self.status == "confirmed" or self.cause == "id_reset")
+
 
 class Span(Struct, frozen=True, kw_only=True):
     """Coverage gained: [from_timestamp, to_timestamp), ids of its first and last row where there are ids."""
@@ -262,9 +267,7 @@ class InstrumentStream:
 
     def _break(self, last: Trade, trade: Trade) -> None:
         """Record the hole between two trades; what the exchange showed since the first one proves nothing."""
-        # An id that goes back, at a later time, counts from anew: how many are missing, nobody knows.
         heard = last.trade_seq if self._heard_id is None else self._heard_id
-        ids = self._has_consecutive_ids and trade.trade_seq > heard
         self._is_unbroken = False
         self._cover()
         self._is_unbroken = True
@@ -274,19 +277,25 @@ class InstrumentStream:
         self._candles.close_until(end)
         self._cvd.end_span(end)
         self._candles.end_span()
-        if ids:
+        if not self._has_consecutive_ids:
+            gap = self._suspected(self._covered_until, trade, "disconnected")
+        elif trade.trade_seq > heard:
             gap = self._missing(heard + 1, last, trade)
         else:
-            gap = Gap(
-                symbol=self.symbol,
-                stream="trades",
-                from_timestamp=min(self._covered_until, trade.timestamp),
-                to_timestamp=trade.timestamp,
-                cause="id_reset" if self._has_consecutive_ids else "disconnected",
-                status="suspected",
-                proof="connection",
-            )
+            # An id that goes back, at a later time, counts from anew: how many are missing, nobody knows.
+            gap = self._suspected(last.timestamp + 1, trade, "id_reset")
         self._rows.gaps.append(gap)
+
+    def _suspected(self, since: int, trade: Trade, cause: str) -> Gap:
+        return Gap(
+            symbol=self.symbol,
+            stream="trades",
+            from_timestamp=min(since, trade.timestamp),
+            to_timestamp=trade.timestamp,
+            cause=cause,
+            status="suspected",
+            proof="connection",
+        )
 
     # The order book
 

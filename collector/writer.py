@@ -297,10 +297,10 @@ class Writer:
             )
 
     def _record_gaps(self, symbol: str, rows: StreamRows) -> list[int]:
-        """Write what is missing; the ends of the holes in the trades that their ids prove."""
+        """Write what is missing; the ends of the holes in the trades that their ids show."""
         ends: list[int] = []
         for gap in rows.gaps:
             ledger.add_gap(self._connection, self.exchange, **structs.asdict(gap))
-            if gap.stream == "trades" and gap.status == "confirmed":
+            if gap.takes_back:
                 ends += (gap.from_timestamp, gap.to_timestamp)
         return ends

@@ -104,8 +104,8 @@ def add_gap(
 ) -> bool:
     """Record a hole; one that is on record already stays as it is.
 
-    Where coverage claims a confirmed hole (ids show afterwards that a connection lost rows), that part of
-    it is taken back.
+    Where coverage claims a hole that ids show afterwards (a connection lost rows, ids began anew), that part
+    of it is taken back.
 
     Returns:
         Whether coverage was taken back: `rebuild` the hole then.
@@ -134,7 +134,7 @@ def add_gap(
             "note": note,
         },
     )
-    if not inserted.rowcount or status != "confirmed":
+    if not inserted.rowcount or (status != "confirmed" and cause != "id_reset"):
         return False
     return take_back(connection, key, from_timestamp, to_timestamp)
 

@@ -108,6 +108,9 @@ BookRule = Literal["rest_snapshot", "stream_snapshot"]
 class BookSequence(ABC):
     """Decides, per exchange, whether a delta follows from the book as it stands. One per symbol."""
 
+    shows_loss: ClassVar[bool] = True
+    """Whether the next change shows that one before it was lost."""
+
     @abstractmethod
     def reset(self, event: BookReset) -> None:
         """A whole book was applied."""

@@ -132,6 +132,8 @@ _ANY: Decoder[Any] = Decoder()
 class CoinbaseBook(BookSequence):
     """No sequence and no checksum: after a snapshot every update follows."""
 
+    shows_loss: ClassVar[bool] = False
+
     def __init__(self) -> None:
         self._is_known = False
 

@@ -18,7 +18,7 @@ import msgspec
 
 from collector.simulator.faults import Fault
 from collector.simulator.protocol import Message, Protocol
-from collector.simulator.tape import fills, next_number
+from collector.simulator.tape import end_number, fills, next_number
 from market import Unavailable, WrongUse
 
 
@@ -56,10 +56,9 @@ class FaultLog:
         payload = message.payload
         text = payload if isinstance(payload, str) else gzip.decompress(payload).decode()
         moment = message.time // 1000
-        first, end = next_number(market, moment), next_number(market, moment + 1)
-        if end < first:  # ids begin anew at this moment
-            first = 1
-        ids = [self._protocol.trade_id(market, fill.number) for fill in fills(market, first, end)]
+        first = next_number(market, moment)
+        traded = fills(market, first, end_number(market, first, moment + 1))
+        ids = [self._protocol.trade_id(market, fill.number) for fill in traded]
         return [name for name in ids if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", text)]
 
     def close(self) -> None:

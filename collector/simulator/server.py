@@ -211,7 +211,7 @@ class Simulator:
     def _batch(self, subscriber: _Subscriber, begin: int, end: int) -> list[Message]:
         """What a subscriber is sent of what happens in [begin, end)."""
         messages = subscriber.session.messages(begin, end)
-        if any(self._is_closed(symbol, begin) for symbol in subscriber.session.symbols):
+        if any(self._is_closed(symbol, end) for symbol in subscriber.session.symbols):
             messages = [each for each in messages if not self._is_closed(each.symbol, each.time)]
         return subscriber.line.take(begin, end, messages)
 

@@ -7,6 +7,7 @@ from collector.exchanges.adapter import RestRequest, TradePage, TradeRange
 from collector.session import Fetch, Reply, Send, Session
 from collector.simulator.protocols import speaking
 from collector.simulator.truth import Truth
+from collector.stream import StreamRows
 from market import MICROSECONDS, Instrument, Trade
 
 
@@ -87,9 +88,16 @@ class Conversation:
                 case _:
                     raise AssertionError(request)
 
+    def written(self, symbol):
+        """All the rows of a symbol."""
+        found = StreamRows.empty()
+        for batch in self.batches:
+            if symbol in batch.rows:
+                found.extend(batch.rows[symbol])
+        return found
+
     def rows(self, symbol, name):
-        batches = [batch.rows[symbol] for batch in self.batches if symbol in batch.rows]
-        return [row for rows in batches for row in getattr(rows, name)]
+        return getattr(self.written(symbol), name)
 
     def trades(self, symbol):
         return [trade for trade, _ in self.rows(symbol, "trades")]

@@ -282,7 +282,28 @@ def test_what_nobody_understands_between_recorded_messages_is_counted_and_change
     assert session.counts.rejected >= count // 2
     assert len(batch.rejected) == min(session.counts.rejected, 1000)
     assert sum(session.shapes.values()) == session.counts.unhandled
-    assert batch.rows == clean.rows
+    assert batch.rows.keys() == clean.rows.keys()
+    for symbol, rows in clean.rows.items():
+        assert_same_but_for_doubt(exchange, batch.rows[symbol], rows)
+
+
+UNPROVEN_BOOKS = ("coinbase", "htx")
+"""Whose next message does not show that the one before was of the book: it is known again with the next."""
+
+
+def assert_same_but_for_doubt(exchange, rows, clean):
+    """The same rows; no book that a message nobody understood may have changed."""
+    assert rows.trades == clean.trades
+    assert rows.points == clean.points
+    assert [gap for gap in rows.gaps if gap.stream == "trades"] == [
+        gap for gap in clean.gaps if gap.stream == "trades"
+    ]
+    assert set(rows.books) <= set(clean.books)
+    assert [(bar.timeframe, bar.timestamp, bar.close, bar.volume) for bar in rows.candles] == [
+        (bar.timeframe, bar.timestamp, bar.close, bar.volume) for bar in clean.candles
+    ]
+    if exchange not in UNPROVEN_BOOKS:
+        assert (rows.books, rows.candles, rows.gaps) == (clean.books, clean.candles, clean.gaps)
 
 
 @SIMULATED
@@ -298,8 +319,7 @@ def test_what_nobody_understands_is_counted_and_changes_nothing(exchange):
     spoken = talk(exchange, tamper)
     assert spoken.session.counts.rejected + spoken.session.counts.unhandled == put_in
     for symbol in clean.symbols:
-        for name in ("trades", "books", "candles", "points", "gaps"):
-            assert spoken.rows(symbol, name) == clean.rows(symbol, name)
+        assert_same_but_for_doubt(exchange, spoken.written(symbol), clean.written(symbol))
 
 
 @SIMULATED

@@ -93,7 +93,11 @@ def truth_by_symbol(lines: Iterable[dict[str, str]]) -> dict[str, list[Traded]]:
             line["side"],
         )
         found[trade.symbol].append(trade)
-    return dict(found)
+    return {symbol: sorted(trades, key=_order) for symbol, trades in found.items()}
+
+
+def _order(trade: Traded) -> tuple[int, int]:
+    return trade.time, int(trade.trade_id)
 
 
 def expected(evidence: Evidence, stored_last: dict[str, int]) -> dict[str, list[Traded]]:
@@ -163,7 +167,7 @@ def _trades(url: str, symbol: str, trades: Sequence[Traded]) -> Iterator[str]:
     stored = rows(
         url,
         f"SELECT trade_id, {_MOMENT.format('timestamp')}, price, size, side, trade_seq::text, fill_count,"
-        " cvd_at_trade FROM trades WHERE symbol = %s ORDER BY timestamp, trade_seq",
+        " cvd_at_trade FROM trades WHERE symbol = %s ORDER BY timestamp, trades.trade_seq",
         [symbol],
     )
     have, must = Counter(row[:5] for row in stored), Counter(map(_key, trades))
