@@ -85,14 +85,19 @@ def _settle_reset(
     """Ids began anew in this hole: it ends at that moment, and what was missing after gets its own row."""
     new = _new_ids(trades, gap.to_timestamp)
     moment = max(new[0].timestamp, gap.from_timestamp) if new else gap.to_timestamp
-    connection.execute(
-        "UPDATE stream_gaps SET to_timestamp = %s WHERE id = %s", (to_datetime(moment), gap.id)
-    )
     note = "the exchange began its ids anew"
     if part.from_timestamp > gap.from_timestamp:
+        since, missing = gap.from_timestamp, None
         give_up(connection, gap, f"{note}; what came before is not to be had", is_halt=True)
     else:
-        heal_gap(connection, gap.id, max(count - len(new), 0), note)
+        missing = max(count - len(new), 0)
+        # Where nothing was missing the row only says from when on ids count anew.
+        since = gap.from_timestamp if missing else moment
+        heal_gap(connection, gap.id, missing, note)
+    connection.execute(
+        "UPDATE stream_gaps SET from_timestamp = %s, to_timestamp = %s, missing_count = %s WHERE id = %s",
+        (to_datetime(since), to_datetime(moment), missing, gap.id),
+    )
     if new:
         after = Part(moment, gap.to_timestamp, new[0].trade_seq, new[-1].trade_seq)
         _record_healed(connection, gap, after, "ids_missing", len(new), None)
