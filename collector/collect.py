@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +21,7 @@ from collector.outlet import Outlet
 from collector.rest import Rest
 from collector.session import Counts, Session, TapeBatch
 from collector.spool import Spool, left_behind, own_spool
+from collector.stream import InstrumentStream
 from collector.writer import Taken, Writer, proof_of
 from market import Instrument, Unavailable, WrongUse
 from storage import database
@@ -136,26 +137,20 @@ async def open_collector(
         Unavailable: the database or the exchange does not answer.
     """
     adapter = target.adapter()
-
-    async def open_writer() -> Writer:
-        return await asyncio.to_thread(Writer, url, target.exchange, origin="live", proof=proof_of(adapter))
-
-    writer = await _eventually(open_writer, wait=wait)
     rest = target.rest(adapter, tap, clock)
+    folder = spool / target.exchange
     try:
         listed = await _eventually(lambda: learn_instruments(adapter, rest), wait=wait)
         session = Session(adapter, target.symbols)
         streams = [session.stream(symbol) for symbol in target.symbols]
-        folder = spool / target.exchange
-        await asyncio.to_thread(drain_left_behind, url, target.exchange, folder)
-        await _claim(writer, sorted(target.symbols))
-        await asyncio.to_thread(drain_left_behind, url, target.exchange, folder)
-        for stream in streams:
-            await asyncio.to_thread(writer.restore, stream)
-        feed = Feed(session, target.symbols, ws_url=target.ws_url, rest=rest, clock=clock, tap=tap)
-        await _eventually(feed.probe, wait=wait)
+        writer = await _eventually(lambda: _take_over(url, adapter, folder, streams), wait=wait)
+        try:
+            feed = Feed(session, target.symbols, ws_url=target.ws_url, rest=rest, clock=clock, tap=tap)
+            await _eventually(feed.probe, wait=wait)
+        except BaseException:
+            writer.close()
+            raise
     except BaseException:
-        writer.close()
         await rest.close()
         raise
     healer = Healer(adapter, rest, url, target.symbols, lambda symbol: session.streams[symbol].time)
@@ -173,6 +168,29 @@ async def _eventually(attempt: Callable[[], Awaitable[T]], *, wait: bool) -> T:
             log.warning("%s; trying again", error)
         await asyncio.sleep(delay)
         delay = min(delay * 2, MAX_BACKOFF)
+
+
+async def _take_over(url: str, adapter: Adapter, folder: Path, streams: Sequence[InstrumentStream]) -> Writer:
+    """Become the one writer of these streams, and let them go on from all that was collected.
+
+    Raises:
+        Unavailable: the database does not answer, or no more.
+    """
+    exchange = adapter.exchange
+    writer = await asyncio.to_thread(Writer, url, exchange, origin="live", proof=proof_of(adapter))
+    try:
+        await asyncio.to_thread(drain_left_behind, url, exchange, folder)
+        await _claim(writer, sorted(stream.symbol for stream in streams))
+        await asyncio.to_thread(drain_left_behind, url, exchange, folder)
+        for stream in streams:
+            await asyncio.to_thread(writer.restore, stream)
+    except psycopg.OperationalError as error:
+        writer.close()
+        raise Unavailable(f"the database went away: {str(error).splitlines()[0]}") from None
+    except BaseException:
+        writer.close()
+        raise
+    return writer
 
 
 async def _claim(writer: Writer, symbols: Iterable[str]) -> None:
