@@ -12,7 +12,7 @@ from market import DAY, Trade, Unavailable, WrongUse
 from storage import amend, database, holes
 from storage.coverage import Proof, Span
 from storage.healing import OVERLAP
-from storage.instruments import write_instruments
+from storage.instruments import note_instruments
 from storage.stored import StoredTape
 
 MAX_TRADES = 50_000
@@ -215,7 +215,7 @@ class Backfill:
         name = f"deltatape backfill {exchange}"
         with database.connect(self._url, application_name=name) as connection:
             amend.lock_tapes(connection, exchange, [symbol])
-            write_instruments(connection, [self._instrument])
+            note_instruments(connection, [self._instrument])
             if is_numbered:
                 holes.record_ungiven(connection, exchange, symbol, batch.ungiven, proof)
             new = amend.amend(connection, exchange, symbol, batch.trades, None, [span], "import")

@@ -10,7 +10,7 @@ from collector.rest import Rest
 from market import Candle, Timeframe, WrongUse
 from market.timeframe import from_datetime, to_datetime
 from storage import database, tape
-from storage.instruments import write_instruments
+from storage.instruments import note_instruments
 from storage.stored import StoredTape
 
 NEAR = 300
@@ -47,7 +47,7 @@ async def backfill_candles(
         Unavailable: it does not answer; what came is written, a second run goes on.
     """
     with database.connect(url) as connection:
-        write_instruments(connection, [adapter.instrument_for(symbol)])
+        note_instruments(connection, [adapter.instrument_for(symbol)])
         islands = StoredTape(connection, adapter.exchange, symbol).islands()
         parts = list(_missing(connection, adapter.exchange, symbol, timeframe, begin, end, islands))
     total = sum(last - first for first, last in parts)

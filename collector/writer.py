@@ -10,10 +10,10 @@ from psycopg.errors import LockNotAvailable, UniqueViolation
 from collector.exchanges.adapter import Adapter
 from collector.session import TapeBatch
 from collector.stream import InstrumentStream, Span, StreamRows
-from market import DAY, Instrument
+from market import DAY
 from storage import coverage, database, ledger, notify, rebuild, resume, tape
 from storage.amend import amend, last_revision, lock_tapes, revised_since
-from storage.instruments import write_instruments
+from storage.instruments import note_instruments
 from storage.ledger import Status, Superseded
 
 Origin = Literal["live", "replay"]
@@ -142,11 +142,6 @@ class Writer:
 
     # What is written
 
-    def write_instruments(self, instruments: list[Instrument]) -> None:
-        """Commit what the exchange says of its instruments."""
-        with self._connection.transaction():
-            write_instruments(self._connection, instruments)
-
     def write(self, batch: TapeBatch) -> None:
         """Commit a batch, all of it or nothing.
 
@@ -159,7 +154,7 @@ class Writer:
         with connection.transaction():
             lock_tapes(connection, self.exchange, batch.rows)
             self._fence(batch)
-            write_instruments(connection, batch.instruments)
+            note_instruments(connection, batch.instruments)
             if batch.rejected:
                 rejected = [
                     (message.timestamp, None, message.reason, message.raw) for message in batch.rejected

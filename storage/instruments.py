@@ -24,6 +24,7 @@ _VALUES = (
     "is_active",
     "trade_ids_consecutive",
 )
+_OPTIONAL = ("expiry_timestamp", "tick_size", "lot_size", "contract_size", "min_notional")
 # What an instrument's past must be read by: an order that was legal then may not be so now.
 _WATCHED = ("tick_size", "lot_size", "contract_size", "is_active")
 
@@ -32,7 +33,7 @@ _LISTED = '{"source": "list"}'
 
 
 def write_instruments(connection: Connection, instruments: Iterable[Instrument]) -> int:
-    """Write what the exchanges say of their instruments; a change of tick, lot, contract or status is kept.
+    """Write what the exchanges' lists say; a change of tick, lot, contract size or status is kept.
 
     Returns:
         How many rows were written or changed.
@@ -55,6 +56,38 @@ def write_instruments(connection: Connection, instruments: Iterable[Instrument])
             values=names(_VALUES),
             new=names(_VALUES, "excluded"),
             old=names(_VALUES, "stored"),
+        )
+        return connection.execute(query).rowcount
+
+
+def note_instruments(connection: Connection, instruments: Iterable[Instrument]) -> int:
+    """Write instruments that are not known yet; of a known one only what nobody has said so far.
+
+    What a message, a file or a name tells of an instrument never replaces what its exchange's list said.
+
+    Returns:
+        How many rows were written or filled in.
+    """
+    rows = [_row(each) for each in {(each.exchange, each.symbol): each for each in instruments}.values()]
+    if not rows:
+        return 0
+    with all_or_nothing(connection):
+        staged = stage_rows(connection, "instruments", _KEY + _VALUES, rows)
+        filled = sql.SQL(", ").join(
+            sql.SQL("coalesce(stored.{0}, excluded.{0})").format(sql.Identifier(column))
+            for column in _OPTIONAL
+        )
+        query = sql.SQL("""
+            INSERT INTO instruments AS stored ({columns}) SELECT {columns} FROM {staged}
+            ON CONFLICT ({key}) DO UPDATE SET ({values}) = ROW ({filled}), updated_timestamp = now()
+            WHERE ({old}) IS DISTINCT FROM ({filled})
+        """).format(
+            columns=names(_KEY + _VALUES),
+            staged=staged,
+            key=names(_KEY),
+            values=names(_OPTIONAL),
+            filled=filled,
+            old=names(_OPTIONAL, "stored"),
         )
         return connection.execute(query).rowcount
 

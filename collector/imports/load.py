@@ -13,7 +13,7 @@ from collector.imports.source import EndedEarly, Hints, Source
 from collector.imports.trade_loader import TradeLoader
 from market import Candle, Instrument, Side, Timeframe, Trade, WrongUse
 from storage.database import Connection, connect
-from storage.instruments import write_instruments
+from storage.instruments import note_instruments
 
 SHOWN = 10
 """Refused rows that are told one by one."""
@@ -147,12 +147,7 @@ class _Importer:
         else:
             raise WrongUse(f"{source.path.name}: of which instrument is it? Add --symbol, such as BTC/USDT")
         with self._connection.transaction():
-            known = self._connection.execute(
-                "SELECT FROM instruments WHERE exchange = %s AND symbol = %s", (found.exchange, found.symbol)
-            ).fetchone()
-            # What the exchange itself said of it is better than what its name says.
-            if known is None:
-                write_instruments(self._connection, [found])
+            note_instruments(self._connection, [found])
         return found
 
     # Trades

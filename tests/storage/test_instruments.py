@@ -6,7 +6,7 @@ from msgspec import structs
 
 from market import Instrument
 from storage.database import Connection
-from storage.instruments import Changes, refresh_instruments, write_instruments
+from storage.instruments import Changes, note_instruments, refresh_instruments, write_instruments
 
 NOTHING = Changes([], [], [])
 
@@ -105,3 +105,18 @@ def test_other_exchanges_are_left_alone(connection: Connection) -> None:
     refresh(connection, ETH)
     query = "SELECT is_active FROM instruments WHERE exchange = 'coinbase'"
     assert connection.execute(query).fetchall() == [(True,)]
+
+
+def test_what_a_name_tells_never_replaces_what_the_list_said(connection: Connection) -> None:
+    refresh(connection, BTC)
+    refresh(connection, ETH)
+    by_name = structs.replace(BTC, tick_size=None, exchange_symbol="XBTUSD")
+    assert note_instruments(connection, [by_name, by_name]) == 0
+    assert note_instruments(connection, [structs.replace(BTC, tick_size="7", lot_size="2")]) == 1
+    assert note_instruments(connection, [SOL]) == 1
+    rows = connection.execute(
+        "SELECT exchange_symbol, tick_size::text, lot_size::text, is_active FROM instruments"
+        " WHERE symbol IN ('BTC/USD', 'SOL/USD') ORDER BY symbol"
+    ).fetchall()
+    assert rows == [("BTCUSD", "0.1", "2", False), ("SOLUSD", "0.1", None, True)]
+    assert [note[:2] for note in notes(connection)] == [("BTC/USD", "is_active"), ("ETH/USD", "listed")]
