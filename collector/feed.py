@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from collector.connection import Connection
-from collector.exchanges.adapter import Line, Stream
+from collector.exchanges.adapter import STREAMS, Line, Stream
 from collector.exchanges.ccxt_unified import Ccxt
 from collector.rest import Rest
 from collector.session import Fetch, Reconnect, Reply, Request, Send, Session, TapeBatch
@@ -35,7 +35,13 @@ Clock = Callable[[], int]
 
 
 class Tap(Protocol):
-    """Who hears everything as it came, as a recorder does; times in microseconds UTC."""
+    """Who hears everything as it came, as a recorder does; times in microseconds UTC.
+
+    No two connections have the same URL: those to one address differ in what stands behind a `#`.
+    """
+
+    def named(self, url: str, t: int, symbols: Collection[str], streams: frozenset[Stream]) -> None:
+        """There is a connection, which carries these streams of these symbols."""
 
     def opened(self, url: str, t: int) -> None:
         """A connection was opened."""
@@ -43,8 +49,14 @@ class Tap(Protocol):
     def sent(self, url: str, t: int, text: str) -> None:
         """We sent a text."""
 
-    def received(self, url: str, t: int, message: bytes) -> None:
-        """The exchange sent a message."""
+    def received(self, url: str, t: int, message: bytes, *, is_beside: bool = False) -> None:
+        """The exchange sent a message, maybe over a second socket, of which trades count only."""
+
+    def moved(self, url: str, t: int) -> None:
+        """The second socket took over."""
+
+    def closed(self, url: str, t: int) -> None:
+        """A connection was lost."""
 
     def answered(self, url: str, t: int, body: bytes) -> None:
         """The exchange answered a REST request."""
@@ -82,6 +94,7 @@ class Feed:
         self._connections = {
             id(line): self._connection(line, ws_url) for line in session.adapter.lines(symbols)
         }
+        self._names = self._name()
         self._unwritten = 0
         self._may_read = asyncio.Event()
         self._may_read.set()
@@ -95,6 +108,17 @@ class Feed:
 
             return CcxtConnection(adapter, line, base=ws_url, rest_base=self.rest.base or None, listener=self)
         return Connection(adapter, line, base=ws_url, listener=self)
+
+    def _name(self) -> dict[int, str]:
+        """What the tap knows each line by."""
+        urls = [connection.url for connection in self.connections]
+        found: dict[int, str] = {}
+        for number, (key, connection) in enumerate(self._connections.items(), 1):
+            found[key] = connection.url if urls.count(connection.url) == 1 else f"{connection.url}#{number}"
+            if self._tap is not None:
+                line = connection.line
+                self._tap.named(found[key], self.clock(), line.symbols, line.streams)
+        return found
 
     @property
     def connections(self) -> "list[Connection | CcxtConnection]":
@@ -180,7 +204,7 @@ class Feed:
     async def opened(self, line: Line) -> None:
         """A line was opened: ask for its books."""
         if self._tap is not None:
-            self._tap.opened(self._connections[id(line)].url, self.clock())
+            self._tap.opened(self._names[id(line)], self.clock())
         await self._do(line, self.session.connected(line.symbols, line.streams))
 
     def received(self, line: Line, message: bytes, streams: frozenset[Stream]) -> Awaitable[None] | None:
@@ -193,7 +217,7 @@ class Feed:
         self._unwritten += 1
         now = self.clock()
         if self._tap is not None:
-            self._tap.received(self._connections[id(line)].url, now, message)
+            self._tap.received(self._names[id(line)], now, message, is_beside=streams is not STREAMS)
         requests = self.session.message(message, now, line.path, streams & line.streams)
         return self._do(line, requests) if requests else None
 
@@ -207,6 +231,8 @@ class Feed:
 
     async def moved(self, line: Line) -> None:
         """A new socket took over: its books begin anew."""
+        if self._tap is not None:
+            self._tap.moved(self._names[id(line)], self.clock())
         if "book" in line.streams:
             await self._do(line, self.session.moved(line.symbols, "reconnected"))
 
@@ -217,12 +243,14 @@ class Feed:
             if "book" in line.streams and (fetch := self._fetches.get(symbol)):
                 fetch.cancel()
         await self._may_read.wait()
+        if self._tap is not None:
+            self._tap.closed(self._names[id(line)], self.clock())
         self.session.disconnected(line.symbols, line.streams)
 
     def sent(self, line: Line, text: str) -> None:
         """We sent a text."""
         if self._tap is not None:
-            self._tap.sent(self._connections[id(line)].url, self.clock(), text)
+            self._tap.sent(self._names[id(line)], self.clock(), text)
 
     # What the session wants
 

@@ -9,11 +9,16 @@ import gzip
 import logging
 import os
 from collections import deque
+from collections.abc import Collection
 from io import FileIO
 from pathlib import Path
 from threading import Event, Thread
 
-from collector.recording import Opened, Received, RestAnswer, Sent
+import msgspec
+from msgspec import structs
+
+from collector.exchanges.adapter import Stream
+from collector.recording import Carried, Lost, Moved, Named, Opened, Received, RestAnswer, Sent
 from market import MICROSECONDS, WrongUse
 from market.timeframe import to_datetime
 
@@ -33,7 +38,8 @@ MAX_HELD = 1000
 _LEVEL = 6
 _HOUR = 3600 * MICROSECONDS
 
-RecordedFrame = Opened | Sent | Received | RestAnswer
+RecordedFrame = Opened | Sent | Received | RestAnswer | Named | Moved | Lost
+_json = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Recorder:
@@ -65,6 +71,7 @@ class Recorder:
         self._taken = self._done = 0
         self._lines: list[bytes] = []
         self._size = 0
+        self._named: dict[str, Named] = {}
         self._first = 0
         self._has_message = False
         self._file: FileIO | None = None
@@ -82,6 +89,13 @@ class Recorder:
 
     # What happens, as the feed tells it
 
+    def named(self, url: str, t: int, symbols: Collection[str], streams: frozenset[Stream]) -> None:
+        """There is a connection to `url`, which carries `streams` of `symbols`.
+
+        Messages of connections that were not named are kept without saying which one they came over.
+        """
+        self._take(Named(url, t, 0, Carried(tuple(symbols), streams)), 0)
+
     def opened(self, url: str, t: int) -> None:
         """The connection to `url` was opened at `t` (microseconds UTC, as every `t`)."""
         self._take(Opened(url, t), 0)
@@ -90,10 +104,18 @@ class Recorder:
         """We sent `text` over the connection to `url`."""
         self._take(Sent(url, t, text.encode()), len(text))
 
-    def received(self, url: str, t: int, message: bytes) -> None:
-        """The exchange sent `message` over the connection to `url`."""
+    def moved(self, url: str, t: int) -> None:
+        """A second socket to `url` took over from the first."""
+        self._take(Moved(url, t), 0)
+
+    def closed(self, url: str, t: int) -> None:
+        """The connection to `url` was lost."""
+        self._take(Lost(url, t), 0)
+
+    def received(self, url: str, t: int, message: bytes, *, is_beside: bool = False) -> None:
+        """The exchange sent `message` over the connection to `url`, or over a second socket beside it."""
         self.messages += 1
-        self._take(Received(t, message), len(message))
+        self._take(Received(t, message, url, is_beside), len(message))
 
     def answered(self, url: str, t: int, body: bytes) -> None:
         """The exchange answered a GET of `url` with `body`."""
@@ -150,15 +172,30 @@ class Recorder:
                 self._close_file()
             if not self._is_of_file():
                 self._hour = frame.t // _HOUR
+            if isinstance(frame, Named):
+                frame = self._number(frame)
+                if self._file is None:
+                    continue  # it will stand at the beginning of the file
             if not self._lines:
                 self._first = frame.t
             self._has_message = self._has_message or isinstance(frame, Received | RestAnswer)
-            line = line_of(frame)
-            self._lines.append(line)
-            self._size += len(line)
+            self._add(frame)
             if self._size >= MEMBER_BYTES:
                 self._write()
         self._write()
+
+    def _add(self, frame: RecordedFrame) -> None:
+        named = self._named.get(frame.url) if isinstance(frame, Received) else None
+        line = line_of(frame, named.number if named else None)
+        self._lines.append(line)
+        self._size += len(line)
+
+    def _number(self, frame: Named) -> Named:
+        """The same with the connection's number, which it keeps."""
+        before = self._named.get(frame.url)
+        number = before.number if before else len(self._named) + 1
+        self._named[frame.url] = structs.replace(frame, number=number)
+        return self._named[frame.url]
 
     def _is_of_file(self) -> bool:
         """Whether what waits belongs to a file, be it that it is not there yet."""
@@ -171,7 +208,12 @@ class Recorder:
             return
         if not self._lines:
             return
-        file = self._file or self._open_file()
+        file = self._file
+        if file is None:
+            # Every file says for itself which connections its numbers stand for.
+            names = [structs.replace(named, t=self._first) for named in self._named.values()]
+            self._lines[:0] = map(line_of, names)
+            file = self._open_file()
         member = memoryview(gzip.compress(b"".join(self._lines), _LEVEL))
         whole = file.tell()
         try:
@@ -209,14 +251,22 @@ class Recorder:
             self.files.pop().unlink()
 
 
-def line_of(frame: RecordedFrame) -> bytes:
-    """The line that `collector.recording` reads as this frame."""
+def line_of(frame: RecordedFrame, number: int | None = None) -> bytes:
+    """The line that `collector.recording` reads as this frame; `number` is that of a message's connection."""
     time = b"%d.%06d" % divmod(frame.t, MICROSECONDS)
     match frame:
-        case Received(message=message):
-            return b"%b: %b\n" % (time, _in_one_line(message))
+        case Received(message=message, is_beside=is_beside):
+            plus = b"+" if is_beside else b""
+            name = b"" if number is None else b" %d%b" % (number, plus)
+            return b"%b%b: %b\n" % (time, name, _in_one_line(message))
         case Opened(url=url):
             return b"%b <-> %b\n" % (url.encode(), time)
+        case Moved(url=url):
+            return b"%b <=> %b\n" % (url.encode(), time)
+        case Lost(url=url):
+            return b"%b >-< %b\n" % (url.encode(), time)
+        case Named(url=url, carried=carried):
+            return b"%b =%d %b: %b\n" % (url.encode(), frame.number, time, _json(carried))
         case Sent(url=url, message=message):
             return b"%b <- %b: %b\n" % (url.encode(), time, _in_one_line(message))
         case RestAnswer(url=url, body=body):

@@ -7,6 +7,15 @@ Frames, one a line (times are unix seconds):
     T: MSG           the exchange sent MSG
     URL -> T: BODY   a REST answer
 
+Recordings of our own tell connections apart, too:
+
+    URL =N T: WHAT   in this file N stands for the connection to URL, which carries WHAT, in JSON
+    T N: MSG         the exchange sent MSG over connection N
+    T N+: MSG        over its second socket, which is about to take over: of this one only trades count
+    URL <=> T        that socket took over
+    URL >-< T        the connection was lost
+
+Where several connections lead to one address, what stands behind a `#` makes their URLs differ.
 MSG and BODY are text, or else, where they are binary or hold line ends, a Python literal of bytes
 (`b'\x1f\x8b…'`).
 Blank lines and `configuration: …` are no frames.
@@ -18,14 +27,13 @@ import heapq
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
 from pathlib import Path
 from typing import IO, cast
 
 import msgspec
 from msgspec import Struct
 
-from collector.exchanges.adapter import MalformedMessage
+from collector.exchanges.adapter import MalformedMessage, Stream
 from collector.exchanges.packed import is_packed, unpack
 from market import MICROSECONDS, WrongUse
 
@@ -35,8 +43,8 @@ MAX_RAW = 4096
 """Bytes kept of a damaged line."""
 _GZIP = b"\x1f\x8b"
 _TIME = rb"(\d{1,11})(?:\.(\d{1,12}))?"
-_RECEIVED = re.compile(_TIME + rb": ")
-_NAMED = re.compile(rb"(\S+) (<->|<-|->) " + _TIME + rb"(: |$)")
+_RECEIVED = re.compile(_TIME + rb"(?: (\d{1,6})(\+)?)?: ")
+_NAMED = re.compile(rb"(\S+) (<->|<-|->|<=>|>-<|=\d{1,6}) " + _TIME + rb"(: |$)")
 # What repr() makes of bytes, and nothing else: so that reading it can neither fail nor run away.
 _ESCAPE = rb"\\(?:x[0-9a-fA-F]{2}|[\\'\"nrt])"
 _LITERAL = re.compile(
@@ -44,6 +52,16 @@ _LITERAL = re.compile(
     rb'|"(?:[^"\\\x00-\x1f\x7f-\xff]++|' + _ESCAPE + rb')*+")'
 )
 _JSON = msgspec.json.Decoder(msgspec.Raw)
+
+
+class Carried(Struct, frozen=True, gc=False):
+    """What a connection carries: streams of symbols."""
+
+    symbols: tuple[str, ...]
+    streams: frozenset[Stream]
+
+
+_CARRIED = msgspec.json.Decoder(Carried)
 
 
 class Opened(Struct, frozen=True, gc=False):
@@ -62,10 +80,38 @@ class Sent(Struct, frozen=True, gc=False):
 
 
 class Received(Struct, frozen=True, gc=False):
-    """The exchange sent `message`."""
+    """The exchange sent `message`, over the connection to `url` if that is known.
+
+    `is_beside`: over a second socket, beside the first one, of which trades count only.
+    """
 
     t: int
     message: bytes
+    url: str = ""
+    is_beside: bool = False
+
+
+class Named(Struct, frozen=True, gc=False):
+    """`number` stands for the connection to `url` in what follows of the file."""
+
+    url: str
+    t: int
+    number: int
+    carried: Carried
+
+
+class Moved(Struct, frozen=True, gc=False):
+    """A second socket to `url` took over from the first."""
+
+    url: str
+    t: int
+
+
+class Lost(Struct, frozen=True, gc=False):
+    """The connection to `url` was lost."""
+
+    url: str
+    t: int
 
 
 class RestAnswer(Struct, frozen=True, gc=False):
@@ -93,33 +139,52 @@ class EndedEarly(Struct, frozen=True, gc=False):
     t: int
 
 
-Frame = Opened | Sent | Received | RestAnswer | Damaged | EndedEarly
+Frame = Opened | Sent | Received | RestAnswer | Named | Moved | Lost | Damaged | EndedEarly
+_EVENTS: dict[bytes, type[Opened | Moved | Lost]] = {b"<->": Opened, b"<=>": Moved, b">-<": Lost}
 
 
 def read(paths: Sequence[Path]) -> Iterator[Frame]:
     """The frames of all files in the order of time; of one time, in the order of the files.
 
-    No more than a line of each file is held in memory.
+    A file is open from its first frame's turn until its end, and no more than a line of it is held in memory.
 
     Raises:
         WrongUse: at once, if a file cannot be read or holds no readable message.
     """
-    for path in paths:
-        _require_message(path)
-    if len(paths) == 1:
-        return _frames(paths[0])
-    return heapq.merge(*map(_frames, paths), key=attrgetter("t"))
+    begins = [_begin(path) for path in paths]
+    return _frames(paths[0]) if len(paths) == 1 else _merged(paths, begins)
 
 
-def _require_message(path: Path) -> None:
+def _begin(path: Path) -> int:
+    """The time of the file's first frame."""
+    begin: int | None = None
     for frame in _frames(path):
+        begin = frame.t if begin is None else begin
         if isinstance(frame, Received | RestAnswer) and _is_whole(frame):
-            return
+            return begin
     raise WrongUse(f"{path}: not one readable message in it; is it a recording?")
+
+
+def _merged(paths: Sequence[Path], begins: Sequence[int]) -> Iterator[Frame]:
+    """As `heapq.merge`, but that a file is not opened before its turn."""
+    turns: list[tuple[int, int, Frame | None, Iterator[Frame]]] = [
+        (begin, place, None, _frames(path))
+        for place, (path, begin) in enumerate(zip(paths, begins, strict=True))
+    ]
+    heapq.heapify(turns)
+    while turns:
+        _, place, frame, frames = turns[0]
+        if frame is not None:
+            yield frame
+        if (following := next(frames, None)) is None:
+            heapq.heappop(turns)
+        else:
+            heapq.heapreplace(turns, (following.t, place, following, frames))
 
 
 def _frames(path: Path) -> Iterator[Frame]:
     time = number = 0
+    urls: dict[bytes, str] = {}
     try:
         with _opened(path) as file:
             while line := file.readline(MAX_LINE):
@@ -128,7 +193,7 @@ def _frames(path: Path) -> Iterator[Frame]:
                 if len(line) == MAX_LINE and not is_terminated:
                     yield Damaged(number, f"longer than {MAX_LINE} bytes", line[:MAX_RAW], time)
                     _skip_line(file)
-                elif frame := _frame(line.rstrip(b"\r\n"), number, time):
+                elif frame := _frame(line.rstrip(b"\r\n"), number, time, urls):
                     if not is_terminated and not _is_whole(frame):
                         yield EndedEarly(path, f"line {number} breaks off", time)
                         return
@@ -151,27 +216,46 @@ def _skip_line(file: IO[bytes]) -> None:
         pass
 
 
-def _frame(line: bytes, number: int, time: int) -> Frame | None:
+def _frame(line: bytes, number: int, time: int, urls: dict[bytes, str]) -> Frame | None:
+    """What a line says; `urls` holds, and learns, which connections the file's numbers stand for."""
     if found := _RECEIVED.match(line):
         received = _message(line[found.end() :])
+        whole, fraction, connection, plus = found.groups()
         if received is None:
             return Damaged(number, "a literal of bytes that is none", line[:MAX_RAW], time)
-        return Received(_microseconds(*found.groups()), received)
+        if connection is None:
+            return Received(_microseconds(whole, fraction), received)
+        if connection not in urls:
+            return Damaged(number, "a connection that has no name", line[:MAX_RAW], time)
+        return Received(_microseconds(whole, fraction), received, urls[connection], plus is not None)
     if not line.strip() or line.startswith(b"configuration: "):
         return None
     found = _NAMED.match(line)
     message = None if found is None else _message(line[found.end() :])
-    if found is None or message is None:
-        return Damaged(number, "no frame of a recording", line[:MAX_RAW], time)
-    url, arrow, *parts, colon = found.groups()
-    name, moment = url.decode(errors="replace"), _microseconds(*parts)
-    if arrow == b"<->" and not colon:
-        return Opened(name, moment)
-    if arrow == b"<-" and colon:
-        return Sent(name, moment, message)
-    if arrow == b"->" and colon:
-        return RestAnswer(name, moment, message)
-    return Damaged(number, "no frame of a recording", line[:MAX_RAW], time)
+    event = None if found is None or message is None else _named(found, message, urls)
+    return event or Damaged(number, "no frame of a recording", line[:MAX_RAW], time)
+
+
+def _named(found: re.Match[bytes], message: bytes, urls: dict[bytes, str]) -> Frame | None:
+    """The frame of a line that begins with a URL."""
+    address, arrow, *parts, colon = found.groups()
+    url, moment = address.decode(errors="replace"), _microseconds(*parts)
+    if not colon:
+        event = _EVENTS.get(arrow)
+        return None if event is None else event(url, moment)
+    match arrow:
+        case b"<-":
+            return Sent(url, moment, message)
+        case b"->":
+            return RestAnswer(url, moment, message)
+        case b"<->" | b"<=>" | b">-<":
+            return None
+    try:
+        carried = _CARRIED.decode(message)
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+    urls[arrow[1:]] = url
+    return Named(url, moment, int(arrow[1:]), carried)
 
 
 def _message(text: bytes) -> bytes | None:

@@ -7,12 +7,26 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from collector import exchanges
-from collector.recording import Damaged, EndedEarly, Frame, Opened, Received, RestAnswer, read
+from collector.exchanges.adapter import Stream
+from collector.recording import (
+    Carried,
+    Damaged,
+    EndedEarly,
+    Frame,
+    Lost,
+    Moved,
+    Named,
+    Opened,
+    Received,
+    RestAnswer,
+    read,
+)
 from collector.session import Session
 from collector.writer import Writer, proof_of
 
 MESSAGES_A_WRITE = 5_000
 """Messages between two writes: enough for the speed of COPY, few enough to keep memory flat."""
+_TRADES: frozenset[Stream] = frozenset(("trades",))
 
 
 @dataclass(slots=True)
@@ -77,21 +91,16 @@ def _play(
         progress(session.counts.messages)
 
     unwritten = 0
-    opened: set[str] = set()
+    wires = _Wires(session)
     for frame in frames:
         match frame:
-            case Received(t, message):
-                # What the session asks for is in the recording, or is not to be had.
-                session.message(message, t)
+            case Received():
+                wires.received(frame)
                 unwritten += 1
             case RestAnswer(url, t, body):
-                parts = urlsplit(url)
-                session.rest(f"{parts.path}?{parts.query}" if parts.query else parts.path, body, t)
-            case Opened(url):
-                # A second connection beside the first breaks nothing; the same one again does.
-                if url in opened:
-                    session.disconnected()
-                opened.add(url)
+                session.rest(_path(url), body, t)
+            case Named() | Opened() | Moved() | Lost():
+                wires.tell(frame)
             case Damaged(number, reason, raw, t):
                 session.damaged(raw, t, f"line {number}: {reason}")
             case EndedEarly(path, reason):
@@ -101,3 +110,53 @@ def _play(
             unwritten = 0
     session.disconnected()
     write()
+
+
+class _Wires:
+    """The connections of a recording, as far as it tells them apart, and what a session hears of them."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._opened: set[str] = set()
+        self._carried: dict[str, Carried] = {}
+        self._paths: dict[str, str] = {}
+
+    def received(self, frame: Received) -> None:
+        """A message: what the session asks for is in the recording, or is not to be had."""
+        carried = self._carried.get(frame.url)
+        if carried is None:
+            self._session.message(frame.message, frame.t)
+            return
+        streams = carried.streams & _TRADES if frame.is_beside else carried.streams
+        self._session.message(frame.message, frame.t, self._paths[frame.url], streams)
+
+    def tell(self, frame: Named | Opened | Moved | Lost) -> None:
+        """What happened to a connection."""
+        match frame:
+            case Named(url=url, carried=carried):
+                self._carried[url] = carried
+                self._paths[url] = _path(url)
+            case Opened(url=url):
+                # A second connection beside the first breaks nothing; the same one again does.
+                if url in self._opened or url in self._carried:
+                    self._disconnect(url)
+                self._opened.add(url)
+            case Lost(url=url):
+                self._disconnect(url)
+            case Moved(url=url) if (moved := self._carried.get(url)) and "book" in moved.streams:
+                self._session.moved(self._known(moved), "reconnected")
+
+    def _disconnect(self, url: str) -> None:
+        if carried := self._carried.get(url):
+            self._session.disconnected(self._known(carried), carried.streams)
+        else:
+            self._session.disconnected()
+
+    def _known(self, carried: Carried) -> list[str]:
+        """Those symbols of which anything came."""
+        return [symbol for symbol in carried.symbols if symbol in self._session.streams]
+
+
+def _path(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.path}?{parts.query}" if parts.query else parts.path
