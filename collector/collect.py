@@ -140,6 +140,8 @@ async def open_collector(
     rest = target.rest(adapter, tap, clock)
     folder = spool / target.exchange
     try:
+        # Who has no database is told so before anything is asked of the exchange.
+        await _eventually(lambda: asyncio.to_thread(_reach, url), wait=wait)
         listed = await _eventually(lambda: learn_instruments(adapter, rest), wait=wait)
         session = Session(adapter, target.symbols)
         streams = [session.stream(symbol) for symbol in target.symbols]
@@ -168,6 +170,11 @@ async def _eventually(attempt: Callable[[], Awaitable[T]], *, wait: bool) -> T:
             log.warning("%s; trying again", error)
         await asyncio.sleep(delay)
         delay = min(delay * 2, MAX_BACKOFF)
+
+
+def _reach(url: str) -> None:
+    with database.connect(url) as connection:
+        database.require_schema(connection)
 
 
 async def _take_over(url: str, adapter: Adapter, folder: Path, streams: Sequence[InstrumentStream]) -> Writer:
@@ -342,10 +349,14 @@ class Collector:
             self.outlet.beat(dict.fromkeys(self.feed.symbols, ("down", "stopped")))
             self.outlet.stop()
             await asyncio.wait({writing})
+        failure = writing.exception()
         try:
-            writing.result()
-        finally:
             await self.outlet.close()
+        except Unavailable:
+            if failure is None:
+                raise
+        if failure is not None:
+            raise failure
 
     async def close(self) -> None:
         """Give everything back."""
