@@ -7,13 +7,14 @@ import typer
 
 from deltatape import settings
 from deltatape.cli import output
+from deltatape.cli.stopping import Stopped, stop_event
 
 app = typer.Typer()
 
 
 @app.command(
     "import",
-    epilog="Examples: deltatape import BTCUSDT-trades-2026-01-*.zip;"
+    epilog="Example: deltatape import BTCUSDT-trades-2026-01-*.zip;"
     " deltatape import my.csv --exchange kraken --symbol BTC/USD --column price=px --column timestamp=at:ms",
 )
 def import_(
@@ -59,15 +60,19 @@ def import_(
     size = sum(path.stat().st_size for path in files if path.is_file())
     is_quiet = as_json or not output.errors.is_terminal
     bar = (TextColumn("importing"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*bar, console=output.errors, transient=True, disable=is_quiet) as progress:
+    url = settings.load().database()
+    with (
+        stop_event(None) as stop,
+        Progress(*bar, console=output.errors, transient=True, disable=is_quiet) as progress,
+    ):
         task = progress.add_task("importing", total=size)
-        report = load(
-            files,
-            settings.load().database(),
-            hints,
-            form,
-            lambda done: progress.update(task, completed=done),
-        )
+
+        def show(done: int) -> None:
+            progress.update(task, completed=done)
+            if stop.is_set():
+                raise Stopped("what came so far is stored: doing it again goes on")
+
+        report = load(files, url, hints, form, show)
     if as_json:
         output.print_json({**report.counts, "refused_rows": report.refused})
     else:

@@ -103,7 +103,7 @@ def test_a_database_that_is_down_is_said_and_the_rest_goes_on(cli, exchange):
 def test_warnings_leave_it_at_0_and_no_server_is_started(cli, exchange, tmp_path):
     home = tmp_path / "other"
     env = exchange.env | {"DELTATAPE_DATABASE_URL": "", "DELTATAPE_HOME": str(home)}
-    done = cli("doctor", env=env)
+    done = cli("doctor", "--json", env=env)
     assert done.returncode == 0
     assert "deltatape db start" in done.stdout
     assert "was never started" in done.stdout
