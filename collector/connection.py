@@ -28,6 +28,8 @@ MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes of the largest message taken: a full level-2 snapshot of a big exchange is some megabytes."""
 RENEW_BEFORE = 600.0
 """Seconds before the exchange's own cut at which a connection is replaced, spread over as long."""
+MAX_WAITING = 10_000
+"""Texts that wait for their turn to be sent, at most; with more of them a connection is of no use."""
 OVERLAP_SECONDS = 5.0
 """How long the old and the new connection both give trades, at least."""
 _TRADES: frozenset[Stream] = frozenset(("trades",))
@@ -62,16 +64,18 @@ class Listener(Protocol):
 
 
 class _Socket:
-    """One opened websocket, and the task that reads it."""
+    """One opened websocket, the texts that wait to be sent over it, and the tasks that read and write."""
 
     def __init__(self, websocket: ClientConnection) -> None:
         self.websocket = websocket
         self.streams = STREAMS
+        self.waiting: asyncio.Queue[str] = asyncio.Queue()
         self.reading: asyncio.Task[None] | None = None
+        self.sending: asyncio.Task[None] | None = None
         self.beating: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
-        tasks = [task for task in (self.beating, self.reading) if task is not None]
+        tasks = [task for task in (self.beating, self.sending, self.reading) if task is not None]
         for task in tasks:
             task.cancel()
         try:
@@ -97,15 +101,14 @@ class Connection:
         self.url = rebase(adapter.ws_url + line.path, base)
         self.is_open = False
         self.opened_at = 0.0
+        """When it was last opened, in seconds of the event loop's clock."""
         self.opened = 0
         """How often it was opened."""
-        """When it was last opened, in seconds of the event loop's clock."""
         self.connects = 0
         self._adapter = adapter
         self._listener = listener
         self._socket: _Socket | None = None
         self._renewal = asyncio.Event()
-        self._sending = asyncio.Lock()
 
     async def probe(self) -> None:
         """Raise Unavailable when nobody answers at the address."""
@@ -142,10 +145,12 @@ class Connection:
             await asyncio.sleep(pause + delay)
 
     async def send(self, text: str) -> None:
-        """Send a text; one for a connection that is gone is dropped, since a new one subscribes anew."""
-        if self._socket is not None:
-            with contextlib.suppress(websockets.ConnectionClosed):
-                await self._send(self._socket, text)
+        """Send a text in its turn; what a lost connection has not sent is dropped."""
+        if (socket := self._socket) is not None:
+            socket.waiting.put_nowait(text)
+            if socket.waiting.qsize() > MAX_WAITING:
+                log.warning("%s: the exchange does not take what it asks for", self.url)
+                socket.websocket.transport.abort()
 
     async def reset(self) -> None:
         """Close the socket, which is of no use any more; `run` opens a new one."""
@@ -166,7 +171,7 @@ class Connection:
         self.opened += 1
         try:
             await self._listener.opened(self.line)
-            await self._begin(socket)
+            self._begin(socket)
             while True:
                 reading = self._socket.reading
                 renewal = asyncio.create_task(self._until_renewal())
@@ -193,11 +198,12 @@ class Connection:
         self.connects += 1
         return _Socket(websocket)
 
-    async def _begin(self, socket: _Socket) -> None:
+    def _begin(self, socket: _Socket) -> None:
         """Subscribe and read."""
         socket.reading = asyncio.create_task(self._read(socket))
+        socket.sending = asyncio.create_task(self._send(socket))
         for text in self.line.subscribe:
-            await self._send(socket, text)
+            socket.waiting.put_nowait(text)
         if beat := self._adapter.keep_alive():
             socket.beating = asyncio.create_task(self._beat(socket, *beat))
 
@@ -228,13 +234,11 @@ class Connection:
             log.warning("%s: no second connection: %s", self.url, error)
             return old is not None and old.reading is not None and not old.reading.done()
         new.streams = _TRADES
-        try:
-            await self._begin(new)
-        except websockets.ConnectionClosed:
-            await new.close()
-            return old is not None and old.reading is not None and not old.reading.done()
+        self._begin(new)
         reading = [socket.reading for socket in (old, new) if socket and socket.reading]
-        await asyncio.wait(reading, timeout=OVERLAP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        # The time that both give trades begins when the new one has subscribed.
+        overlap = len(self.line.subscribe) * self._adapter.send_interval + OVERLAP_SECONDS
+        await asyncio.wait(reading, timeout=overlap, return_when=asyncio.FIRST_COMPLETED)
         if new.reading is not None and new.reading.done():
             await new.close()
             return old is not None and old.reading is not None and not old.reading.done()
@@ -270,14 +274,16 @@ class Connection:
     async def _beat(self, socket: _Socket, seconds: float, text: str) -> None:
         while True:
             await asyncio.sleep(seconds)
-            with contextlib.suppress(websockets.ConnectionClosed):
-                await self._send(socket, text)
+            socket.waiting.put_nowait(text)
 
-    async def _send(self, socket: _Socket, text: str) -> None:
-        async with self._sending:
-            await socket.websocket.send(text)
-            self._listener.sent(self.line, text)
-            await asyncio.sleep(self._adapter.send_interval)
+    async def _send(self, socket: _Socket) -> None:
+        """Send what waits at the rate that the exchange allows, beside the reading."""
+        with contextlib.suppress(websockets.ConnectionClosed):
+            while True:
+                text = await socket.waiting.get()
+                await socket.websocket.send(text)
+                self._listener.sent(self.line, text)
+                await asyncio.sleep(self._adapter.send_interval)
 
 
 def _asked_pause(error: websockets.InvalidStatus) -> float:
