@@ -20,12 +20,11 @@ from collector.exchanges.events import (
     Event,
     Heard,
     Refused,
-    Subscribed,
     TradeSeen,
     Unhandled,
 )
 from collector.stream import InstrumentStream, StreamRows
-from market import DAY, Instrument, WrongUse
+from market import DAY, Instrument, Trade, WrongUse
 
 MAX_RAW = 4096
 """Bytes kept of a rejected message."""
@@ -178,10 +177,10 @@ class Session:
             _count(self.unresolved, str(error))
             self._reject(raw, received, str(error))
         else:
-            if streams is not STREAMS:
+            if streams != STREAMS:
                 events = [event for event in events if _stream_of(event) in (None, *streams)]
             self._take_events(raw, events, received)
-        return self._take_requests()
+        return self._take_requests() if self._requests else []
 
     def rest(self, path: str, body: bytes | str, received: int) -> list[Request]:
         """Take the answer to a REST request for `path`; what to do about it."""
@@ -268,34 +267,48 @@ class Session:
 
     def _take_events(self, raw: bytes | str, events: list[Event], received: int) -> None:
         for event in events:
-            if reason := self._untimely(event, received):
+            if reason := self._take(event, received):
                 self._reject(raw, received, reason)
                 return
-            self._take(event, received)
 
-    def _untimely(self, event: Event, received: int) -> str | None:
-        """Why an event's time cannot be: one wrong year would make candles of all the time between."""
-        for time in _times_of(event):
-            if time > received + DAY:
-                return "its time lies more than a day ahead of ours"
-            if time < self._newest - MAX_AGE:
-                return "its time lies more than a month before what came"
-            self._newest = max(self._newest, time)
+    def _take(self, event: Event, received: int) -> str | None:
+        """Take what an event says; why its time cannot be, else."""
+        if isinstance(event, TradeSeen):
+            if reason := self._untimely(event.trade.timestamp, received):
+                return reason
+            self._trade(event.trade, received)
+        elif isinstance(event, (BookDelta, BookReset)):
+            if reason := self._untimely(event.timestamp, received):
+                return reason
+            self._book(event, received)
+        elif isinstance(event, CandleSeen):
+            for time in (event.timestamp, event.open_time):
+                if reason := self._untimely(time, received):
+                    return reason
+            if stream := self._wanted(event.symbol):
+                stream.candle(event)
+        elif isinstance(event, Heard):
+            if reason := self._untimely(event.timestamp, received):
+                return reason
+            self._hear(event, received)
+        else:
+            self._take_other(event)
         return None
 
-    def _take(self, event: Event, received: int) -> None:
+    def _untimely(self, time: int | None, received: int) -> str | None:
+        """Why a time cannot be: one wrong year would make candles of all the time between."""
+        if time is None:
+            return None
+        if time > received + DAY:
+            return "its time lies more than a day ahead of ours"
+        if time < self._newest - MAX_AGE:
+            return "its time lies more than a month before what came"
+        if time > self._newest:
+            self._newest = time
+        return None
+
+    def _take_other(self, event: Event) -> None:
         match event:
-            case TradeSeen(trade):
-                self._trade(trade.symbol, event, received)
-            case BookDelta(symbol) | BookReset(symbol):
-                self._book(symbol, event, received)
-            case CandleSeen(symbol):
-                if stream := self._wanted(symbol):
-                    stream.candle(event)
-            case Heard():
-                self._hear(event, received)
-            case Subscribed():
-                pass
             case Answer(text):
                 self._requests.append(Reply(text))
             case Refused(reason):
@@ -306,20 +319,21 @@ class Session:
                 self.counts.unhandled += 1
                 _count(self.shapes, shape)
 
-    def _trade(self, symbol: str, event: TradeSeen, received: int) -> None:
-        stream = self._wanted(symbol)
+    def _trade(self, trade: Trade, received: int) -> None:
+        stream = self._wanted(trade.symbol)
         if stream is None:
             return
         self.counts.trades += 1
-        lag = received - event.trade.timestamp
+        lag = received - trade.timestamp
         self.lag(lag)
         if self._min_lag is None or lag < self._min_lag:
             self._min_lag = lag
-        stream.trade(event.trade, received)
-        if self.behind and (missed := self.behind.get(symbol)) and missed[0] <= event.trade.trade_seq:
-            del self.behind[symbol]
+        stream.trade(trade, received)
+        if self.behind and (missed := self.behind.get(trade.symbol)) and missed[0] <= trade.trade_seq:
+            del self.behind[trade.symbol]
 
-    def _book(self, symbol: str, event: BookDelta | BookReset, received: int) -> None:
+    def _book(self, event: BookDelta | BookReset, received: int) -> None:
+        symbol = event.symbol
         stream = self._wanted(symbol)
         if stream is None:
             return
@@ -387,19 +401,6 @@ class Session:
         if len(self._rejected) < MAX_REJECTED:
             data = raw.encode() if isinstance(raw, str) else raw
             self._rejected.append(Rejected(received, reason, data[:MAX_RAW]))
-
-
-def _times_of(event: Event) -> tuple[int, ...]:
-    match event:
-        case TradeSeen(trade):
-            return (trade.timestamp,)
-        case CandleSeen(timestamp=None, open_time=open_time):
-            return (open_time,)
-        case CandleSeen(timestamp=int(time), open_time=open_time):
-            return (time, open_time)
-        case BookDelta(timestamp=int(time)) | BookReset(timestamp=int(time)) | Heard(timestamp=int(time)):
-            return (time,)
-    return ()
 
 
 def _stream_of(event: Event) -> Stream | None:

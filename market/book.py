@@ -1,15 +1,19 @@
 """The level-2 order book of one instrument, and what is kept of it each second."""
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import fsum
+from typing import cast
 
 from msgspec import Struct
 
-from market.decimals import ExactSum, scaled
+from market.decimals import scaled
 
-Levels = Sequence[tuple[str, str]]
-"""Book levels as (price, size) texts, as the exchange sent them."""
+Numbers = Sequence[tuple[float, float]]
+"""Book levels as (price, size)."""
+Texts = Sequence[tuple[str, str]]
+"""Book levels as (price, size) texts, as the exchange sent them: what checksums are made of."""
+Levels = Numbers | Texts
 SNAPSHOT_DEPTH = 10
 """Levels a side in a snapshot, and the levels that volumes and imbalance are taken over."""
 DEEP_SNAPSHOT_DEPTH = 100
@@ -43,56 +47,70 @@ class BookSnapshot(Struct, frozen=True, gc=False):
 
 
 class _BookSide:
-    """One side: the text of each level by price, and the prices in rising order of `sign * price`."""
+    """One side: the size of each price, the prices in rising order, and the texts where levels are texts."""
 
-    __slots__ = ("levels", "order", "sign")
+    __slots__ = ("is_bid", "order", "sizes", "texts")
 
-    def __init__(self, sign: int) -> None:
-        self.sign = sign
-        self.levels: dict[float, tuple[str, str]] = {}
+    def __init__(self, *, is_bid: bool) -> None:
+        self.is_bid = is_bid
+        self.sizes: dict[float, float] = {}
         self.order: list[float] = []
+        self.texts: dict[float, tuple[str, str]] = {}
 
-    def replace(self, levels: Iterable[tuple[str, str]]) -> None:
-        self.levels = {self.sign * float(price): (price, size) for price, size in levels if float(size)}
-        self.order = sorted(self.levels)
+    def replace(self, levels: Levels) -> None:
+        numbers, self.texts = _numbers(levels), {}
+        self.sizes = {price: size for price, size in numbers if size}
+        self.order = sorted(self.sizes)
+        if numbers is not levels:
+            self._keep_texts(numbers, levels)
 
-    def apply(self, levels: Iterable[tuple[str, str]]) -> None:
-        known, order, sign = self.levels, self.order, self.sign
-        for level in levels:
-            key = sign * float(level[0])
-            if float(level[1]):
-                if key not in known:
-                    insort(order, key)
-                known[key] = level
-            elif known.pop(key, None) is not None:
-                del order[bisect_left(order, key)]
+    def apply(self, levels: Levels) -> None:
+        sizes, order, numbers = self.sizes, self.order, _numbers(levels)
+        for price, size in numbers:
+            if size:
+                if price not in sizes:
+                    insort(order, price)
+                sizes[price] = size
+            elif sizes.pop(price, None) is not None:
+                del order[bisect_left(order, price)]
+        if numbers is not levels:
+            self._keep_texts(numbers, levels)
+
+    def _keep_texts(self, numbers: Numbers, levels: Levels) -> None:
+        for (price, size), text in zip(numbers, cast("Texts", levels), strict=True):
+            if size:
+                self.texts[price] = text
+            elif price not in self.sizes:
+                self.texts.pop(price, None)
 
     def cut(self, depth: int) -> None:
-        for key in self.order[depth:]:
-            del self.levels[key]
-        del self.order[depth:]
+        dropped = self.order[: -depth or None] if self.is_bid else self.order[depth:]
+        for price in dropped:
+            del self.sizes[price]
+            self.texts.pop(price, None)
+        if dropped:
+            self.order = self.best(depth)[:: -1 if self.is_bid else 1]
+
+    def best(self, depth: int) -> list[float]:
+        """The best `depth` prices, best first."""
+        return self.order[: -depth - 1 : -1] if self.is_bid else self.order[:depth]
 
     def top(self, depth: int) -> list[tuple[str, str]]:
-        levels = self.levels
-        return [levels[key] for key in self.order[:depth]]
-
-    def numbers(self, depth: int) -> tuple[tuple[float, float], ...]:
-        """The best `depth` levels as (price, size), best first."""
-        levels, sign = self.levels, self.sign
-        return tuple([(sign * key, float(levels[key][1])) for key in self.order[:depth]])
+        texts = self.texts
+        return [texts[price] for price in self.best(depth)]
 
 
 class OrderBook:
-    """Both sides of one instrument's book, with the text of every level as the exchange sent it.
+    """Both sides of one instrument's book.
 
-    Levels are (price, size) texts; sizes are absolute and zero in any spelling removes the level.
+    Sizes are absolute, and zero removes the level. Where levels come as texts, these are kept as well.
     """
 
     __slots__ = ("_asks", "_bids")
 
     def __init__(self) -> None:
-        self._bids = _BookSide(-1)
-        self._asks = _BookSide(1)
+        self._bids = _BookSide(is_bid=True)
+        self._asks = _BookSide(is_bid=False)
 
     def replace(self, bids: Levels, asks: Levels) -> None:
         """Forget everything and start from a full snapshot."""
@@ -110,13 +128,13 @@ class OrderBook:
         self._asks.cut(depth)
 
     def top(self, depth: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-        """The best `depth` levels of (bids, asks), best first, as texts."""
+        """The best `depth` levels of (bids, asks), best first, of a book that came as texts."""
         return self._bids.top(depth), self._asks.top(depth)
 
     @property
     def best_bid(self) -> float | None:
         """The highest bid, None without bids."""
-        return -self._bids.order[0] if self._bids.order else None
+        return self._bids.order[-1] if self._bids.order else None
 
     @property
     def best_ask(self) -> float | None:
@@ -126,44 +144,56 @@ class OrderBook:
     @property
     def is_crossed(self) -> bool:
         """Whether the best bid is at or above the best ask: a sound book never is."""
-        bid, ask = self.best_bid, self.best_ask
-        return bid is not None and ask is not None and bid >= ask
+        bids, asks = self._bids.order, self._asks.order
+        return bool(bids and asks) and bids[-1] >= asks[0]
 
     def __len__(self) -> int:
         return len(self._bids.order) + len(self._asks.order)
 
     def snapshot(self, symbol: str, timestamp: int, sequence: int | None = None) -> BookSnapshot | None:
         """What is kept of the book at `timestamp`; None for a one-sided or crossed book."""
-        bid, ask = self.best_bid, self.best_ask
-        if bid is None or ask is None or bid >= ask:
+        if not (self._bids.order and self._asks.order) or self.is_crossed:
             return None
         depth = SNAPSHOT_DEPTH if timestamp % _MINUTE else DEEP_SNAPSHOT_DEPTH
-        bids, asks = self._bids.numbers(depth), self._asks.numbers(depth)
-        bid_volume = fsum(size for _, size in bids[:SNAPSHOT_DEPTH])
-        ask_volume = fsum(size for _, size in asks[:SNAPSHOT_DEPTH])
+        bid_prices, ask_prices = self._bids.best(depth), self._asks.best(depth)
+        bid_sizes = [*map(self._bids.sizes.__getitem__, bid_prices)]
+        ask_sizes = [*map(self._asks.sizes.__getitem__, ask_prices)]
+        bid, ask = bid_prices[0], ask_prices[0]
+        bid_volume = fsum(bid_sizes[:SNAPSHOT_DEPTH])
+        ask_volume = fsum(ask_sizes[:SNAPSHOT_DEPTH])
         mid = (bid + ask) / 2
         spread = _difference(ask, bid)
+        # By position: a busy stream makes many thousands, and each name would be looked up again.
         return BookSnapshot(
-            symbol=symbol,
-            timestamp=timestamp,
-            best_bid=bid,
-            best_ask=ask,
-            mid=mid,
-            spread=spread,
-            spread_bps=spread / mid * 10_000,
-            bid_volume=bid_volume,
-            ask_volume=ask_volume,
-            imbalance=(bid_volume - ask_volume) / (bid_volume + ask_volume) * 100,
-            depth=depth,
-            bids=bids,
-            asks=asks,
-            sequence=sequence,
+            symbol,
+            timestamp,
+            bid,
+            ask,
+            mid,
+            spread,
+            spread / mid * 10_000,
+            bid_volume,
+            ask_volume,
+            (bid_volume - ask_volume) / (bid_volume + ask_volume) * 100,
+            depth,
+            tuple(zip(bid_prices, bid_sizes, strict=True)),
+            tuple(zip(ask_prices, ask_sizes, strict=True)),
+            sequence,
         )
 
 
 def _difference(high: float, low: float) -> float:
     """High - low as decimals: 0.3529 - 0.352 is 0.0009, not 0.0009000000000000119."""
-    total = ExactSum(*scaled(high))
-    digits, scale = scaled(low)
-    total.add(-digits, scale)
-    return float(total)
+    digits, scale = scaled(high)
+    lower, lower_scale = scaled(low)
+    finest = max(scale, lower_scale)
+    difference: int = digits * 10 ** (finest - scale) - lower * 10 ** (finest - lower_scale)
+    divisor: int = 10**finest
+    return difference / divisor
+
+
+def _numbers(levels: Levels) -> Numbers:
+    """The levels as numbers, which they may be already."""
+    if levels and isinstance(levels[0][0], str):
+        return [(float(price), float(size)) for price, size in levels]
+    return cast("Numbers", levels)

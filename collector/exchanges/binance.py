@@ -192,8 +192,8 @@ class Binance(Adapter):
         return BookDelta(
             self.instrument_of(payload.symbol).symbol,
             payload.event_time * 1000,
-            self.numbers.levels(payload.bids),
-            self.numbers.levels(payload.asks),
+            self.numbers.read_levels(payload.bids),
+            self.numbers.read_levels(payload.asks),
             payload.first,
             payload.last,
         )
@@ -231,7 +231,7 @@ class Binance(Adapter):
         kind = payload.get("e")
         try:
             if kind in _TAGS:
-                return self._events(msgspec.convert(payload, Payload))
+                return self._events(_BARE.decode(msgspec.json.encode(payload)))
             if kind is None and "B" in payload and "A" in payload:
                 prices = msgspec.convert(payload, BestPrices)
                 return [Heard("bookTicker", self.instrument_of(prices.symbol).symbol)]
@@ -288,8 +288,8 @@ class Binance(Adapter):
             return BookReset(
                 self.instrument_of(names[0]).symbol,
                 None,
-                self.numbers.levels(book.bids),
-                self.numbers.levels(book.asks),
+                self.numbers.read_levels(book.bids),
+                self.numbers.read_levels(book.asks),
                 book.sequence,
             )
         except ValueError as error:

@@ -186,8 +186,8 @@ class BinanceUsdm(Binance):
         return BookDelta(
             self.instrument_of(payload.symbol).symbol,
             payload.time * 1000,
-            self.numbers.levels(payload.bids),
-            self.numbers.levels(payload.asks),
+            self.numbers.read_levels(payload.bids),
+            self.numbers.read_levels(payload.asks),
             # The ids between belong to other symbols: of this one nothing changed there.
             payload.previous + 1,
             payload.last,
@@ -201,7 +201,7 @@ class BinanceUsdm(Binance):
         kind = payload.get("e")
         if kind in _TAGS:
             try:
-                return self._futures_events(msgspec.convert(payload, FuturesPayload))
+                return self._futures_events(_BARE.decode(msgspec.json.encode(payload)))
             except ValueError as error:
                 raise MalformedMessage(str(error)) from None
         if isinstance(kind, str) and kind in _NOT_STORED:
@@ -257,8 +257,8 @@ class BinanceUsdm(Binance):
                 self.instrument_of(names[0]).symbol,
                 # It names its time, but proves itself by the first change that follows.
                 None,
-                self.numbers.levels(book.bids),
-                self.numbers.levels(book.asks),
+                self.numbers.read_levels(book.bids),
+                self.numbers.read_levels(book.asks),
                 book.sequence,
             )
         except ValueError as error:

@@ -2,13 +2,12 @@
 
 from typing import Annotated
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Raw, Struct, field
 
 from collector.exchanges.texts import MAX_SECONDS
 
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Milliseconds = Annotated[int, Meta(ge=0, le=MAX_SECONDS * 1000)]
-_Levels = list[tuple[str, str]]
 
 
 class SingleTrade(Struct, tag_field="e", tag="trade", gc=False):
@@ -42,8 +41,8 @@ class DepthUpdate(Struct, tag_field="e", tag="depthUpdate", gc=False):
     symbol: str = field(name="s")
     first: Id = field(name="U")
     last: Id = field(name="u")
-    bids: _Levels = field(name="b")
-    asks: _Levels = field(name="a")
+    bids: Raw = field(name="b")
+    asks: Raw = field(name="a")
 
 
 class FuturesDepthUpdate(Struct, tag_field="e", tag="depthUpdate", gc=False):
@@ -54,8 +53,8 @@ class FuturesDepthUpdate(Struct, tag_field="e", tag="depthUpdate", gc=False):
     first: Id = field(name="U")
     last: Id = field(name="u")
     previous: Id = field(name="pu")
-    bids: _Levels = field(name="b")
-    asks: _Levels = field(name="a")
+    bids: Raw = field(name="b")
+    asks: Raw = field(name="a")
 
 
 class Bar(Struct, gc=False):
@@ -118,8 +117,8 @@ class WholeBook(Struct, gc=False):
     """{"lastUpdateId":1027024,"bids":[["4.0","431.0"]],"asks":[…]}: the answer of /api/v3/depth."""
 
     sequence: Id = field(name="lastUpdateId")
-    bids: _Levels
-    asks: _Levels
+    bids: Raw
+    asks: Raw
 
 
 class Filter(Struct, gc=False, rename="camel"):

@@ -5,8 +5,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from itertools import chain
+from typing import Annotated
 
-from market.book import Levels
+from msgspec import Meta, Raw
+from msgspec.json import Decoder
+
+from market.book import Texts
 from market.timeframe import MICROSECONDS, from_datetime
 
 MAX_SECONDS = 253_402_300_799
@@ -19,6 +23,11 @@ _NUMBER = "0123456789.eE+-"
 _is_plain = re.compile("[0-9.]+").fullmatch
 _SURE_LENGTH = 16
 """A text this short (15 digits and a point) is always the shortest decimal of some double."""
+_has_long = re.compile(rb'"[^"]{%d}' % (_SURE_LENGTH + 1)).search
+_Price = Annotated[float, Meta(gt=SMALLEST, lt=LARGEST)]
+_Size = Annotated[float, Meta(ge=0.0, lt=LARGEST)]
+_read_levels = Decoder(list[tuple[_Price, _Size]], strict=False).decode
+_read_texts = Decoder(list[tuple[str, str]]).decode
 
 
 class Numbers:
@@ -51,7 +60,14 @@ class Numbers:
             self.inexact += Decimal(repr(value)) != Decimal(text)
         return value
 
-    def levels(self, levels: Levels) -> Levels:
+    def read_levels(self, raw: Raw) -> list[tuple[float, float]]:
+        """The levels in a JSON list of [price, size] texts: prices above zero, sizes not below."""
+        levels = _read_levels(raw)
+        if _has_long(raw):
+            self.levels(_read_texts(raw))
+        return levels
+
+    def levels(self, levels: Texts) -> Texts:
         """The same book levels, once every price is above zero and every size is not below."""
         texts = list(chain.from_iterable(levels))
         if not texts:
@@ -104,7 +120,7 @@ def seconds_microseconds(text: str) -> int:
     return int(whole) * MICROSECONDS + int(fraction[:6].ljust(6, "0"))
 
 
-def _first_bad(levels: Levels) -> str:
+def _first_bad(levels: Texts) -> str:
     """The first level whose price is not above zero, or whose size is below, or that is absurdly large."""
     for price, size in levels:
         if not (SMALLEST < float(price) < LARGEST and 0.0 <= float(size) < LARGEST):

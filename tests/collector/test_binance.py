@@ -89,8 +89,8 @@ def test_a_depth_update():
     assert only(combined(depth)) == BookDelta(
         "BNB/BTC",
         1672515782136_000,
-        [("0.0024", "10.00")],
-        [("0.0026", "0.00000000"), ("0.0027", "1")],
+        [(0.0024, 10.0)],
+        [(0.0026, 0.0), (0.0027, 1.0)],
         157,
         160,
     )
@@ -180,9 +180,7 @@ def test_a_whole_book_over_rest():
     assert path == "/api/v3/depth?symbol=BTCUSDT&limit=1000"
     body = b'{"lastUpdateId":1027024,"bids":[["4.00000000","431.00000000"]],"asks":[["4.00000200","12.0"]]}'
     (event,) = known.parse_rest(path, body)
-    assert event == BookReset(
-        "BTC/USDT", None, [("4.00000000", "431.00000000")], [("4.00000200", "12.0")], 1027024
-    )
+    assert event == BookReset("BTC/USDT", None, [(4.0, 431.0)], [(4.000002, 12.0)], 1027024)
     with pytest.raises(MalformedMessage, match="symbol"):
         known.parse_rest("/api/v3/depth", body)
     with pytest.raises(MalformedMessage, match="-1121: Invalid symbol"):

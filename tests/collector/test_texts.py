@@ -4,6 +4,8 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
+from msgspec.json import encode
 
 from collector.exchanges.texts import Numbers, iso_microseconds, seconds_microseconds
 
@@ -33,6 +35,22 @@ def test_more_digits_than_a_double_holds_are_counted():
     assert numbers.inexact == 3
 
 
+def test_levels_are_read_as_they_are_and_count_the_same():
+    numbers = Numbers()
+    raw = Raw(b'[["0.12345678901234567890","98765432109876543210.5"],["1.0000000000000000000","0.00000000"]]')
+    assert numbers.read_levels(raw) == [(0.12345678901234568, 98765432109876543210.5), (1.0, 0.0)]
+    assert numbers.inexact == 2
+
+
+@given(st.lists(st.tuples(DECIMALS, DECIMALS)))
+def test_a_level_is_read_as_the_nearest_doubles(levels):
+    numbers, others = Numbers(), Numbers()
+    texts = [(f"{price + 1:f}", f"{size:f}") for price, size in levels]
+    assert numbers.read_levels(Raw(encode(texts))) == [(float(price), float(size)) for price, size in texts]
+    others.levels(texts)
+    assert numbers.inexact == others.inexact
+
+
 @pytest.mark.parametrize("text", JUNK)
 def test_junk_is_no_number(text):
     numbers = Numbers()
@@ -42,6 +60,9 @@ def test_junk_is_no_number(text):
         numbers.levels([("1", "1"), (text, "1")])
     with pytest.raises(ValueError):
         numbers.levels([("1", text)])
+    for level in (("1", text), (text, "1")):
+        with pytest.raises(ValueError):
+            numbers.read_levels(Raw(encode([level])))
 
 
 @pytest.mark.parametrize("zero", ["0", "0.0", "0.00000000", "0e5"])
@@ -53,6 +74,8 @@ def test_zero_is_an_amount_but_no_price(zero):
         numbers.price(zero)
     with pytest.raises(ValueError):
         numbers.levels([(zero, "1")])
+    with pytest.raises(ValueError):
+        numbers.read_levels(Raw(encode([(zero, "1")])))
 
 
 def test_a_candle_lies_between_low_and_high():
