@@ -12,7 +12,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 from collector.exchanges.adapter import STREAMS, Adapter, Line, Stream
-from collector.rest import DEFAULT_PAUSE, retry_after
+from collector.rest import DEFAULT_PAUSE, retry_after, without_user
 from market import Unavailable
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,9 @@ class Connection:
 
     def __init__(self, adapter: Adapter, line: Line, *, base: str | None, listener: Listener) -> None:
         self.line = line
-        self.url = rebase(adapter.ws_url + line.path, base)
+        self._address = rebase(adapter.ws_url + line.path, base)
+        self.url = without_user(self._address)
+        """Where it leads to, as it may be shown."""
         self.is_open = False
         self.opened_at = 0.0
         """When it was last opened, in seconds of the event loop's clock."""
@@ -187,7 +189,7 @@ class Connection:
 
     async def _open(self) -> _Socket:
         websocket = await connect(
-            self.url,
+            self._address,
             compression=None,
             max_size=MAX_MESSAGE,
             open_timeout=OPEN_TIMEOUT,

@@ -5,6 +5,8 @@ import logging
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from math import isnan
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx
 
@@ -45,7 +47,7 @@ class Rest:
     ) -> None:
         self.exchange = exchange
         self.refusals = 0
-        self.base = base.rstrip("/")
+        self.base = without_user(base.rstrip("/"))
         self._per_second, self._burst = rate
         self._tokens = self._burst
         self._filled_at = time.monotonic()
@@ -53,7 +55,10 @@ class Rest:
         self._refused_in_row = 0
         self._on_answer = on_answer
         self._turn = asyncio.Lock()
-        self._http = httpx.AsyncClient(timeout=TIMEOUT, headers={"User-Agent": USER_AGENT})
+        # Not in the URL: that is written into logs and recordings.
+        user = urlsplit(base)
+        auth = (unquote(user.username), unquote(user.password or "")) if user.username else None
+        self._http = httpx.AsyncClient(timeout=TIMEOUT, headers={"User-Agent": USER_AGENT}, auth=auth)
 
     @property
     def is_there(self) -> bool:
@@ -86,7 +91,7 @@ class Rest:
             return None
         if response.status_code in _REFUSING:
             raise Refused(f"{url} answers {response.status_code}: silent for {self._obey(response):.0f} s")
-        if response.is_error:
+        if not response.is_success:
             raise Unavailable(f"{url} answers {response.status_code}: {response.text[:200]}")
         self._refused_in_row = 0
         self._on_answer(url, response.content)
@@ -123,6 +128,12 @@ class Rest:
         return asked
 
 
+def without_user(url: str) -> str:
+    """`url` as it may be shown: without a user and a password before its host."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
 def retry_after(header: str | None) -> float | None:
     """The seconds that a Retry-After header asks for, as a number or as a date; None without one."""
     if header is None:
@@ -134,4 +145,4 @@ def retry_after(header: str | None) -> float | None:
             seconds = parsedate_to_datetime(header).timestamp() - time.time()
         except ValueError:
             return None
-    return min(max(seconds, 0.0), _MAX_RETRY_AFTER)
+    return None if isnan(seconds) else min(max(seconds, 0.0), _MAX_RETRY_AFTER)
