@@ -214,14 +214,17 @@ class Spool:
 
 
 def _records(path: Path, offset: int) -> Iterator[tuple[bytes, int]]:
-    """(data, offset after it) of each whole record from `offset` on."""
+    """(data, offset after it) of each whole and sound record from `offset` on."""
     with path.open("rb") as file:
         file.seek(offset)
         while len(head := file.read(_HEAD.size)) == _HEAD.size:
             length, checksum = _HEAD.unpack(head)
             data = file.read(length)
-            if len(data) < length or zlib.crc32(data) != checksum:
+            if len(data) < length:
                 return
+            if zlib.crc32(data) != checksum:
+                log.warning("%s: a batch is damaged and is left out", path)
+                continue
             yield data, file.tell()
 
 
