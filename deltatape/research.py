@@ -42,7 +42,10 @@ def candles(
     end: Moment = None,
     limit: int | None = None,
 ) -> pl.DataFrame:
-    """Closed candles that open in [start, end); inside a hole there are none."""
+    """Closed candles that open in [start, end); inside a hole there are none.
+
+    Any timeframe: those that are not stored, such as 3m, 2h or 1w, are made of shorter ones.
+    """
     return read.candles(_url(), exchange, symbol, timeframe, start, end, limit)
 
 

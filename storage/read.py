@@ -41,6 +41,7 @@ from market.errors import Unavailable, WrongUse
 from market.timeframe import to_datetime
 from storage import tables
 from storage.database import describe
+from storage.resample import Buckets, resample
 
 __all__ = ["books", "candles", "coverage", "cvd", "equity", "runs", "signals", "trades"]
 
@@ -75,12 +76,36 @@ def candles(
     *,
     closed_only: bool = True,
 ) -> pl.DataFrame:
-    """The candles of an instrument by open time; the one still open only on request."""
-    where = {"exchange": exchange, "symbol": symbol, "interval": Timeframe.parse(timeframe)}
+    """The candles of an instrument by open time; the one still open only on request.
+
+    Timeframes that are not stored (3m, 2h, 1w, …) are made of those that are, see `storage.resample`.
+    """
+    buckets = Buckets.parse(timeframe)
+    where = {"exchange": exchange, "symbol": symbol, "interval": buckets.base}
+    if buckets.parts > 1:
+        frame = _resampled(url, where, buckets, start, end, limit)
+        frame = frame.filter("is_closed") if closed_only else frame
+        return frame if limit is None else frame.tail(limit)
     conditions = _span(tables.candles.c.timestamp, start, end)
     if closed_only:
         conditions.append(tables.candles.c.is_closed)
     return _read(url, _Query(tables.candles, where, conditions, ("timestamp",), limit))
+
+
+def _resampled(
+    url: str, where: Mapping[str, str], buckets: Buckets, start: Moment, end: Moment, limit: int | None
+) -> pl.DataFrame:
+    """The candles of `buckets` that open in the span; with a limit, of its end, one more at least."""
+    _check_limit(limit)
+    since = None if start is None else buckets.first_at(_microseconds(start))
+    until = None if end is None else buckets.first_at(_microseconds(end))
+    # One more than asked for, since the first may be cut, and another, since the last may be open.
+    rows = None if limit is None else (limit + 2) * buckets.parts
+    column = tables.candles.c.timestamp
+    base = _read(url, _Query(tables.candles, where, _span(column, since, until), ("timestamp",), rows))
+    newest = _read(url, _Query(tables.candles, where, (), ("timestamp",), 1))["timestamp"].to_physical()
+    frame = resample(base, buckets, newest.item() if len(newest) else 0)
+    return frame.slice(1) if len(base) == rows else frame
 
 
 def cvd(
@@ -199,8 +224,7 @@ class _Query:
         order = [self.table.c[name] for name in self.order]
         if self.limit is None:
             return _text(rows.order_by(*order))
-        if self.limit < 1:
-            raise WrongUse(f"limit must be 1 or more, not {self.limit}")
+        _check_limit(self.limit)
         newest = rows.order_by(*(column.desc() for column in order)).limit(self.limit).subquery()
         return _text(select(newest).order_by(*(newest.c[name] for name in self.order)))
 
@@ -208,6 +232,11 @@ class _Query:
         for name in self.where:
             column = self.table.c[name]
             yield column == cast(func.current_setting(_setting(name)), column.type)
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise WrongUse(f"limit must be 1 or more, not {limit}")
 
 
 def _text(statement: Select[Any]) -> str:
@@ -276,7 +305,11 @@ def _span(column: Column[Any], start: Moment, end: Moment) -> list[ColumnElement
 
 
 def _datetime(moment: int | str) -> datetime:
-    return to_datetime(parse_time(moment) if isinstance(moment, str) else moment)
+    return to_datetime(_microseconds(moment))
+
+
+def _microseconds(moment: int | str) -> int:
+    return parse_time(moment) if isinstance(moment, str) else moment
 
 
 def _uuid(value: str | UUID) -> UUID:

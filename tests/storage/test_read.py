@@ -250,7 +250,7 @@ def test_what_cannot_be_meant_is_wrong_use(database: str) -> None:
     with pytest.raises(WrongUse, match="limit must be 1 or more"):
         read.trades(database, "binance", "BTC/USDT", limit=0)
     with pytest.raises(WrongUse, match="unknown timeframe"):
-        read.candles(database, "binance", "BTC/USDT", "2m")
+        read.candles(database, "binance", "BTC/USDT", "2s")
     with pytest.raises(WrongUse, match="not the id of a run"):
         read.equity(database, "best")
     with pytest.raises(WrongUse, match="not a PostgreSQL URL"):
