@@ -24,12 +24,17 @@ HEAL_MAX_AGE = DAY
 TRADES_A_FILL = 50_000
 """Trades that one transaction fills a hole with, at most."""
 FIRST_RETRY = 1.0
-LAST_RETRY = 300.0
+LAST_RETRY = 30.0
 LOOK_SECONDS = 30.0
 """How often holes are looked for that nobody told of."""
+PATIENCE = 15.0
+"""Seconds for which an exchange that does not show a trade over REST may only be behind with it."""
+LAST_ASKED_AGAIN = 3600.0
+"""Seconds between the last two times that a trade is asked for that the exchange did not give."""
 
-Outcome = Literal["healed", "empty", "unhealable", "closed"]
-"""What became of a hole; `closed`: somebody else closed it first."""
+Outcome = Literal["healed", "lacking", "empty", "unhealable", "closed", "doubtful"]
+"""What became of a hole; `lacking`: healed, but for ids that the exchange gives no trade for; `closed`:
+somebody else closed it first; `doubtful`: the exchange has not shown all of it, and may only be behind."""
 
 
 @dataclass(slots=True)
@@ -64,6 +69,27 @@ class _Found:
         return self.gap.from_timestamp - OVERLAP <= trade.timestamp <= self.gap.to_timestamp
 
     @property
+    def lacks(self) -> int | None:
+        """The first id of the known part that no trade was given for."""
+        if self.ids is None or self.last < self.first:
+            return None
+        wanted = range(max(self.first, self.ids[0]), min(self.last, self.ids[1]) + 1)
+        given = {trade.trade_seq for trade in self.trades}
+        return None if len(given) >= len(wanted) else next((n for n in wanted if n not in given), None)
+
+    def end_before(self, number: int) -> None:
+        """Believe nothing from this id on."""
+        self.last = number - 1
+        self.trades = [trade for trade in self.trades if trade.trade_seq < number]
+
+    @property
+    def shows_its_end(self) -> bool:
+        """Whether what the exchange gave reaches to the trade that came after the hole."""
+        if self.ids is not None:
+            return self.is_whole
+        return any(trade.timestamp == self.gap.to_timestamp for trade in self.trades)
+
+    @property
     def is_whole(self) -> bool:
         if self.ids is not None:
             return self.first <= self.ids[0] and self.ids[1] <= self.last
@@ -83,13 +109,16 @@ class _Found:
         times = [trade.timestamp for trade in self.trades]
         begin, end = gap.from_timestamp, gap.to_timestamp
         if first > self.ids[0]:
-            begin = min(times, default=end)
+            begin = max(min(times, default=end), begin)
         if last < self.ids[1]:
-            end = max(times, default=begin) + 1
+            # What comes after the hole may have lower ids than its last one, where that one is false.
+            end = min(max(times, default=begin) + 1, end)
         return Part(begin, max(begin, end), first, last)
 
 
-async def heal(gap: GapRow, adapter: Adapter, rest: Rest, url: str) -> Outcome:
+async def heal(
+    gap: GapRow, adapter: Adapter, rest: Rest, url: str, *, is_final: bool = True, is_again: bool = False
+) -> Outcome:
     """Fill a hole of a stream of trades with what the exchange gives over REST.
 
     Args:
@@ -97,6 +126,8 @@ async def heal(gap: GapRow, adapter: Adapter, rest: Rest, url: str) -> Outcome:
         adapter: of its exchange.
         rest: of its exchange.
         url: the database.
+        is_final: whether to believe that what is not given now never will be; else that part stays open.
+        is_again: the hole was closed for want of trades: only what there is now is added.
 
     Raises:
         Unavailable: the exchange or the database does not answer now; what was found so far is stored.
@@ -118,8 +149,13 @@ async def heal(gap: GapRow, adapter: Adapter, rest: Rest, url: str) -> Outcome:
         return "unhealable"
     async for page in history.pages(rest, asking):
         found.add(page)
+        if not is_final and (lacking := found.lacks) is not None:
+            found.end_before(lacking)
+            break
         if found.is_whole:
             break
+        if is_again:
+            continue
         if ids and len(found.trades) >= TRADES_A_FILL and (part := found.part()):
             if await asyncio.to_thread(_fill, url, gap, part, found.trades) is None:
                 return "closed"
@@ -128,11 +164,26 @@ async def heal(gap: GapRow, adapter: Adapter, rest: Rest, url: str) -> Outcome:
                 return "healed"
             gap = remaining
             found = _Found(gap, found.first, found.last, found.begin, found.end)
-    return await _conclude(found, url)
+    if is_again:
+        return await _add(found, url)
+    if not is_final and not found.ids and not found.shows_its_end:
+        return "doubtful"
+    return await _conclude(found, url, is_final=is_final)
 
 
-async def _conclude(found: _Found, url: str) -> Outcome:
-    """Write what was found; what the exchange has no more is given up."""
+async def _add(found: _Found, url: str) -> Outcome:
+    """Write what there is of a hole that was closed without it."""
+    part = found.part()
+    if part is None or not found.trades:
+        return "unhealable"
+    added = await asyncio.to_thread(_fill_closed, url, found.gap, part, found.trades)
+    if found.is_whole and found.lacks is None:
+        return "healed"
+    return "lacking" if added and found.is_whole else "unhealable"
+
+
+async def _conclude(found: _Found, url: str, *, is_final: bool) -> Outcome:
+    """Write what was found; what the exchange has no more is given up, once that is certain."""
     gap, part = found.gap, found.part()
     filled: int | None = 0
     if part is not None:
@@ -140,7 +191,11 @@ async def _conclude(found: _Found, url: str) -> Outcome:
         if filled is None:
             return "closed"
     if found.is_whole:
+        if found.lacks is not None:
+            return "lacking"
         return "healed" if filled else "empty"
+    if not is_final:
+        return "doubtful"
     remaining = await asyncio.to_thread(_reload, url, gap)
     if remaining is not None:
         reason = f"{gap.exchange} gives these trades no more over REST"
@@ -164,9 +219,21 @@ def _fill(url: str, gap: GapRow, part: Part, trades: list[Trade], note: str | No
         return healing.fill(connection, gap, part, trades, note=note)
 
 
+def _fill_closed(url: str, gap: GapRow, part: Part, trades: list[Trade]) -> int:
+    with database.connect(url, application_name=f"deltatape heal {gap.exchange}") as connection:
+        return healing.fill_closed(connection, gap, part, trades)
+
+
 def _give_up(url: str, gap: GapRow, note: str) -> None:
     with database.connect(url, application_name=f"deltatape heal {gap.exchange}") as connection:
         healing.give_up(connection, gap, note, is_halt=gap.cause == "id_reset")
+
+
+def _closed(url: str, gap: GapRow) -> GapRow | None:
+    """The hole as it was closed, maybe smaller than it was."""
+    with database.connect(url) as connection:
+        found = ledger.list_gaps(connection, gap.exchange, gap.symbol, ("healed", "unhealable"))
+    return next((each for each in found if each.id == gap.id), None)
 
 
 def _reload(url: str, gap: GapRow) -> GapRow | None:
@@ -183,8 +250,29 @@ def open_gaps(
     return [g for g in found if g.stream == "trades" and (symbols is None or g.symbol in symbols)]
 
 
+@dataclass(slots=True)
+class _Attempts:
+    """How a hole was asked for so far, in seconds of the event loop's clock."""
+
+    due: float = 0.0
+    delay: float = FIRST_RETRY
+    doubted_since: float | None = None
+    """When the exchange first did not show all of it."""
+    closed: GapRow | None = None
+    """The hole, once it was closed without some of its trades: they may turn up yet."""
+
+    def wait(self, now: float, longest: float) -> float:
+        """Put off until the delay has passed, which is twice as long the next time; the seconds."""
+        delay, self.delay = self.delay, min(2 * self.delay, longest)
+        self.due = now + delay
+        return delay
+
+
 class Healer:
     """Heals the holes of a collector's instruments as they come.
+
+    An exchange may be behind over REST, or leave a trade out now and give it later: a hole is closed without
+    a trade only when that was not given for a while, and even then it is asked for again, ever more seldom.
 
     Args:
         adapter: of the exchange.
@@ -208,7 +296,7 @@ class Healer:
         self._adapter, self._rest, self._url = adapter, rest, url
         self._symbols, self._newest = symbols, newest
         self._wake = asyncio.Event()
-        self._retries: dict[int, tuple[float, float]] = {}
+        self._attempts: dict[int, _Attempts] = {}
 
     def wake(self) -> None:
         """There is a new hole."""
@@ -222,7 +310,9 @@ class Healer:
             self._wake.clear()
             pause = LOOK_SECONDS
             try:
-                for gap in await asyncio.to_thread(self._open):
+                gaps = await asyncio.to_thread(self._open)
+                gaps += [each.closed for each in self._attempts.values() if each.closed is not None]
+                for gap in gaps:
                     pause = min(pause, await self._try(gap))
             except (Unavailable, psycopg.Error) as error:
                 log.debug("holes cannot be looked for now: %s", error)
@@ -242,19 +332,43 @@ class Healer:
     async def _try(self, gap: GapRow) -> float:
         """Heal a hole unless its time has not come; the seconds until something is to be done for it."""
         loop = asyncio.get_running_loop()
-        due, delay = self._retries.get(gap.id, (0.0, FIRST_RETRY))
-        if loop.time() < due:
-            return due - loop.time()
+        attempts = self._attempts.setdefault(gap.id, _Attempts())
+        now = loop.time()
+        if now < attempts.due:
+            return attempts.due - now
+        since = attempts.doubted_since
         self.healing.add(gap.symbol)
         try:
-            outcome = await heal(gap, self._adapter, self._rest, self._url)
+            outcome = await heal(
+                gap,
+                self._adapter,
+                self._rest,
+                self._url,
+                is_final=since is not None and now - since >= PATIENCE,
+                is_again=attempts.closed is not None,
+            )
         except (Unavailable, psycopg.Error) as error:
             log.warning("cannot heal %s %s yet: %s", gap.exchange, gap.symbol, error)
-            self._retries[gap.id] = (loop.time() + delay, min(2 * delay, LAST_RETRY))
-            return delay
+            return attempts.wait(loop.time(), LAST_RETRY)
         finally:
             self.healing.discard(gap.symbol)
-        self._retries.pop(gap.id, None)
+        return await self._after(gap, attempts, outcome)
+
+    async def _after(self, gap: GapRow, attempts: _Attempts, outcome: Outcome) -> float:
+        """What follows from what became of a hole; the seconds until something is to be done for it."""
+        now = asyncio.get_running_loop().time()
+        if outcome == "doubtful":
+            log.debug("hole of %s %s: the exchange has not shown all of it", gap.exchange, gap.symbol)
+            if attempts.doubted_since is None:
+                attempts.doubted_since = now
+            return attempts.wait(now, PATIENCE)
         self.healed += outcome == "healed"
-        log.info("hole of %s %s: %s", gap.exchange, gap.symbol, outcome)
-        return LOOK_SECONDS
+        if attempts.closed is None or outcome == "healed":
+            log.info("hole of %s %s: %s", gap.exchange, gap.symbol, outcome)
+        is_given_up = outcome in ("lacking", "unhealable") and gap.from_id is not None
+        if not is_given_up or attempts.delay >= LAST_ASKED_AGAIN:
+            del self._attempts[gap.id]
+            return LOOK_SECONDS
+        if attempts.closed is None:
+            attempts.closed = await asyncio.to_thread(_closed, self._url, gap)
+        return attempts.wait(now, LAST_ASKED_AGAIN)

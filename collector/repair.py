@@ -7,20 +7,25 @@ from pathlib import Path
 
 from collector.collect import Target, drain_left_behind, learn_instruments
 from collector.heal import heal, open_gaps
-from market import Unavailable, WrongUse
+from collector.rest import Refused
+from market import DAY, Unavailable, WrongUse
+from market.timeframe import to_datetime
 from storage import database, repair, verify
 from storage.ledger import GapRow
+from storage.orphans import adopt
 
 Say = Callable[[str], None]
 
 
 @dataclass(slots=True)
 class Repaired:
-    """What a repair did: days recomputed, trades that were there twice, holes by what became of them."""
+    """What a repair did: to trades, to what nothing proved, to days; holes by what became of them."""
 
     spooled_batches: int = 0
-    days_recomputed: int = 0
+    trades_renamed: int = 0
     duplicates_removed: int = 0
+    spans_added: int = 0
+    days_recomputed: int = 0
     holes_found: int = 0
     holes_healed: int = 0
     holes_empty: int = 0
@@ -78,21 +83,47 @@ def _repair_rows(url: str, exchange: str | None, symbol: str | None, done: Repai
         connection.rollback()
         for key in known:
             with verify.snapshot(connection, *key) as tape:
-                wrong = [proof for proof in map(tape.prove, tape.days) if not proof.ok]
-            for proof in wrong:
-                say(f"{proof.exchange} {proof.symbol}: repairing a day")
-                with connection.transaction():
-                    _repair_day(connection, proof, done)
+                wrong = [day for day in tape.days if _is_repairable(tape.prove(day))]
+            for day in wrong:
+                say(f"{' '.join(key)}: repairing {to_datetime(day):%Y-%m-%d}")
+                _repair_day(connection, *key, day, done)
 
 
-def _repair_day(connection: database.Connection, proof: verify.DayProof, done: Repaired) -> None:
-    key = proof.exchange, proof.symbol
-    if proof.duplicates.count:
-        done.duplicates_removed += repair.remove_duplicates(connection, *key, proof.day)
-    if proof.missing_runs:
-        done.holes_found += repair.record_holes(connection, *key, proof.missing_runs)
+def _is_repairable(proof: verify.DayProof) -> bool:
+    kinds = (proof.duplicates, proof.orphans, proof.cvd, proof.candles)
+    return bool(proof.ids_missing or proof.ids_renamed or any(kind.count for kind in kinds))
+
+
+def _repair_day(
+    connection: database.Connection, exchange: str, symbol: str, day: int, done: Repaired
+) -> None:
+    """Kind after kind, each in a transaction: what is repaired first changes what is wrong after it."""
+    key = exchange, symbol
+
+    def prove() -> verify.DayProof:
+        with verify.snapshot(connection, *key, day, day + DAY) as tape:
+            return tape.prove(day)
+
+    proof = prove()
+    if proof.ids_renamed or proof.duplicates.count:
+        with connection.transaction():
+            done.trades_renamed += repair.rename(connection, *key, day)
+            done.duplicates_removed += repair.remove_duplicates(connection, *key, day)
+        proof = prove()
+    while proof.missing_runs:
+        # One proof names so many; those on record are missing no more.
+        with connection.transaction():
+            done.holes_found += repair.record_holes(connection, *key, proof.missing_runs)
+        proof = prove()
+    if proof.orphans.count:
+        with connection.transaction():
+            adopted = adopt(connection, *key, day, day + DAY, "healed", "repair")
+        done.spans_added += adopted.spans
+        done.holes_found += adopted.holes
+        proof = prove()
     if proof.cvd.count or proof.candles.count:
-        repair.recompute(connection, *key, proof.day)
+        with connection.transaction():
+            repair.recompute(connection, *key, day)
         done.days_recomputed += 1
 
 
@@ -103,14 +134,30 @@ def _open(url: str, exchange: str | None, symbol: str | None) -> list[GapRow]:
 
 async def _heal(url: str, target: Target, gaps: list[GapRow], done: Repaired, say: Say) -> None:
     """Heal the holes of one exchange; those that it does not answer for now are left."""
-    adapter = target.adapter()
+    try:
+        adapter = target.adapter()
+    except WrongUse as error:
+        say(str(error))
+        done.holes_left += len(gaps)
+        return
     rest = target.rest(adapter)
     left = len(gaps)
+    unanswered: set[str] = set()
     try:
         await learn_instruments(adapter, rest)
         for gap in gaps:
+            if gap.symbol in unanswered:
+                continue
             say(f"{gap.exchange} {gap.symbol}: healing a hole of {gap.missing_count or 'unknown'} trades")
-            outcome = await heal(gap, adapter, rest, url)
+            try:
+                outcome = await heal(gap, adapter, rest, url)
+            except Refused:
+                raise
+            except (Unavailable, WrongUse) as error:
+                # One instrument of which the exchange knows nothing must not keep it from the others.
+                say(str(error))
+                unanswered.add(gap.symbol)
+                continue
             left -= 1
             done.holes_healed += outcome in ("healed", "closed")
             done.holes_empty += outcome == "empty"

@@ -10,11 +10,12 @@ from psycopg.errors import LockNotAvailable, UniqueViolation
 from collector.exchanges.adapter import Adapter
 from collector.session import TapeBatch
 from collector.stream import InstrumentStream, Span, StreamRows
-from market import DAY
+from market import DAY, Trade
 from storage import coverage, database, ledger, notify, rebuild, resume, tape
 from storage.amend import amend, last_revision, lock_tapes, revised_since
 from storage.instruments import note_instruments
 from storage.ledger import Status, Superseded
+from storage.orphans import adopt
 
 Origin = Literal["live", "replay"]
 Proof = Literal["ids", "connection"]
@@ -231,6 +232,7 @@ class Writer:
         cause: rebuild.Cause = "import" if self._origin == "replay" else "late_trade"
         spans = [self._stored_span(span) for span in rows.spans if span.stream == "trades"]
         amend(connection, exchange, symbol, trades, [*late_received, *rows.received], spans, cause)
+        self._adopt(symbol, late)
         for span in rows.spans:
             if span.stream == "trades":
                 self._move_watermark(symbol, span)
@@ -242,7 +244,22 @@ class Writer:
         """Merge trades that came after their time; if any is new, the stream must go on from the rows."""
         late, received = [trade for trade, _ in rows.late], [time for _, time in rows.late]
         if amend(self._connection, self.exchange, symbol, late, received, [], "late_trade"):
+            self._adopt(symbol, late)
             self.merging.add(symbol)
+
+    def _adopt(self, symbol: str, late: list[Trade]) -> None:
+        """Late trades from before the coverage that there was get a place in the ledger of their own."""
+        if late:
+            times = [trade.timestamp for trade in late]
+            adopt(
+                self._connection,
+                self.exchange,
+                symbol,
+                min(times),
+                max(times) + 1,
+                self._origin,
+                "late_trade",
+            )
 
     def _rebuild(self, symbol: str, times: list[int], cause: rebuild.Cause) -> None:
         """Make everything follow from the rows again, from the first to the last of `times`."""

@@ -3,6 +3,7 @@
 Times are microseconds UTC. Everything runs inside the caller's transaction.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -186,15 +187,21 @@ def _part(whole: Span, begin: int, end: int) -> Span:
     )
 
 
-def take_back(connection: Connection, key: StreamKey, begin: int, end: int) -> bool:
-    """Cover [begin, end) no longer: a hole showed itself in it. Whether any of it was covered."""
-    hole = Span(begin, end, None, None, "ids", "live", 0)
-    cut = [each for each in _spans(connection, key, begin, end) if _overlaps([each], hole)]
-    parts = [_part(each, each.from_timestamp, begin) for each in cut if each.from_timestamp < begin]
-    parts += [_part(each, end, each.to_timestamp) for each in cut if end < each.to_timestamp]
+def take_back(connection: Connection, key: StreamKey, holes: Sequence[tuple[int, int]]) -> bool:
+    """Cover these times, [begin, end), no longer: holes showed themselves. Whether any of it was covered."""
+    reach = _spans(connection, key, min(begin for begin, _ in holes), max(end for _, end in holes))
+    parts = reach
+    for begin, end in holes:
+        hole = Span(begin, end, None, None, "ids", "live", 0)
+        cut = [each for each in parts if _overlaps([each], hole)]
+        if cut:
+            parts = [each for each in parts if each not in cut]
+            parts += [_part(each, each.from_timestamp, begin) for each in cut if each.from_timestamp < begin]
+            parts += [_part(each, end, each.to_timestamp) for each in cut if end < each.to_timestamp]
+    changed = [each for each in reach if each not in parts]
     with all_or_nothing(connection):
-        _replace(connection, key, cut, parts, is_counted=False)
-    return bool(cut)
+        _replace(connection, key, changed, [each for each in parts if each not in reach], is_counted=False)
+    return bool(changed)
 
 
 def _replace(

@@ -4,7 +4,10 @@ Everything runs inside the caller's transaction.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+from psycopg import Rollback
 
 from market import Trade
 from market.timeframe import to_datetime
@@ -12,6 +15,7 @@ from storage.amend import amend, lock_tapes
 from storage.coverage import Span
 from storage.database import Connection
 from storage.ledger import GapRow, heal_gap
+from storage.stored import StoredTape
 
 OVERLAP = 5_000_000
 """Microseconds before a break of a connection in which a trade may have been lost as well."""
@@ -57,17 +61,61 @@ def fill(
         "healed",
         0,
     )
-    count = amend(connection, gap.exchange, gap.symbol, trades, None, [span], "healed")
+    kept = trades if proof == "ids" else _covered(connection, gap, part, trades)
+    count = amend(connection, gap.exchange, gap.symbol, kept, None, [span], "healed")
     rest = _rest(gap, part)
     if gap.cause == "id_reset":
         _settle_reset(connection, gap, part, trades, count)
     elif rest is not None:
-        _split(connection, gap, part, rest, count, note)
-    elif not count and gap.status == "suspected":
+        _split(connection, gap, part, rest, trades, count, note)
+    elif not count and (gap.status == "suspected" or _given(part, trades, count) == gap.missing_count):
+        # Nothing was missing, or all of it came late meanwhile.
         connection.execute("DELETE FROM stream_gaps WHERE id = %s", [gap.id])
     else:
-        heal_gap(connection, gap.id, count, note)
+        heal_gap(connection, gap.id, _given(part, trades, count), note)
     return count
+
+
+def _covered(connection: Connection, gap: GapRow, part: Part, trades: Sequence[Trade]) -> list[Trade]:
+    """Those of the part, and of the coverage beside it: what lies beyond belongs to nothing."""
+    first, last = part.from_timestamp - OVERLAP, part.to_timestamp + OVERLAP
+    known = StoredTape(connection, gap.exchange, gap.symbol).islands()
+    islands = [island for island in known if island[1] > first and island[0] < last]
+    islands.append((part.from_timestamp, part.to_timestamp))
+    return [t for t in trades if any(begin <= t.timestamp < end for begin, end in islands)]
+
+
+def fill_closed(connection: Connection, gap: GapRow, part: Part, trades: Sequence[Trade]) -> int:
+    """Add trades that turned up after all to a hole that was closed without them.
+
+    Args:
+        connection: its transaction is the caller's.
+        gap: the hole as it is on record, with ids, healed or unhealable.
+        part: what `trades` is whole for; it begins or ends where the hole does.
+        trades: those of the part that the exchange gives now.
+
+    Returns:
+        How many trades were new.
+    """
+    note = gap.note if _given(part, trades, 0) < (_bounds(part)["missing"] or 0) else None
+    with connection.transaction() as again:
+        lock_tapes(connection, gap.exchange, [gap.symbol])
+        connection.execute(
+            "UPDATE stream_gaps SET status = 'confirmed', note = NULL WHERE id = %s AND status = %s",
+            [gap.id, gap.status],
+        )
+        count = fill(connection, replace(gap, status="confirmed"), part, trades, note=note)
+        if not count:
+            raise Rollback(again)
+        give_up(connection, gap, gap.note or "")
+    return count or 0
+
+
+def _given(part: Part, trades: Sequence[Trade], count: int) -> int:
+    """How many of the part's ids a trade has, whoever wrote it; `count` where there are no ids."""
+    if part.first_id is None or part.last_id is None:
+        return count
+    return len({t.trade_seq for t in trades if part.first_id <= t.trade_seq <= part.last_id})
 
 
 def give_up(connection: Connection, gap: GapRow, note: str, *, is_halt: bool = False) -> None:
@@ -138,8 +186,19 @@ def _rest(gap: GapRow, part: Part) -> Part | None:
     return left if part.first_id > first or part.last_id < last else None
 
 
-def _split(connection: Connection, gap: GapRow, part: Part, rest: Part, count: int, note: str | None) -> None:
-    """The hole shrinks to what is left of it; the healed part gets a row of its own."""
+def _split(
+    connection: Connection,
+    gap: GapRow,
+    part: Part,
+    rest: Part,
+    trades: Sequence[Trade],
+    count: int,
+    note: str | None,
+) -> None:
+    """The hole shrinks to what is left of it; the healed part gets a row of its own.
+
+    It needs none where all its trades were only late: those of its ids that no trade has must be on record.
+    """
     connection.execute(
         """
         UPDATE stream_gaps SET from_timestamp = %(from)s, to_timestamp = %(to)s, from_id = %(from_id)s,
@@ -148,8 +207,9 @@ def _split(connection: Connection, gap: GapRow, part: Part, rest: Part, count: i
         """,
         {"id": gap.id, **_bounds(rest)},
     )
-    if count:
-        _record_healed(connection, gap, part, gap.cause, count, note)
+    given = _given(part, trades, count)
+    if count or given < (_bounds(part)["missing"] or 0):
+        _record_healed(connection, gap, part, gap.cause, given, note)
 
 
 def _record_healed(
@@ -174,7 +234,7 @@ def _record_healed(
     )
 
 
-def _bounds(part: Part) -> dict[str, object]:
+def _bounds(part: Part) -> dict[str, Any]:
     ids = part.first_id is not None and part.last_id is not None
     return {
         "from": to_datetime(part.from_timestamp),

@@ -101,11 +101,12 @@ def add_gap(
     to_id: str | None = None,
     missing_count: int | None = None,
     note: str | None = None,
+    is_taken_back: bool = True,
 ) -> bool:
     """Record a hole; one that is on record already stays as it is.
 
     Where coverage claims a hole that ids show afterwards (a connection lost rows, ids began anew), that part
-    of it is taken back.
+    of it is taken back, unless the caller does that (`is_taken_back` is false).
 
     Returns:
         Whether coverage was taken back: `rebuild` the hole then.
@@ -134,9 +135,10 @@ def add_gap(
             "note": note,
         },
     )
-    if not inserted.rowcount or (status != "confirmed" and cause != "id_reset"):
+    is_shown = is_taken_back and (status == "confirmed" or cause == "id_reset")
+    if not inserted.rowcount or not is_shown:
         return False
-    return take_back(connection, key, from_timestamp, to_timestamp)
+    return take_back(connection, key, [(from_timestamp, to_timestamp)])
 
 
 def close_filled(
@@ -178,7 +180,7 @@ def close_filled(
 
 
 def heal_gap(connection: Connection, number: int, healed_count: int, note: str | None = None) -> None:
-    """Nothing is missing in this hole any more; `healed_count` trades were written for it."""
+    """Nothing is missing in this hole any more: it has `healed_count` trades, and its other ids none."""
     connection.execute(
         """
         UPDATE stream_gaps SET status = 'healed', healed_timestamp = now(), healed_count = %s,

@@ -3,11 +3,14 @@
 Everything runs inside the caller's transaction.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+
+from psycopg import sql
 
 from market.timeframe import DAY, from_datetime, to_datetime
 from storage import ledger, rebuild
 from storage.amend import lock_tapes
+from storage.coverage import take_back
 from storage.database import Connection
 from storage.day_checks import Run
 
@@ -26,12 +29,22 @@ def recompute(connection: Connection, exchange: str, symbol: str, day: int) -> N
     rebuild.rebuild(connection, exchange, symbol, day, day + DAY, "repair")
 
 
-def record_holes(connection: Connection, exchange: str, symbol: str, runs: Iterable[Run]) -> int:
+def record_holes(connection: Connection, exchange: str, symbol: str, runs: Sequence[Run]) -> int:
     """Put ids that are missing inside coverage on record, so that they can be healed; how many runs."""
+    if not runs:
+        return 0
     lock_tapes(connection, exchange, [symbol])
-    count = 0
-    for run in runs:
-        begin, end = min(run.before + 1, run.after), run.after
+    holes = [(min(run.before + 1, run.after), run.after) for run in runs]
+    for run, (begin, end) in zip(runs, holes, strict=True):
+        # One that was healed, and whose trades are gone again, must not stand in the way.
+        connection.execute(
+            """
+            DELETE FROM stream_gaps
+            WHERE exchange = %s AND symbol = %s AND stream = 'trades' AND status = 'healed'
+                AND from_timestamp = %s AND to_timestamp = %s AND cause = 'ids_missing'
+            """,
+            (exchange, symbol, to_datetime(begin), to_datetime(end)),
+        )
         ledger.add_gap(
             connection,
             exchange,
@@ -46,11 +59,59 @@ def record_holes(connection: Connection, exchange: str, symbol: str, runs: Itera
             to_id=str(run.last),
             missing_count=run.last - run.first + 1,
             note="found by repair",
+            is_taken_back=False,
         )
-        ledger.recount(connection, exchange, symbol, "trades", begin, end)
-        rebuild.rebuild(connection, exchange, symbol, begin, end, "repair")
-        count += 1
-    return count
+    take_back(connection, (exchange, symbol, "trades"), holes)
+    begin, end = min(begin for begin, _ in holes), max(end for _, end in holes)
+    rebuild.rebuild(connection, exchange, symbol, begin, max(end, begin + 1), "repair")
+    return len(runs)
+
+
+def rename(connection: Connection, exchange: str, symbol: str, day: int) -> int:
+    """Make number and id of a day's trades agree again, where ids are numbers; how many trades.
+
+    The id is what the exchange said, so the number follows from it. An id that is no number was damaged: it
+    follows from the number, and where that one's trade stands beside it, the damaged one goes.
+    """
+    lock_tapes(connection, exchange, [symbol])
+    scope = {"exchange": exchange, "symbol": symbol, "from": to_datetime(day), "to": to_datetime(day + DAY)}
+    times = [
+        from_datetime(timestamp)
+        for statement in (_RENUMBER, _REMOVE_NAMELESS, _NAME)
+        for (timestamp,) in connection.execute(statement, scope).fetchall()
+    ]
+    if times:
+        ledger.recount(connection, exchange, symbol, "trades", min(times), max(times) + 1)
+        rebuild.rebuild(connection, exchange, symbol, min(times), max(times) + 1, "repair")
+    return len(times)
+
+
+_OF_DAY = sql.SQL("""
+    trades.exchange = %(exchange)s AND trades.symbol = %(symbol)s
+        AND trades.timestamp >= %(from)s AND trades.timestamp < %(to)s
+""")
+_IS_NUMBER = sql.SQL("trade_id ~ '^a?(0|[1-9][0-9]{0,17})$'")
+_RIGHT_NAME = sql.SQL("CASE WHEN left(trade_id, 1) = 'a' THEN 'a' ELSE '' END || trade_seq")
+_RENUMBER = sql.SQL("""
+    UPDATE trades SET trade_seq = ltrim(trade_id, 'a')::bigint
+    WHERE {} AND {} AND trade_seq <> ltrim(trade_id, 'a')::bigint
+    RETURNING timestamp
+""").format(_OF_DAY, _IS_NUMBER)
+_REMOVE_NAMELESS = sql.SQL("""
+    DELETE FROM trades
+    WHERE {} AND NOT {} AND EXISTS (
+        SELECT FROM trades AS other
+        WHERE other.exchange = %(exchange)s AND other.symbol = %(symbol)s
+            AND other.timestamp >= %(from)s AND other.timestamp < %(to)s
+            AND other.timestamp = trades.timestamp AND other.trade_seq = trades.trade_seq
+            AND other.trade_id <> trades.trade_id)
+    RETURNING timestamp
+""").format(_OF_DAY, sql.SQL("trades.") + _IS_NUMBER)
+_NAME = sql.SQL("""
+    UPDATE trades SET trade_id = {}
+    WHERE {} AND NOT {}
+    RETURNING timestamp
+""").format(_RIGHT_NAME, _OF_DAY, _IS_NUMBER)
 
 
 def remove_duplicates(connection: Connection, exchange: str, symbol: str, day: int) -> int:

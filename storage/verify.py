@@ -5,6 +5,7 @@ settled time (the end of the newest coverage, less the grace) must be right; wha
 built, and only what can be known of it already is judged.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -141,6 +142,8 @@ class TapeProof:
         self.holes = list_holes(connection, exchange=exchange, symbol=symbol, stream="trades")
         """Every hole on record in its trades, whatever became of it."""
         self._resets = sorted(hole.to_timestamp for hole in self.holes if hole.cause == "id_reset")
+        self._named = [hole for hole in self.holes if hole.from_id is not None]
+        self._longest = max((hole.to_timestamp - hole.from_timestamp for hole in self._named), default=0)
         self._has_consecutive_ids = self._consecutive_ids()
         self._ungiven = {
             hole.id: (hole.missing_count or 0) - (hole.healed_count or 0)
@@ -247,21 +250,28 @@ class TapeProof:
         for run in checks.missing():
             if unexplained := self._unexplained(run):
                 count += unexplained
-                runs = [*runs, run][:_MAX_RUNS]
+                if len(runs) < _MAX_RUNS:
+                    runs.append(run)
         return count, runs
 
     def _unexplained(self, run: Run) -> int:
         """The ids of a run that no hole explains; a healed one explains those that were never given."""
         count = run.last - run.first + 1
-        for hole in self.holes:
-            if hole.from_timestamp > run.after + _SLACK or hole.to_timestamp < run.before - _SLACK:
-                continue
+        for hole in self._named_around(run):
             shared = _shared_ids(hole, run)
             if hole.status == "healed":
                 shared = min(shared, self._ungiven[hole.id])
                 self._ungiven[hole.id] -= shared
             count -= shared
         return max(count, 0)
+
+    def _named_around(self, run: Run) -> Iterator[Hole]:
+        """The holes that name ids and lie where a run does; there may be very many of both."""
+        at = bisect_right(self._named, run.after + _SLACK, key=_begin)
+        while at and self._named[at - 1].from_timestamp >= run.before - _SLACK - self._longest:
+            at -= 1
+            if self._named[at].to_timestamp >= run.before - _SLACK:
+                yield self._named[at]
 
     def _observed(self, day: int) -> tuple[int, int]:
         """The part of the day between the first and the last coverage; empty where it lies outside."""
@@ -280,6 +290,10 @@ def length(intervals: Iterable[tuple[int, int]], begin: int, end: int) -> int:
             total += last - first
             reached = last
     return total
+
+
+def _begin(hole: Hole) -> int:
+    return hole.from_timestamp
 
 
 def _times(hole: Hole) -> tuple[int, int]:
