@@ -41,10 +41,13 @@ class Outlet:
         """Book snapshots that found no room."""
         self._on_written = on_written
         self._front: TapeBatch | None = None
+        self._kept: TapeBatch | None = None
         self._front_since = 0.0
         self._overflow: TapeBatch | None = None
+        self._is_full = False
         self._is_away = False
         self._is_stopping = False
+        self._is_putting = False
         self._statuses: Mapping[str, tuple[Status, str]] | None = None
         self._writing = asyncio.Lock()
         self._spooling = asyncio.Lock()
@@ -76,7 +79,9 @@ class Outlet:
         if not len(batch):
             return
         self._idle.clear()
-        if self._front is None and not self.spool and not self._is_away:
+        if self._overflow is not None:
+            self._overflow.extend(batch)
+        elif self._front is None and not self.spool and not self._is_away:
             self._front, self._front_since = batch, time.monotonic()
         else:
             await self._append(batch)
@@ -87,20 +92,47 @@ class Outlet:
         if self._overflow is not None:
             batch, self._overflow = self._overflow, None
             await self._append(batch)
+            self._news.set()
 
     async def _append(self, batch: TapeBatch) -> None:
+        # What is on its way to the disk is not written: nobody may take the tape for whole meanwhile.
+        self._is_putting = True
+        try:
+            await self._spool(batch)
+        finally:
+            self._is_putting = False
+
+    async def _spool(self, batch: TapeBatch) -> None:
         async with self._spooling:
-            for attempt in (batch, batch.without_books()):
-                try:
-                    await asyncio.to_thread(self.spool.append, attempt)
-                except SpoolFull as error:
-                    reason = str(error)
-                else:
-                    self.given_up_books += batch.books - attempt.books
-                    return
-        if self._overflow is None:
+            try:
+                await self._keep_front()
+                kept = await self._keep(self.spool.append, batch)
+            except SpoolFull as error:
+                reason = str(error)
+            else:
+                self.given_up_books += batch.books - kept.books
+                self._is_full = False
+                return
+        if not self._is_full:
             log.error("%s: nothing more is read until there is room", reason)
-        self._overflow = batch
+        self._overflow, self._is_full = batch, True
+
+    async def _keep_front(self) -> None:
+        """What is being written lies on the disk before what follows it does.
+
+        Should this process be killed, there is no later batch without the hole that an earlier one tells of.
+        """
+        if self._front is not None and self._kept is None:
+            self._kept = await self._keep(self.spool.put_first, self._front)
+
+    async def _keep(self, put: Callable[[TapeBatch], None], batch: TapeBatch) -> TapeBatch:
+        """Put a batch on the disk, without its books where they find no room; what was put."""
+        try:
+            await asyncio.to_thread(put, batch)
+        except SpoolFull:
+            batch = batch.without_books()
+            await asyncio.to_thread(put, batch)
+        return batch
 
     # Writing
 
@@ -133,7 +165,8 @@ class Outlet:
                 raise
             except (psycopg.OperationalError, psycopg.InterfaceError, Unavailable) as error:
                 if not self._is_away:
-                    log.warning("the database is away: %s; what comes is spooled", str(error).strip())
+                    reason = str(error).strip().partition("\n")[0]
+                    log.warning("the database is away: %s; what comes is spooled", reason)
                 self._is_away = True
                 await self._put_back()
                 await asyncio.sleep(uniform(delay / 2, delay))
@@ -153,7 +186,8 @@ class Outlet:
                 return False
             if has_news or self._is_away:
                 return True
-            self._idle.set()
+            if not self._is_putting:
+                self._idle.set()
             self._news.clear()
             await self._news.wait()
 
@@ -181,11 +215,12 @@ class Outlet:
         return self._front
 
     async def _written(self, batch: TapeBatch) -> None:
-        if self._front is not None:
-            self._front = None
-        else:
-            async with self._spooling:
+        async with self._spooling:
+            if self._kept is not None:
+                await asyncio.to_thread(self.spool.first, 1)
+            if self._front is None or self._kept is not None:
                 await asyncio.to_thread(self.spool.drop)
+            self._front = self._kept = None
         self._on_written(batch)
 
     async def _put_back(self) -> None:
@@ -194,8 +229,10 @@ class Outlet:
             return
         async with self._spooling:
             with suppress(SpoolFull):
-                await asyncio.to_thread(self.spool.put_first, self._front)
-                self._front = None
+                await self._keep_front()
+                if self._kept is not None:
+                    self.given_up_books += self._front.books - self._kept.books
+                    self._front = self._kept = None
 
     async def _reconnect(self) -> None:
         with suppress(psycopg.Error):

@@ -4,13 +4,15 @@
 """
 
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from storage.database import connect
-from tests.soak.faults import SYMBOLS, begin_of, run_seed
+from tests.soak.faults import SLACK, SYMBOLS, begin_of, run_seed
 from tests.soak.parts import Collector, Server, Simulator, eventually, private_server, rows
 from tests.soak.proof import Evidence, complaints, truth_by_symbol
 
@@ -18,6 +20,7 @@ SEEDS = range(101, 109)
 FOUND = {
     3: "ids that began anew while nobody was connected, and the covered time that was none",
     14: "a price of 1e300 that was taken for a trade",
+    207: "a kill that took what was being written, but left on the disk what followed it: no hole between",
 }
 """Seeds that failed once, and what they showed."""
 
@@ -36,6 +39,47 @@ def test_whatever_fails_the_tape_is_the_truth_and_every_hole_is_on_record(
     sys.stdout.write(f"seed {seed}: {outcome.summary}\n")
     again = f"python -m tests.soak.faults --seed {seed}"
     assert not outcome.complaints, "\n".join([again, *outcome.complaints])
+
+
+def test_a_kill_while_the_database_hangs_loses_no_hole(server: Server, tmp_path: Path) -> None:
+    """What is being written is lost with the process, unless it lies on the disk before what follows it."""
+    url = server.database("soak_hang")
+    simulator = Simulator(
+        tmp_path, symbols=SYMBOLS, seed=6, speed=40, start=begin_of(1), faults_until=0, every=60
+    )
+    collector = Collector(tmp_path, url, simulator, ",".join(SYMBOLS))
+    try:
+        collector.start()
+        everything = "SELECT count(DISTINCT symbol) FROM trades"
+        eventually(lambda: rows(url, everything) == [(len(SYMBOLS),)], 40, "the first trades are stored")
+        with server.frozen():
+            spools = tmp_path / "home" / "spool" / "simulated"
+            eventually(lambda: len(list(spools.glob("*/*"))) > 1, 20, "rows wait on the disk")
+            time.sleep(0.5)
+            collector.kill()
+        stored = {(row[0], row[1]) for row in rows(url, "SELECT symbol, trade_id FROM trades")}
+        connections = {line["connection"] for line in simulator.log() if line["event"] == "opened"}
+        collector.start()
+
+        def is_back() -> bool:
+            sent = [line for line in simulator.log() if line["event"] == "sent"]
+            return {line["symbol"] for line in sent if line["connection"] not in connections} == set(SYMBOLS)
+
+        eventually(is_back, 40, "trades of all come again")
+        simulator.end_market()
+
+        def look() -> list[str]:
+            truth, kills = truth_by_symbol(simulator.truth()), [(connections, stored)]
+            return list(complaints(url, Evidence(6, truth, simulator.log(), kills, SLACK)))
+
+        with suppress(TimeoutError):
+            eventually(lambda: not look(), 20, "the tape is the truth")
+        assert collector.stop() == 0
+        assert look() == []
+    finally:
+        if collector.is_running:
+            collector.kill()
+        simulator.stop()
 
 
 WRONGS = {

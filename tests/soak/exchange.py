@@ -1,7 +1,7 @@
 """A failing exchange, for a run of its own process: `python -m tests.soak.exchange '{"symbols": …}'`.
 
 Prints its address, ends its market when its input says so, and itself when its input ends. Unlike
-`deltatape simulate` it does not know beforehand when its market ends: that is when everybody is there again.
+`deltatape simulate` it need not know beforehand when its market ends: that is when everybody is there again.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ async def exchange(plan: dict[str, Any]) -> None:
         protocol=protocol,
         speed=plan["speed"],
         start=plan["start"],
+        until=plan.get("until"),
         truth=Path(plan["truth"]),
         faults=faults,
         fault_log=Path(plan["fault_log"]),

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -73,23 +73,35 @@ class Server:
 
     def suffer(self, how: str, seconds: float) -> None:
         """Be away for so long: stopped (fast, immediate), killed, or frozen; then be there again."""
+        if how == "frozen":
+            with self.frozen():
+                time.sleep(seconds)
+            return
         number = server.status(self.home).pid
         assert number is not None
-        if how == "frozen":
-            frozen = [number, *_children(number)]
-            for each in frozen:
-                with suppress(ProcessLookupError):
-                    os.kill(each, signal.SIGSTOP)
-            time.sleep(seconds)
-            for each in frozen:
-                with suppress(ProcessLookupError):
-                    os.kill(each, signal.SIGCONT)
-            return
         numbers = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "killed": signal.SIGKILL}
         os.kill(number, numbers[how])
         eventually(lambda: not _is_alive(number), 30, "the server ends")
         time.sleep(seconds)
         server.start(self.home, durable=False)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It does nothing and answers nobody, while the context lasts."""
+        number = server.status(self.home).pid
+        assert number is not None
+        numbers = [number, *_children(number)]
+        _signal(numbers, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(numbers, signal.SIGCONT)
+
+
+def _signal(numbers: Iterable[int], number: signal.Signals) -> None:
+    for each in numbers:
+        with suppress(ProcessLookupError):
+            os.kill(each, number)
 
 
 def _children(number: int) -> list[int]:
@@ -155,7 +167,7 @@ class Simulator:
         return _lines(self.log_file)
 
     def has(self, event: str) -> bool:
-        return any(line["event"] == event for line in self.log())
+        return f'"event":"{event}"' in self.log_file.read_text()
 
     def end_market(self) -> None:
         """Let the market stop, and wait for it."""

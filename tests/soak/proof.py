@@ -259,9 +259,14 @@ def _points(url: str, symbol: str, trades: Sequence[Traded]) -> Iterator[str]:
         rows(url, f"SELECT {_MOMENT.format('timestamp')}, cvd FROM cvd_snapshots WHERE symbol = %s", [symbol])
     )
     step = 10 * MICROSECONDS
+    coming, total, day = iter([*trades, None]), Decimal(0), trades[0].time // DAY
+    trade = next(coming)
     for moment in range(trades[0].time // step * step + step, trades[-1].time - 10 * MICROSECONDS, step):
-        anchor = (moment - 1) // DAY * DAY
-        total = sum((t.signed for t in trades if anchor <= t.time < moment), Decimal(0))
+        if (moment - 1) // DAY != day:
+            total, day = Decimal(0), (moment - 1) // DAY
+        while trade is not None and trade.time < moment:
+            total += trade.signed if trade.time // DAY == day else 0
+            trade = next(coming)
         if stored.get(moment) != float(total):
             yield f"CVD: at {_text(moment)} is {stored.get(moment)!r}, must be {float(total)!r}"
 
@@ -315,17 +320,18 @@ def _inside(
     """The holes in which each trade lies: by ids where a hole has them, else by time."""
     of_symbol = [line for line in evidence.log if line.get("symbol") == symbol]
     resets = [line["begin"] for line in of_symbol if line.get("kind") == "id_reset"]
+    placed = [(t.trade_id, int(t.trade_id), t.time, any(t.time >= at for at in resets)) for t in trades]
     inside: dict[str, list[int]] = defaultdict(list)
     for number, first_id, last_id, begin, end, *_ in holes:
-        for trade in trades:
-            if first_id is None:
-                is_in = begin <= trade.time < end
+        is_of_new = any(end > moment for moment in resets)
+        first, last = (None, None) if first_id is None else (int(first_id), int(last_id))
+        for trade_id, id_number, time, is_new in placed:
+            if first is None or last is None:
+                is_in = begin <= time < end
             else:
-                is_new = any(trade.time >= moment for moment in resets)
-                is_of_new = any(end > moment for moment in resets)
-                is_in = int(first_id) <= int(trade.trade_id) <= int(last_id) and is_new == is_of_new
+                is_in = first <= id_number <= last and is_new == is_of_new
             if is_in:
-                inside[trade.trade_id].append(number)
+                inside[trade_id].append(number)
     return inside
 
 
