@@ -12,6 +12,8 @@ from market.decimals import scaled
 from market.errors import WrongUse
 from market.instrument import MarketType
 
+MOST_CAPITAL = 1e15
+"""In quote units: what it may grow to must fit into the table, 1e18."""
 _TRADED = (MarketType.SPOT, MarketType.MARGIN, MarketType.LINEAR)
 
 
@@ -37,8 +39,8 @@ class Account:
     market_type: MarketType = MarketType.SPOT
 
     def __post_init__(self) -> None:
-        if not 0 < self.capital < 1e17:
-            raise WrongUse(f"the capital must be above 0, not {self.capital:g}")
+        if not 0 < self.capital <= MOST_CAPITAL:
+            raise WrongUse(f"the capital must be above 0 and at most {MOST_CAPITAL:g}, not {self.capital:g}")
         for name, rate in (
             ("fee", self.fee_bps),
             ("maker fee", self.maker_rate * 1e4),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MOST_RUNS = 1_000_000
 """A sweep of more combinations is a mistake, or needs another tool."""
+LARGEST = 1_000_000_000_000
+"""Of a parameter's value, without its sign."""
 
 Grid = Mapping[str, Sequence[Number]]
 
@@ -36,6 +38,8 @@ def number(text: str) -> Number:
         raise WrongUse(f"not a number: {text!r}") from None
     if not value.is_finite():
         raise WrongUse(f"not a finite number: {text!r}")
+    if abs(value) > LARGEST:
+        raise WrongUse(f"{text!r} is too large a number for a parameter: at most {LARGEST:,}")
     return int(value) if value == value.to_integral_value() else float(value)
 
 

@@ -95,6 +95,12 @@ def workers(connection: Connection) -> list[str]:
     return [name for (name,) in rows]
 
 
+def signal_markets(connection: Connection) -> list[tuple[str, str]]:
+    """Exchange and symbol of every market that has signals."""
+    rows = connection.execute("SELECT DISTINCT exchange, symbol FROM signals ORDER BY exchange, symbol")
+    return [(row[0], row[1]) for row in rows]
+
+
 def database_bytes(connection: Connection) -> int:
     """Size of the whole database on disk."""
     row = connection.execute("SELECT pg_database_size(current_database())").fetchone()

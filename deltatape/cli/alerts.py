@@ -9,13 +9,13 @@ from msgspec import structs
 
 from deltatape import settings
 from deltatape.cli import output
-from deltatape.cli.stopping import stop_event
+from deltatape.cli.stopping import Seconds, stop_event
 from market import WrongUse, format_time
 
 if TYPE_CHECKING:
     from storage.outbox import Alert
 
-app = typer.Typer()
+app = typer.Typer(epilog="Example: deltatape alerts list --status dead")
 
 STATUSES = ("pending", "sent", "failed", "dead", "suppressed")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -23,7 +23,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("list", epilog="Example: deltatape alerts list --status dead")
 def list_(
-    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, max=output.MOST_LISTED, help="How many, the newest first.")
+    ] = 20,
     status: Annotated[str | None, typer.Option(help="pending, sent, failed, dead or suppressed.")] = None,
     channel: Annotated[str | None, typer.Option(help="Only this channel.")] = None,
     as_json: AsJson = False,
@@ -53,13 +55,14 @@ def list_(
 
 @app.command(epilog="Example: deltatape alerts run --for 60")
 def run(
-    seconds: Annotated[
-        float | None, typer.Option("--for", min=0.1, help="Stop after so many seconds.")
-    ] = None,
+    seconds: Seconds = None,
     once: Annotated[bool, typer.Option("--once", help="Send what is due now, and end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON on stdout.")] = False,
 ) -> None:
-    """Send what is due in the outbox, and what comes, until Ctrl-C; several may run at once."""
+    """Send what is due in the outbox, and what comes.
+
+    Until Ctrl-C; several may run at once.
+    """
     from alerts.channels import ConsoleChannel
     from alerts.dispatcher import Counts
     from alerts.dispatcher import run as dispatch

@@ -8,15 +8,15 @@ from keyword import iskeyword
 
 import typer
 
-from deltatape.cli.output import fail
-from deltatape.cli.stopping import INTERRUPTED
+from deltatape.cli.output import fail, say
+from deltatape.cli.stopping import INTERRUPTED, Stopped
 from market import DeltatapeError
 
 VERBS = {
     "alerts": "What the outbox holds, and sending it.",
     "backfill": "Past trades and candles onto the tape, over REST.",
     "backtest": "Run strategies over stored candles.",
-    "collect": "Write an exchange's trades, books, candles and CVD onto the tape.",
+    "collect": "Trades, books, candles and CVD of an exchange, live.",
     "db": "The database: start, stop, migrate, connect.",
     "demo": "The whole job, offline, against the simulator.",
     "doctor": "What is wrong on this machine, and the fix.",
@@ -68,6 +68,8 @@ def build(verbs: Iterable[str]) -> typer.Typer:
         if verb in _GROUPS:
             app.add_typer(module.app, name=verb, help=VERBS[verb], no_args_is_help=verb not in _LISTING)
         else:
+            (command,) = module.app.registered_commands
+            command.short_help = VERBS[verb]
             app.add_typer(module.app)
     return app
 
@@ -80,15 +82,18 @@ def main() -> None:
     # Only the verb in use is imported: numba and polars must not slow down `deltatape --help`.
     used = sys.argv[1] if len(sys.argv) > 1 else ""
     verbs = [used] if used in VERBS else sorted(VERBS)
-    if used in VERBS:
-        _configure_logs()
     try:
+        if used in VERBS:
+            _configure_logs()
         build(verbs)()
+    except Stopped as stopped:
+        say(f"stopped: {stopped}")
+        sys.exit(INTERRUPTED)
     except DeltatapeError as error:
         fail(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        fail("stopped")
+        say("stopped")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of a pipe went away (`| head`); what is left has no reader to tell.

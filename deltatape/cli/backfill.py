@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from deltatape import settings
 from deltatape.cli import output
 from deltatape.cli.gaps import duration
-from deltatape.cli.stopping import until_stopped
+from deltatape.cli.stopping import INTERRUPTED, until_stopped
 from deltatape.cli.verify import parse_range
 from market import Timeframe, Unavailable, WrongUse, format_time
 
@@ -66,6 +66,8 @@ def backfill(
         output.print_json(done)
     else:
         _show(done)
+    if not has_ended:
+        raise typer.Exit(INTERRUPTED)
 
 
 def _range(begin: str, end: str | None) -> tuple[int, int]:

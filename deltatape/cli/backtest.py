@@ -6,9 +6,12 @@ import typer
 
 from deltatape import settings
 from deltatape.cli import output
-from deltatape.cli.runs import account_of, run_table, show_run, stored_candles
+from deltatape.cli.runs import account_of, by_name, run_table, show_run, stored_candles
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(
+    epilog="Example: deltatape backtest run --exchange kraken --symbol BTC/USD"
+    " --timeframe 5m --strategy ema_cross"
+)
 
 Exchange = Annotated[str, typer.Option(help="The exchange's id, such as binance.")]
 Symbol = Annotated[str, typer.Option(help="The symbol, such as BTC/USDT.")]
@@ -56,7 +59,7 @@ def run(
     from storage.database import connect
 
     account = account_of(capital, fee_bps, maker_bps, slippage_bps, market_type)
-    parameters = dict(parameter(text) for text in param or [])
+    parameters = by_name("--param", map(parameter, param or []))
     chosen = setup(strategy, parameters, account)
     url = wanted.database()
     frame = stored_candles(url, exchange, symbol, timeframe, start, end)
@@ -69,7 +72,9 @@ def run(
 @app.command("list", epilog="Example: deltatape backtest list --strategy ema_cross --limit 5")
 def list_(
     strategy: Annotated[str | None, typer.Option(help="Only of this strategy.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, max=output.MOST_LISTED, help="At most so many, the newest.")
+    ] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List the newest runs."""

@@ -9,7 +9,7 @@ import typer
 
 from deltatape import settings
 from deltatape.cli import output
-from deltatape.cli.stopping import until_stopped
+from deltatape.cli.stopping import Seconds, until_stopped
 from market import Unavailable, WrongUse
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ def collect(
     protocol: Annotated[
         str | None, typer.Option(help="What the simulated exchange speaks; binance by default.")
     ] = None,
-    seconds: Annotated[
-        float | None, typer.Option("--for", min=0.1, help="Stop after so many seconds.")
-    ] = None,
+    seconds: Seconds = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for what is missing at the start.")] = False,
     record: Annotated[
         Path | None, typer.Option(help="Keep the raw messages too, in files in this folder.")
@@ -140,7 +138,7 @@ async def _collect_in_turn(
         try:
             return await collector.run(options.seconds)
         except Superseded as error:
-            output.say(f"{error}, and stands by")
+            output.say(f"lost its turn: {error}")
         finally:
             showing.cancel()
             await collector.close()

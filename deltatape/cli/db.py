@@ -12,7 +12,7 @@ from deltatape.cli.output import console, print_json, say
 from market import Unavailable, WrongUse
 from storage import server
 
-app = typer.Typer(help="The database: start, stop, migrate, connect.")
+app = typer.Typer(epilog="Example: deltatape db start")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")]
 

@@ -75,7 +75,10 @@ def ack(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Call an open hole unhealable, by hand: it stays on record and `deltatape verify` counts it no more."""
+    """Call an open hole unhealable, by hand.
+
+    It stays on record, and `deltatape verify` counts it no more.
+    """
     from storage import database
     from storage.holes import acknowledge, find_hole
 

@@ -70,7 +70,7 @@ def import_(
         def show(done: int) -> None:
             progress.update(task, completed=done)
             if stop.is_set():
-                raise Stopped("what came so far is stored: doing it again goes on")
+                raise Stopped("what came so far is stored, and doing it again goes on")
 
         report = load(files, url, hints, form, show)
     if as_json:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from signals.frame import CandleFrame
     from signals.target import Target
 
-app = typer.Typer()
+app = typer.Typer(epilog="Example: deltatape indicators show rsi_14 --exchange kraken --symbol BTC/USD")
 
 Name = Annotated[str, typer.Argument(help="Indicator and parameters, such as rsi_14.")]
 Exchange = Annotated[str, typer.Option(help="The exchange's id.")]
@@ -64,7 +64,9 @@ def show(
     exchange: Exchange,
     symbol: Symbol,
     timeframe: Interval = "1m",
-    limit: Annotated[int, typer.Option(min=1, help="How many candles, the newest.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, max=output.MOST_LISTED, help="How many candles, the newest.")
+    ] = 20,
     as_json: AsJson = False,
 ) -> None:
     """An indicator's newest values, computed from the stored candles."""
@@ -98,8 +100,9 @@ def show(
 def compute(
     name: Name, exchange: Exchange, symbol: Symbol, timeframe: Interval = "1m", as_json: AsJson = False
 ) -> None:
-    """Keep an indicator's values for all stored candles in the table `indicators`.
+    """Keep an indicator's values in the database.
 
+    For all stored candles, in the table `indicators`.
     `signals run` keeps those that the setting signals.indicators lists by itself.
     """
     from signals.indicator_store import write_indicators

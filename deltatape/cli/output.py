@@ -21,6 +21,9 @@ errors = Console(stderr=True, highlight=False)
 NARROW = 100
 """Below so many columns tables go without lines between theirs."""
 
+MOST_LISTED = 1_000_000
+"""What a list gives at most; more is for `deltatape sql`."""
+
 _log = logging.getLogger(logs.SAYS)
 _json = msgspec.json.Encoder(decimal_format="number")
 

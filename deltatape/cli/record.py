@@ -9,7 +9,7 @@ import typer
 
 from deltatape.cli import output
 from deltatape.cli.collect import parse_symbols
-from deltatape.cli.stopping import until_stopped
+from deltatape.cli.stopping import Seconds, until_stopped
 from market import Unavailable
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ def record(
         str | None, typer.Option(help="Replaces scheme, host and port of the websocket.")
     ] = None,
     rest_url: Annotated[str | None, typer.Option(help="Replaces scheme, host and port of REST.")] = None,
-    seconds: Annotated[
-        float | None, typer.Option("--for", min=0.1, help="Stop after so many seconds.")
-    ] = None,
+    seconds: Seconds = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts and files as JSON.")] = False,
 ) -> None:
     """Keep an exchange's raw messages and the REST answers that belong to them, until Ctrl-C or for a while.

@@ -7,6 +7,7 @@ import typer
 
 from deltatape import settings
 from deltatape.cli import output
+from deltatape.cli.stopping import Stopped, stop_event
 
 app = typer.Typer()
 
@@ -24,8 +25,14 @@ def replay(
     from collector.replay import replay as run
 
     url = settings.load().database()
-    with output.errors.status("replaying", spinner="dots") as status:
-        report = run(files, exchange, url, lambda count: status.update(f"replaying: {count:,} messages"))
+    with stop_event(None) as stop, output.errors.status("replaying", spinner="dots") as status:
+
+        def show(count: int) -> None:
+            status.update(f"replaying: {count:,} messages")
+            if stop.is_set():
+                raise Stopped("what came so far is stored, and doing it again goes on")
+
+        report = run(files, exchange, url, show)
     if as_json:
         output.print_json(report.counts)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from deltatape.cli import output
 from market import MarketType, Timeframe, WrongUse, parse_time
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from storage.database import Connection
 
 _POSITIONS_SHOWN = 8
+T = TypeVar("T")
 
 
 def account_of(
@@ -33,6 +34,20 @@ def account_of(
     except ValueError:
         raise WrongUse(f"unknown market type {market_type!r}: use spot, margin or linear") from None
     return Account(capital, fee_bps, maker_bps, slippage_bps, market_type=kind)
+
+
+def by_name(option: str, given: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """What an option that may be given again says, by name.
+
+    Raises:
+        WrongUse: it names one twice.
+    """
+    found: dict[str, T] = {}
+    for name, value in given:
+        if name in found:
+            raise WrongUse(f"{option} {name} is given twice: keep one")
+        found[name] = value
+    return found
 
 
 def stored_candles(

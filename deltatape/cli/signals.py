@@ -10,14 +10,14 @@ import typer
 
 from deltatape import settings
 from deltatape.cli import output
-from deltatape.cli.stopping import stop_event
+from deltatape.cli.stopping import Seconds, stop_event
 from market import Timeframe, WrongUse, format_time, parse_time
 
 if TYPE_CHECKING:
     from signals.follow import Step
     from signals.target import Selection
 
-app = typer.Typer()
+app = typer.Typer(epilog="Example: deltatape signals list --limit 5")
 
 Exchange = Annotated[str | None, typer.Option(help="Only this exchange.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -35,12 +35,13 @@ def run(
     exchange: Exchange = None,
     symbols: Annotated[str | None, typer.Option(help="Only these, comma-separated.")] = None,
     timeframes: Annotated[str | None, typer.Option(help="Only these, comma-separated.")] = None,
-    seconds: Annotated[
-        float | None, typer.Option("--for", min=0.1, help="Stop after so many seconds.")
-    ] = None,
+    seconds: Seconds = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
-    """Follow the tape: evaluate each candle as it closes, after a pause all that closed meanwhile."""
+    """Follow the tape until Ctrl-C.
+
+    Each candle is evaluated as it closes; after a pause all that closed meanwhile.
+    """
     from signals.run import run as follow
 
     options = settings.load()
@@ -66,7 +67,10 @@ def compute(
     end: Annotated[str, typer.Option("--to", help="Stop before this time, UTC.")] = "9999-01-01",
     as_json: AsJson = False,
 ) -> None:
-    """Recompute the signals of what is stored; doing it again changes no row."""
+    """Recompute the signals of what is stored.
+
+    Doing it again changes no row.
+    """
     from signals.compute import compute as batch
 
     begin, until = parse_time(start), parse_time(end)
@@ -90,7 +94,9 @@ def compute(
 
 @app.command("list", epilog="Example: deltatape signals list --limit 5 --symbol BTC/USDT")
 def list_(
-    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, max=output.MOST_LISTED, help="How many, the newest first.")
+    ] = 20,
     exchange: Exchange = None,
     symbol: Annotated[str | None, typer.Option(help="Only this symbol.")] = None,
     timeframe: Annotated[str | None, typer.Option(help="Only this timeframe.")] = None,
@@ -107,9 +113,21 @@ def list_(
         output.print_json([_parsed(row) for row in rows])
         return
     if not rows:
-        output.console.print("no signals: deltatape signals run or deltatape signals compute writes them")
+        output.console.print(_none(url), markup=False, soft_wrap=True)
     for row in rows:
         _show(row)
+
+
+def _none(url: str) -> str:
+    """Why the list is empty: there are no signals at all, or only of other markets."""
+    from storage.database import connect
+    from storage.overview import signal_markets
+
+    with connect(url, read_only=True) as connection:
+        markets = signal_markets(connection)
+    if not markets:
+        return "no signals: deltatape signals run or deltatape signals compute writes them"
+    return "no such signals; there are some of " + ", ".join(" ".join(market) for market in markets)
 
 
 def _selection(exchange: str | None, symbols: str | None, timeframes: str | None) -> Selection:

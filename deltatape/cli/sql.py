@@ -53,10 +53,11 @@ def sql(
 def _run(url: str, query: str, *, write: bool) -> tuple[list[str], list[Sequence[Any]], str]:
     """Run `query`: the columns' names, the rows, and what the server calls what it did."""
     from psycopg import Error
-    from psycopg.pq import ExecStatus
+    from psycopg.errors import UndefinedTable
+    from psycopg.pq import ExecStatus, TransactionStatus
 
     from market.errors import WrongUse
-    from storage.database import connect
+    from storage.database import connect, require_schema
 
     with connect(url, application_name="deltatape sql", read_only=not write) as connection:
         try:
@@ -70,7 +71,14 @@ def _run(url: str, query: str, *, write: bool) -> tuple[list[str], list[Sequence
                 return [], [], cursor.statusmessage or ""
             names = [column.name for column in cursor.description]
             return names, list(cursor.fetchall()), cursor.statusmessage or ""
+        except UndefinedTable as error:
+            connection.rollback()
+            require_schema(connection)
+            raise _explained(error) from error
         except Error as error:
+            if connection.info.transaction_status == TransactionStatus.ACTIVE:
+                connection.close()  # nobody goes on with the COPY that has begun
+                raise WrongUse("COPY is not for this: write the query alone, with --format csv") from None
             raise _explained(error) from error
 
 
@@ -83,8 +91,6 @@ def _explained(error: "Error") -> Exception:
 
     if isinstance(error, errors.ReadOnlySqlTransaction):
         return WrongUse(f"{reason(error)}: add --write to let it")
-    if isinstance(error, errors.UndefinedTable):
-        return WrongUse(f"{reason(error)} (in a new database, first: deltatape db upgrade)")
     if isinstance(error, OperationalError) and error.sqlstate is None:
         return Unavailable(f"lost the database: {reason(error)}")
     hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""

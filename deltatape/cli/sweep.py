@@ -23,9 +23,13 @@ from deltatape.cli.backtest import (
     Symbol,
     To,
 )
-from deltatape.cli.runs import account_of, run_table, stored_candles
+from deltatape.cli.runs import account_of, by_name, run_table, stored_candles
+from market import WrongUse
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(
+    epilog="Example: deltatape sweep run --exchange kraken --symbol BTC/USD"
+    " --timeframe 5m --strategy ema_cross --grid fast=5:30:5"
+)
 
 _BEST_SHOWN = 10
 
@@ -52,7 +56,10 @@ def run(
     keep: Annotated[int, typer.Option(min=0, help="Runs that keep fills, positions, curve.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Backtest every combination of a grid on all cores and store each as a run."""
+    """Backtest every combination of a grid.
+
+    On all cores; each is stored as a run.
+    """
     wanted = settings.load()
     from backtest import grid as grids
     from backtest.run import checked
@@ -61,8 +68,10 @@ def run(
     from storage.database import connect
 
     account = account_of(capital, fee_bps, maker_bps, slippage_bps, market_type)
-    axes = dict(grids.axis(text) for text in grid)
-    fixed = dict(grids.parameter(text) for text in param or [])
+    axes = by_name("--grid", map(grids.axis, grid))
+    fixed = by_name("--param", map(grids.parameter, param or []))
+    if both := axes.keys() & fixed.keys():
+        raise WrongUse(f"{min(both)} is given in --grid and in --param: leave one out")
     setups, left_out = grids.setups(strategy, axes, fixed, account)
     definition = {"strategy": strategy, "grid": axes, "fixed": fixed, "rank_by": rank_by, "keep": keep}
     definition |= {"exchange": exchange, "symbol": symbol, "timeframe": timeframe}
@@ -86,7 +95,9 @@ def run(
 
 @app.command("list", epilog="Example: deltatape sweep list --json")
 def list_(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, max=output.MOST_LISTED, help="At most so many, the newest.")
+    ] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List the newest sweeps."""

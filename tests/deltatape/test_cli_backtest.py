@@ -98,6 +98,8 @@ def test_a_span_a_short_and_the_composite(cli):
         (("--strategy", "ema_cross", "--param", "fast=50"), "below slow"),
         (("--strategy", "ema_cross", "--param", "shorts=1"), "market type margin or linear"),
         (("--strategy", "ema_cross", "--capital", "0"), "capital must be above 0"),
+        (("--strategy", "ema_cross", "--capital", "1e300"), "at most 1e+15"),
+        (("--strategy", "ema_cross", "--param", "fast=5", "--param", "fast=6"), "fast is given twice"),
         (("--strategy", "ema_cross", "--market-type", "inverse"), "cannot be backtested yet"),
         (("--strategy", "ema_cross", "--market-type", "x"), "unknown market type"),
         (("--strategy", "ema_cross", "--from", "yesterday"), "not a time"),

@@ -57,6 +57,15 @@ def test_compute_then_list(cli: Cli, tape: int) -> None:
     assert "uncalibrated" in text
 
 
+def test_an_empty_list_says_what_there_is(cli: Cli, tape: int) -> None:
+    assert "signals compute writes them" in ok(cli("signals", "list", "--exchange", "kraken"))
+    ok(cli("signals", "compute"))
+    assert (
+        ok(cli("signals", "list", "--exchange", "mtgox"))
+        == "no such signals; there are some of kraken BTC/USD\n"
+    )
+
+
 def test_a_part_can_be_computed(cli: Cli, tape: int) -> None:
     span = ("--from", "2026-03-01T01:00", "--to", "2026-03-01T02:00")
     (row,) = json.loads(

@@ -216,5 +216,16 @@ def test_no_database_is_missing(cli: Cli) -> None:
     refused(cli("sql", "SELECT 1", env=nowhere), 3, "cannot connect to database none")
 
 
+@pytest.mark.parametrize("query", ["COPY (SELECT 1) TO STDOUT", "COPY trades FROM STDIN"])
+def test_a_copy_is_refused_in_one_line(cli: Cli, query: str) -> None:
+    refused(cli("sql", "--write", query), 2, "COPY is not for this")
+
+
+def test_a_database_without_tables_is_missing(cli: Cli, empty_database: str) -> None:
+    env = {"DELTATAPE_DATABASE_URL": empty_database}
+    for verb in (("sql", "SELECT * FROM trades"), ("status",)):
+        refused(cli(*verb, env=env), 3, "deltatape db upgrade")
+
+
 def test_help_has_an_example(cli: Cli) -> None:
     assert "Example: deltatape sql" in ok(cli("sql", "--help"))

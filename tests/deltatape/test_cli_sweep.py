@@ -83,6 +83,9 @@ def test_run_list_and_show(cli, connection):
         (("--strategy", "ema_cross", "--grid", "fast=30"), "no combination of the grid makes sense"),
         (("--strategy", "ema_cross", "--grid", "fast=5"), "fill the tape: deltatape collect"),
         (("--strategy", "nope", "--grid", "fast=5"), "unknown strategy"),
+        (("--strategy", "ema_cross", "--grid", "fast=5", "--grid", "fast=6"), "fast is given twice"),
+        (("--strategy", "ema_cross", "--grid", "fast=5", "--param", "fast=6"), "in --grid and in --param"),
+        (("--strategy", "ema_cross", "--grid", "fast=1:1e300:1"), "too large a number"),
     ],
 )
 def test_what_cannot_be_swept_says_why_and_stores_nothing(
