@@ -272,12 +272,12 @@ class Session:
                 return
 
     def _take(self, event: Event, received: int) -> str | None:
-        """Take what an event says; why its time cannot be, else."""
+        """Take what an event says; why its time or id cannot be, else."""
         if isinstance(event, TradeSeen):
             if reason := self._untimely(event.trade.timestamp, received):
                 return reason
-            self._trade(event.trade, received)
-        elif isinstance(event, (BookDelta, BookReset)):
+            return self._trade(event.trade, received)
+        if isinstance(event, (BookDelta, BookReset)):
             if reason := self._untimely(event.timestamp, received):
                 return reason
             self._book(event, received)
@@ -319,10 +319,12 @@ class Session:
                 self.counts.unhandled += 1
                 _count(self.shapes, shape)
 
-    def _trade(self, trade: Trade, received: int) -> None:
+    def _trade(self, trade: Trade, received: int) -> str | None:
         stream = self._wanted(trade.symbol)
         if stream is None:
-            return
+            return None
+        if stream.refuses(trade):
+            return "its id lies too far ahead of those that came"
         self.counts.trades += 1
         lag = received - trade.timestamp
         self.lag(lag)
@@ -331,6 +333,7 @@ class Session:
         stream.trade(trade, received)
         if self.behind and (missed := self.behind.get(trade.symbol)) and missed[0] <= trade.trade_seq:
             del self.behind[trade.symbol]
+        return None
 
     def _book(self, event: BookDelta | BookReset, received: int) -> None:
         symbol = event.symbol

@@ -6,6 +6,7 @@ from math import fsum
 from typing import cast
 
 from msgspec import Struct
+from msgspec.json import Encoder
 
 from market.decimals import scaled
 
@@ -19,16 +20,16 @@ SNAPSHOT_DEPTH = 10
 DEEP_SNAPSHOT_DEPTH = 100
 """Levels a side in the snapshot of each whole minute."""
 _MINUTE = 60_000_000
+_encode = Encoder().encode
 
 
 class BookSnapshot(Struct, frozen=True, gc=False):
     """The book of one instrument just before `timestamp` (whole seconds, in microseconds UTC).
 
     Volumes and `imbalance` (percent: (bid - ask) / (bid + ask) * 100) are over the top 10 levels;
-    `bids` and `asks` are ((price, size), …), best first, at most `depth` a side.
+    `bids` and `asks` are [[price, size], …] as JSON, best first, at most `depth` a side: what is stored, and
+    one object each for a busy stream, which holds many thousands.
     """
-
-    # Tuples of numbers, which the garbage collector soon leaves alone: a busy stream holds many thousands.
 
     symbol: str
     timestamp: int
@@ -41,8 +42,8 @@ class BookSnapshot(Struct, frozen=True, gc=False):
     ask_volume: float
     imbalance: float
     depth: int
-    bids: tuple[tuple[float, float], ...]
-    asks: tuple[tuple[float, float], ...]
+    bids: bytes
+    asks: bytes
     sequence: int | None = None
 
 
@@ -176,8 +177,8 @@ class OrderBook:
             ask_volume,
             (bid_volume - ask_volume) / (bid_volume + ask_volume) * 100,
             depth,
-            tuple(zip(bid_prices, bid_sizes, strict=True)),
-            tuple(zip(ask_prices, ask_sizes, strict=True)),
+            _encode(list(zip(bid_prices, bid_sizes, strict=True))),
+            _encode(list(zip(ask_prices, ask_sizes, strict=True))),
             sequence,
         )
 

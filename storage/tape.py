@@ -4,14 +4,27 @@ Every function runs inside the caller's transaction and may be called again with
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from struct import Struct
 
 from psycopg import sql
 from psycopg.errors import UniqueViolation
 
-from market import BookSnapshot, Candle, CvdPoint, Trade, WrongUse
+from market import BookSnapshot, Candle, CvdPoint, Side, Trade, WrongUse
 from market.timeframe import DAY, format_time, to_datetime
-from storage.copy import all_or_nothing, copy_rows, names, stage_rows, upsert_rows
+from storage.copy import (
+    NULL,
+    Rows,
+    all_or_nothing,
+    copy_rows,
+    jsonb_field,
+    names,
+    packed,
+    stage_rows,
+    text_field,
+    upsert_rows,
+    wire_time,
+)
 from storage.database import Connection
 from storage.instruments import write_instruments
 
@@ -75,6 +88,14 @@ _BOOK_VALUES = (
     "asks_json",
     "sequence",
 )
+# A row's first field where it is a time, and runs of fields of a known size, each behind its length.
+_pack_count = Struct("!h").pack
+_pack_begin = Struct("!hiq").pack
+_pack_integer = Struct("!iq").pack
+_pack_float = Struct("!id").pack
+_pack_trade = Struct("!iqiqidid").pack
+_pack_book = Struct("!iq" + 8 * "id" + "iq").pack
+_SIDES = {None: NULL} | {side: text_field(side) for side in Side}
 _REJECTED_BYTES = 4096
 _REJECTED_ROWS = 10_000
 # Not every id that begins with an a is an aggregate's: some exchanges name trades by hexadecimal ids.
@@ -102,11 +123,9 @@ def write_trades(
     """
     if not trades:
         return
-    times = received or [None] * len(trades)
-    rows = (_trade_row(exchange, t, cvd, at) for (t, cvd), at in zip(trades, times, strict=True))
     with all_or_nothing(connection):
         _refuse_mixture(connection, exchange, [trade for trade, _ in trades])
-        copy_rows(connection, "trades", TRADE_COLUMNS, rows)
+        copy_rows(connection, "trades", TRADE_COLUMNS, _packed_trades(exchange, trades, received))
 
 
 def merge_trades(
@@ -136,8 +155,9 @@ def merge_trades(
         first.setdefault((trade.symbol, trade.trade_id), (trade, at))
     with all_or_nothing(connection):
         _refuse_mixture(connection, exchange, trades)
-        rows = (_trade_row(exchange, trade, 0.0, at) for trade, at in first.values())
-        staged = stage_rows(connection, "trades", TRADE_COLUMNS, rows)
+        rows = [(trade, 0.0) for trade, _ in first.values()]
+        times = [at for _, at in first.values()]
+        staged = stage_rows(connection, "trades", TRADE_COLUMNS, _packed_trades(exchange, rows, times))
         written = connection.execute(
             sql.SQL("""
                 INSERT INTO trades ({columns}) SELECT {columns} FROM {staged} AS staged
@@ -227,12 +247,10 @@ def write_books(connection: Connection, exchange: str, snapshots: Iterable[BookS
     Returns:
         How many rows were written.
     """
-    rows = [
-        _book_row(exchange, snapshot)
-        for snapshot in {(each.symbol, each.timestamp): each for each in snapshots}.values()
-    ]
-    if not rows:
+    each = {(snapshot.symbol, snapshot.timestamp): snapshot for snapshot in snapshots}
+    if not each:
         return 0
+    rows = _packed_books(exchange, each.values())
     return _write_mostly_new(connection, "orderbook_snapshots", _BOOK_VALUES, rows, is_update=False)
 
 
@@ -255,7 +273,7 @@ def _write_mostly_new(
     connection: Connection,
     table: str,
     values: Sequence[str],
-    rows: Sequence[Sequence[object]],
+    rows: Rows,
     *,
     is_update: bool,
 ) -> int:
@@ -264,10 +282,9 @@ def _write_mostly_new(
     with all_or_nothing(connection):
         try:
             with connection.transaction():
-                copy_rows(connection, table, columns, rows)
+                return copy_rows(connection, table, columns, rows)
         except UniqueViolation:
             return upsert_rows(connection, table, columns, rows, CVD_KEY, is_update=is_update)
-    return len(rows)
 
 
 def write_rejected(
@@ -314,19 +331,18 @@ def write_rejected(
         )
 
 
-def _trade_row(exchange: str, trade: Trade, cvd: float, received: int | None) -> tuple[object, ...]:
-    return (
-        trade.timestamp,
-        exchange,
-        trade.symbol,
-        trade.trade_id,
-        trade.trade_seq,
-        trade.fill_count,
-        trade.price,
-        trade.size,
-        trade.side,
-        cvd,
-        received,
+def _packed_trades(exchange: str, trades: Sequence[tuple[Trade, float]], received: Received) -> bytes:
+    columns, name = len(TRADE_COLUMNS), text_field(exchange)
+    symbols = {symbol: name + text_field(symbol) for symbol in {trade.symbol for trade, _ in trades}}
+    return packed(
+        _pack_begin(columns, 8, wire_time(trade.timestamp))
+        + symbols[trade.symbol]
+        + text_field(trade.trade_id)
+        + _pack_trade(8, trade.trade_seq, 8, trade.fill_count, 8, trade.price, 8, trade.size)
+        + _SIDES[trade.side]
+        + _pack_float(8, cvd)
+        + (NULL if at is None else _pack_integer(8, wire_time(at)))
+        for (trade, cvd), at in zip(trades, received or [None] * len(trades), strict=True)
     )
 
 
@@ -356,24 +372,27 @@ def _candle_row(exchange: str, candle: Candle) -> tuple[object, ...]:
     )
 
 
-def _book_row(exchange: str, snapshot: BookSnapshot) -> tuple[object, ...]:
-    return (
-        exchange,
-        snapshot.symbol,
-        snapshot.timestamp,
-        snapshot.best_bid,
-        snapshot.best_ask,
-        snapshot.mid,
-        snapshot.spread,
-        snapshot.spread_bps,
-        snapshot.bid_volume,
-        snapshot.ask_volume,
-        snapshot.imbalance,
-        snapshot.depth,
-        snapshot.bids,
-        snapshot.asks,
-        snapshot.sequence,
+def _packed_books(exchange: str, snapshots: Collection[BookSnapshot]) -> bytes:
+    begin = _pack_count(len(CVD_KEY) + len(_BOOK_VALUES)) + text_field(exchange)
+    symbols = {symbol: begin + text_field(symbol) for symbol in {each.symbol for each in snapshots}}
+    return packed(
+        symbols[each.symbol]
+        + _book_numbers(each)
+        + jsonb_field(each.bids)
+        + jsonb_field(each.asks)
+        + (NULL if each.sequence is None else _pack_integer(8, each.sequence))
+        for each in snapshots
     )
+
+
+def _book_numbers(book: BookSnapshot) -> bytes:
+    # fmt: off
+    return _pack_book(
+        8, wire_time(book.timestamp),
+        8, book.best_bid, 8, book.best_ask, 8, book.mid, 8, book.spread, 8, book.spread_bps,
+        8, book.bid_volume, 8, book.ask_volume, 8, book.imbalance, 8, book.depth,
+    )
+    # fmt: on
 
 
 def _refuse_mixture(connection: Connection, exchange: str, trades: Sequence[Trade]) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 from conversation import Conversation
 from dialects import DIALECTS, FILES, frames, learned, messages, text_of
+from msgspec.json import decode
 from mutations import mutated, packed
 
 from collector.exchanges import EXCHANGES, find
@@ -172,7 +173,9 @@ def check(batch, now):
         for book in rows.books:
             assert 0 < book.best_bid < book.best_ask < LARGEST
             assert -100 <= book.imbalance <= 100
-            assert all(price > 0 and size > 0 for side in (book.bids, book.asks) for price, size in side)
+            assert all(
+                price > 0 and size > 0 for side in map(decode, (book.bids, book.asks)) for price, size in side
+            )
         for span in rows.spans:
             assert now - 2 * MAX_AGE <= span.from_timestamp <= span.to_timestamp <= now + 2 * DAY
         for gap in rows.gaps:

@@ -3,6 +3,7 @@ from math import fsum
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.json import decode
 
 from market import OrderBook
 
@@ -91,7 +92,8 @@ def test_a_snapshot_is_of_the_top_of_the_book(below, above, timestamp):
     snapshot = book.snapshot("BTC/USDT", timestamp, 42)
     best = [sorted(map(float, bids), reverse=True), sorted(map(float, asks))]
     depth = 10 if timestamp % 60_000_000 else 100
-    assert [[price for price, _ in side] for side in (snapshot.bids, snapshot.asks)] == [
+    bid_levels, ask_levels = decode(snapshot.bids), decode(snapshot.asks)
+    assert [[price for price, _ in side] for side in (bid_levels, ask_levels)] == [
         side[:depth] for side in best
     ]
     assert (snapshot.best_bid, snapshot.best_ask, snapshot.depth) == (best[0][0], best[1][0], depth)
@@ -99,8 +101,8 @@ def test_a_snapshot_is_of_the_top_of_the_book(below, above, timestamp):
     assert snapshot.mid == (snapshot.best_bid + snapshot.best_ask) / 2
     assert repr(snapshot.spread) == repr(round(snapshot.best_ask - snapshot.best_bid, 6))
     assert snapshot.spread_bps == pytest.approx(snapshot.spread / snapshot.mid * 10_000)
-    assert snapshot.bid_volume == fsum(size for _, size in snapshot.bids[:10])
-    assert snapshot.ask_volume == fsum(size for _, size in snapshot.asks[:10])
+    assert snapshot.bid_volume == fsum(size for _, size in bid_levels[:10])
+    assert snapshot.ask_volume == fsum(size for _, size in ask_levels[:10])
     assert -100 < snapshot.imbalance < 100
     assert (snapshot.imbalance > 0) == (snapshot.bid_volume > snapshot.ask_volume)
 

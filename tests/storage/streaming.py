@@ -200,8 +200,8 @@ def random_book(random: Random, timestamp: int) -> BookSnapshot:
         ask_volume=1.0,
         imbalance=random.choice((random.uniform(-100, 100), random.uniform(-1, 1) * 1e-9, 0.0, 50.0)),
         depth=10,
-        bids=[[1.0, 1e-7]],
-        asks=[[2.0, 1.0]],
+        bids=b"[[1.0,1e-7]]",
+        asks=b"[[2.0,1.0]]",
     )
 
 

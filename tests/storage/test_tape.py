@@ -172,7 +172,7 @@ def test_of_several_candles_of_one_bucket_the_last_counts(connection: Connection
 
 
 def test_a_stored_book_stays(connection: Connection) -> None:
-    book = replace(random_book(Random(1), MIDNIGHT), sequence=7, bids=[[1.0, 1e-07], [0.5, 3.0]])
+    book = replace(random_book(Random(1), MIDNIGHT), sequence=7, bids=b"[[1.0,1e-7],[0.5,3.0]]")
     assert tape.write_books(connection, EXCHANGE, [book, book]) == 1
     assert tape.write_books(connection, EXCHANGE, [replace(book, imbalance=1.0)]) == 0
     row = connection.execute("""
@@ -180,7 +180,7 @@ def test_a_stored_book_stays(connection: Connection) -> None:
         FROM orderbook_snapshots
     """).fetchone()
     assert row is not None
-    values = (book.imbalance, book.spread_bps, 10, book.bids, book.asks, 7)
+    values = (book.imbalance, book.spread_bps, 10, [[1.0, 1e-07], [0.5, 3.0]], [[2.0, 1.0]], 7)
     assert (from_datetime(row[0]), *row[1:]) == (MIDNIGHT, *values)
 
 
