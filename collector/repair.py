@@ -159,7 +159,7 @@ async def _heal(url: str, target: Target, gaps: list[GapRow], done: Repaired, sa
                 unanswered.add(gap.symbol)
                 continue
             left -= 1
-            done.holes_healed += outcome in ("healed", "closed")
+            done.holes_healed += outcome in ("healed", "lacking", "closed")
             done.holes_empty += outcome == "empty"
             done.holes_unhealable += outcome == "unhealable"
     except (Unavailable, WrongUse) as error:

@@ -12,7 +12,8 @@ from collector.book_sync import BookSync
 from collector.exchanges.adapter import STREAMS, Stream
 from collector.exchanges.events import BookDelta, BookReset, CandleSeen
 from market import BookSnapshot, Candle, CandleBuilder, Cvd, CvdPoint, Timeframe, Trade
-from market.timeframe import GRACE, MICROSECONDS
+from market.timeframe import DAY, GRACE, MICROSECONDS
+from storage.healing import FAR_AHEAD
 from storage.resume import Resume
 
 _MINUTE = Timeframe.M1.microseconds
@@ -20,6 +21,11 @@ HOLD = MICROSECONDS
 """How long trades wait for one with an earlier id that may only be late; less than GRACE."""
 MAX_HELD = 2_000
 """Trades that wait at most; beyond it the missing one counts as lost."""
+
+IDS_A_SECOND = 100_000
+"""How many ids an exchange may give to one instrument's trades in a second."""
+LEAP = 30 * DAY
+"""A time without anything that is longer is not filled: the next trade begins a new span."""
 
 
 class Gap(Struct, frozen=True, kw_only=True):
@@ -96,6 +102,8 @@ class InstrumentStream:
         self._last: Trade | None = None
         self._heard_id: int | None = None
         self._is_unbroken = False
+        self._has_leapt = False
+        self._refused_id = -1
         self._whole_since: int | None = None
         self._held: dict[int, tuple[Trade, int]] = {}
         self._held_until = 0
@@ -137,12 +145,31 @@ class InstrumentStream:
         """The time of the newest trade, None before the first."""
         return None if self._last is None else self._last.timestamp
 
+    def refuses(self, trade: Trade) -> bool:
+        """Whether the trade's id is so far ahead that it cannot be true.
+
+        A new count of ids that begins far ahead is believed once its next one follows.
+        """
+        if not self._is_far_ahead(trade):
+            return False
+        is_next, self._refused_id = trade.trade_seq == self._refused_id + 1, trade.trade_seq
+        return not is_next
+
+    def _is_far_ahead(self, trade: Trade) -> bool:
+        heard, last = self._heard_id, self._last
+        if heard is None or last is None or trade.trade_seq - heard <= FAR_AHEAD:
+            return False
+        seconds = max(trade.timestamp - last.timestamp, 0) // MICROSECONDS
+        return self._has_consecutive_ids and trade.trade_seq - heard > FAR_AHEAD + seconds * IDS_A_SECOND
+
     def trade(self, trade: Trade, received: int) -> None:
         """Take the next trade.
 
         One that came before is dropped; one that comes after its time was settled is kept aside as late; one
         whose id jumps ahead waits a moment for those before it, which may only be late.
         """
+        if trade.timestamp - self.time > LEAP:
+            self._leap()
         if self._is_duplicate(trade):
             self.duplicates += 1
         elif self._is_late(trade):
@@ -227,6 +254,8 @@ class InstrumentStream:
         heard = self._heard_id
         if self._last is None or heard is None or trade.order <= self._last.order or trade.trade_seq <= heard:
             return
+        if self._is_far_ahead(trade):
+            return
         if self._has_consecutive_ids and trade.trade_seq != heard + 1:
             self._rows.gaps.append(self._missing(heard + 1, self._last, trade))
             self._whole_since = trade.trade_seq
@@ -250,12 +279,14 @@ class InstrumentStream:
         """Go on in the open span if `trade` proves that nothing is missing, else begin a new one."""
         last = self._last
         self._is_unbroken = True
-        if last is not None and self._has_consecutive_ids and not self._has_hole_before(trade):
+        is_next = self._has_consecutive_ids and not self._has_hole_before(trade)
+        if last is not None and is_next and not self._has_leapt:
             return
         # Minutes close at once: the book's seconds in them that are not due yet are left out.
         self._take_books(self.book.settle(trade.timestamp - GRACE))
         if last is not None:
             self._break(last, trade)
+        self._has_leapt = False
         self._cvd.begin_span(trade.timestamp)
         self._candles.begin_span(trade.timestamp)
         self.book.begin_after(self._candles.closed_until - 1)
@@ -277,12 +308,14 @@ class InstrumentStream:
         self._candles.close_until(end)
         self._cvd.end_span(end)
         self._candles.end_span()
+        if self._has_leapt and not self._has_hole_before(trade):
+            return
         if not self._has_consecutive_ids:
             gap = self._suspected(self._covered_until, trade, "disconnected")
-        elif trade.trade_seq > heard:
+        elif trade.trade_seq > heard and not self._is_far_ahead(trade):
             gap = self._missing(heard + 1, last, trade)
         else:
-            # An id that goes back, at a later time, counts from anew: how many are missing, nobody knows.
+            # An id that goes back at a later time, or far ahead, counts from anew: how many are missing?
             gap = self._suspected(last.timestamp + 1, trade, "id_reset")
         self._rows.gaps.append(gap)
 
@@ -358,11 +391,25 @@ class InstrumentStream:
 
     def show(self, time: int) -> None:
         """The exchange showed that it is at least `time`."""
+        if time - self.time > LEAP:
+            self._leap()
         self.time = max(self.time, time)
         if self._held and self.time >= self._held_until:
             self._release()
         if self.time >= self._due:
             self._settle()
+
+    def _leap(self) -> None:
+        """Time goes on by so much at once that nobody wants what was quiet in between: the span ends here.
+
+        Where ids or the connection prove that nothing was traded, that is no hole.
+        """
+        is_proven = self._is_unbroken or self._has_consecutive_ids
+        if self._last is None or not self.time or not is_proven:
+            return
+        if self._is_unbroken:
+            self.disconnected(frozenset(("trades",)))
+        self._has_leapt = True
 
     def silent_until(self, time: int) -> None:
         """No message came, and the exchange's clock stands at about `time`: as `show`, with more caution."""

@@ -20,6 +20,9 @@ from storage.stored import StoredTape
 OVERLAP = 5_000_000
 """Microseconds before a break of a connection in which a trade may have been lost as well."""
 
+FAR_AHEAD = 100_000
+"""Ids between one trade and the next, about, that no exchange leaves out: they count from anew."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -158,7 +161,7 @@ def _new_ids(trades: Sequence[Trade], end: int) -> list[Trade]:
         return []
     first = 0
     for at in range(1, len(missed)):
-        if missed[at].trade_seq < missed[at - 1].trade_seq:
+        if not 0 <= missed[at].trade_seq - missed[at - 1].trade_seq <= FAR_AHEAD:
             first = at
     return [trade for trade in missed[first:] if trade.timestamp < end]
 
