@@ -96,6 +96,8 @@ class TapeBatch:
     rows: dict[str, StreamRows] = field(default_factory=dict)
     instruments: list[Instrument] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    bookless: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """The first and the last time of each symbol's book snapshots that were given up, and are not here."""
 
     def __len__(self) -> int:
         return sum(map(len, self.rows.values())) + len(self.instruments) + len(self.rejected)
@@ -113,7 +115,11 @@ class TapeBatch:
             )
             for symbol, each in self.rows.items()
         }
-        return TapeBatch(rows, self.instruments, self.rejected)
+        found = TapeBatch(rows, self.instruments, self.rejected, dict(self.bookless))
+        for symbol, each in self.rows.items():
+            if times := [book.timestamp for book in each.books]:
+                found._miss_books(symbol, min(times), max(times))
+        return found
 
     def extend(self, later: "TapeBatch") -> None:
         """Take in what came after it."""
@@ -124,6 +130,12 @@ class TapeBatch:
                 self.rows[symbol] = rows
         self.instruments += later.instruments
         self.rejected += later.rejected
+        for symbol, (first, last) in later.bookless.items():
+            self._miss_books(symbol, first, last)
+
+    def _miss_books(self, symbol: str, first: int, last: int) -> None:
+        known = self.bookless.get(symbol, (first, last))
+        self.bookless[symbol] = (min(first, known[0]), max(last, known[1]))
 
 
 class Session:

@@ -1,6 +1,6 @@
 """Writes a session's batches onto the tape: each batch is one transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 from typing import Literal
 
@@ -172,7 +172,7 @@ class Writer:
                 unstreamed = set(streamed)
             for symbol, rows in batch.rows.items():
                 if symbol not in streamed or symbol in unstreamed:
-                    self._merge(symbol, rows)
+                    self._merge(symbol, rows, batch.bookless.get(symbol, ()))
                 elif rows.late:
                     self._merge_late(symbol, rows)
             self.merging |= unstreamed
@@ -188,7 +188,11 @@ class Writer:
         self.merging |= revised_since(self._connection, self.exchange, known)
 
     def _choose(self, batch: TapeBatch) -> None:
-        """A replay is merged in where the tape has rows of its first day or later."""
+        """A replay is merged in where the tape has rows of its first day or later.
+
+        So are rows whose books were given up: their candles, and those that follow, know of these books.
+        """
+        self.merging |= batch.bookless.keys()
         if self._origin == "live":
             return
         for symbol, rows in batch.rows.items():
@@ -218,12 +222,15 @@ class Writer:
                 self._rebuild(symbol, times, "repair")
                 self.merging.add(symbol)
 
-    def _merge(self, symbol: str, rows: StreamRows) -> None:
-        """Merge rows into a tape that has some already, and rebuild what depends on those that are new."""
+    def _merge(self, symbol: str, rows: StreamRows, changed: Iterable[int]) -> None:
+        """Merge rows into a tape that has some already, and rebuild what depends on those that are new.
+
+        Whatever lies between the times `changed` is rebuilt, too.
+        """
         connection, exchange = self._connection, self.exchange
         late, late_received = [trade for trade, _ in rows.late], [time for _, time in rows.late]
         trades = [*late, *(trade for trade, _ in rows.trades)]
-        times = self._record_gaps(symbol, rows)
+        times = [*self._record_gaps(symbol, rows), *changed]
         if tape.write_books(connection, exchange, rows.books):
             times += [snapshot.timestamp for snapshot in rows.books]
         for span in rows.spans:

@@ -4,17 +4,17 @@ import gzip
 import logging
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import recordings
+from disks import tiny_disk
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -205,26 +205,6 @@ def test_a_connection_without_a_message_makes_no_file(tmp_path):
         recording.opened(WS, START)
         recording.sent(WS, START, "{}")
     assert recording.files == list(tmp_path.iterdir()) == []
-
-
-@contextmanager
-def tiny_disk(folder: Path):
-    """Room for 200 kB: a file system of that size, or where mounting is not allowed, such a limit."""
-    size = 200 * 1024
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
-    if os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0:
-        try:
-            yield
-        finally:
-            subprocess.run(["umount", folder], check=True)
-        return
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_ends_the_recording_with_one_warning_and_nobody_else(tmp_path, monkeypatch, caplog):
