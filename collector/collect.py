@@ -207,11 +207,14 @@ async def _claim(writer: Writer, symbols: Iterable[str]) -> None:
         while True:
             try:
                 await asyncio.to_thread(writer.claim, symbol)
-                break
             except Taken as error:
                 if not is_said:
                     log.warning("%s: standing by", error)
                 is_said = True
+            else:
+                if is_said:
+                    log.warning("%s of %s: taking over", symbol, writer.exchange)
+                break
             await asyncio.sleep(STANDBY_SECONDS)
 
 

@@ -95,17 +95,21 @@ class Writer:
         with self._connection.transaction():
             # A writer that has just ended needs a moment to be gone.
             self._connection.execute(f"SET LOCAL lock_timeout = {CLAIM_MILLISECONDS}")
-            try:
-                with self._connection.transaction():
-                    self._connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
-            except LockNotAvailable:
-                self._cut_off_frozen(symbol, key)
-                raise Taken(f"another collector writes {symbol} of {self.exchange}") from None
+            if not self._lock(key) and not (self._cut_off_frozen(symbol, key) and self._lock(key)):
+                raise Taken(f"another collector writes {symbol} of {self.exchange}")
             self._epochs[symbol] = ledger.next_epoch(self._connection, self.exchange, symbol, "trades")
 
-    def _cut_off_frozen(self, symbol: str, key: str) -> None:
-        """End the session that holds the lock, if its process does nothing any more."""
-        self._connection.execute(
+    def _lock(self, key: str) -> bool:
+        try:
+            with self._connection.transaction():
+                self._connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
+        except LockNotAvailable:
+            return False
+        return True
+
+    def _cut_off_frozen(self, symbol: str, key: str) -> bool:
+        """End the session that holds the lock, if its process does nothing any more; whether it does."""
+        found = self._connection.execute(
             """
             SELECT pg_terminate_backend(holder.pid)
             FROM pg_locks AS lock
@@ -121,6 +125,7 @@ class Writer:
             """,
             {"exchange": self.exchange, "symbol": symbol, "key": key, "frozen": FROZEN_SECONDS},
         )
+        return bool(found.fetchall())
 
     def beat(self, statuses: Mapping[str, tuple[Status, str]]) -> None:
         """Show that this writer lives, and how its streams are.
