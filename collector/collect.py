@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from collector import exchanges
 from collector.exchanges.adapter import Adapter, MalformedMessage
 from collector.feed import Clock, Feed, Tap
 from collector.heal import Healer
+from collector.lookout import Lookout
 from collector.metrics import Meter, Readings
 from collector.outlet import Outlet
 from collector.rest import Rest
@@ -23,8 +24,8 @@ from collector.session import Counts, Session, TapeBatch
 from collector.spool import Spool, left_behind, own_spool
 from collector.stream import InstrumentStream
 from collector.writer import Taken, Writer, proof_of
-from market import Instrument, Unavailable, WrongUse
-from storage import database
+from market import Instrument, Trade, Unavailable, WrongUse
+from storage import database, healing
 from storage.instruments import refresh_instruments
 from storage.ledger import Status
 
@@ -282,6 +283,7 @@ class Collector:
         self.meter = Meter(self.session.adapter.exchange)
         self.session.lag = self.meter.received
         self._stopping = asyncio.Event()
+        self._holding = asyncio.Lock()
 
     @property
     def session(self) -> Session:
@@ -326,7 +328,8 @@ class Collector:
         # What writes is never cancelled: a thread that writes goes on, and a second one would be in its way.
         writing = asyncio.create_task(self.outlet.run())
         flushing = asyncio.create_task(self._flush_until_stopped())
-        beside = [asyncio.create_task(self.healer.run()), asyncio.create_task(self._refresh())]
+        lookout = Lookout(self.feed, self._take_missed)
+        beside = [asyncio.create_task(each) for each in (self.healer.run(), lookout.run(), self._refresh())]
         needed = {feeding, writing, flushing}
         try:
             await asyncio.wait(needed, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -375,10 +378,10 @@ class Collector:
                 await asyncio.wait_for(self._stopping.wait(), FLUSH_SECONDS)
             self.feed.advance()
             await self.outlet.retry()
-            if self.outlet.wants:
-                await self.outlet.put(self.feed.take())
             if self.outlet.writer.merging and self.outlet.is_idle:
                 await self._restore()
+            if self.outlet.wants:
+                await self.outlet.put(self.feed.take())
             if time.monotonic() - beaten > BEAT_SECONDS:
                 beaten = time.monotonic()
                 self.outlet.beat(self._statuses())
@@ -389,19 +392,49 @@ class Collector:
         if any(gap.stream == "trades" for rows in batch.rows.values() for gap in rows.gaps):
             self.healer.wake()
 
+    async def _take_missed(self, symbol: str, last_id: int, trades: list[Trade]) -> bool:
+        """Put trades onto the tape that the stream of `symbol` should have given after `last_id`.
+
+        Whether it was done: not where the stream went on by itself, or the database is away.
+        """
+        async with self._hold():
+            await self.outlet.put(self.feed.take())
+            stream = self.session.stream(symbol)
+            since = stream.last_trade_time
+            if not await self.outlet.idle(RESTORE_SECONDS) or stream.last_id != last_id or since is None:
+                return False
+            with contextlib.suppress(psycopg.Error, Unavailable):
+                is_new = await asyncio.to_thread(self._record_missed, symbol, since, trades)
+                await self.outlet.restore(stream)
+                self.healer.healed += is_new
+                return is_new
+            return False
+
+    def _record_missed(self, symbol: str, since: int, trades: list[Trade]) -> bool:
+        exchange = self.session.adapter.exchange
+        with database.connect(self._url, application_name=f"deltatape heal {exchange}") as connection:
+            return healing.record_missed(connection, exchange, symbol, since, trades)
+
     async def _restore(self) -> None:
-        """Let streams whose rows were merged go on from the rows; nothing is read meanwhile."""
-        self.feed.hold()
-        try:
+        """Let streams whose rows were merged go on from the rows."""
+        async with self._hold():
             await self.outlet.put(self.feed.take())
             if not await self.outlet.idle(RESTORE_SECONDS):
                 return
             with contextlib.suppress(psycopg.Error):
                 for symbol in sorted(self.outlet.writer.merging):
                     await self.outlet.restore(self.session.stream(symbol))
-        finally:
-            self.feed.held_up()
-            self.feed.go_on()
+
+    @contextlib.asynccontextmanager
+    async def _hold(self) -> AsyncIterator[None]:
+        """Read nothing meanwhile: what the streams hold is about to be replaced."""
+        async with self._holding:
+            self.feed.hold()
+            try:
+                yield
+            finally:
+                self.feed.held_up()
+                self.feed.go_on()
 
     def _statuses(self) -> dict[str, tuple[Status, str]]:
         statuses = self.feed.statuses()

@@ -21,8 +21,8 @@ OPEN_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 2.0
 """Seconds for the goodbye: one that sends faster than is read here may never get to it."""
 FIRST_DELAY = 0.5
-LAST_DELAY = 30.0
-HEALTHY_SECONDS = 10.0
+LAST_DELAY = 10.0
+HEALTHY_SECONDS = 5.0
 """A connection that lived so long was no failure: the next one is tried without delay again."""
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes of the largest message taken: a full level-2 snapshot of a big exchange is some megabytes."""
@@ -130,7 +130,7 @@ class Connection:
         """Connect and take messages until cancelled; a lost connection is opened again, however often."""
         loop, failures = asyncio.get_running_loop(), 0
         while True:
-            began, pause = loop.time(), 0.0
+            pause, is_healthy = 0.0, False
             try:
                 reason = await self._live()
             except websockets.InvalidStatus as error:
@@ -139,8 +139,9 @@ class Connection:
                 reason = str(error) or type(error).__name__
             if self.is_open:
                 self.is_open = False
+                is_healthy = loop.time() - self.opened_at > HEALTHY_SECONDS
                 await self._listener.closed(self.line, reason)
-            failures = 0 if loop.time() - began > HEALTHY_SECONDS else failures + 1
+            failures = 0 if is_healthy else failures + 1
             log.info("%s: %s", self.url, reason)
             # Full jitter, so that many clients do not come back at one moment.
             delay = uniform(0, min(LAST_DELAY, FIRST_DELAY * 2 ** min(failures, 10)))

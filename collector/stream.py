@@ -123,7 +123,7 @@ class InstrumentStream:
     def restore(self, stored: Resume) -> None:
         """Go on from what is stored; what was built before counts no more."""
         self._last = stored.last
-        self._heard_id = self._whole_since = stored.last.trade_seq
+        self._heard_id = self._whole_since = stored.last_id
         self._tape_from = stored.tape_from
         self._covered_until = stored.covered_until
         self._span_first_id = stored.first_id

@@ -14,7 +14,7 @@ from market.timeframe import to_datetime
 from storage.amend import amend, lock_tapes
 from storage.coverage import Span
 from storage.database import Connection
-from storage.ledger import GapRow, heal_gap
+from storage.ledger import GapRow, add_gap, heal_gap, list_gaps
 from storage.stored import StoredTape
 
 OVERLAP = 5_000_000
@@ -86,6 +86,130 @@ def _covered(connection: Connection, gap: GapRow, part: Part, trades: Sequence[T
     islands = [island for island in known if island[1] > first and island[0] < last]
     islands.append((part.from_timestamp, part.to_timestamp))
     return [t for t in trades if any(begin <= t.timestamp < end for begin, end in islands)]
+
+
+def record_missed(
+    connection: Connection, exchange: str, symbol: str, since: int, trades: Sequence[Trade]
+) -> bool:
+    """Put trades onto the tape that follow its last one by their ids, and the hole that they were.
+
+    Args:
+        connection: its transaction is the caller's.
+        exchange: exchange id.
+        symbol: unified symbol.
+        since: the time of the last trade on the tape, in microseconds UTC.
+        trades: in the order of their ids, none of them left out.
+
+    Returns:
+        False where some of them are stored already, or known to be missing: nothing was written.
+    """
+    lock_tapes(connection, exchange, [symbol])
+    times = [trade.timestamp for trade in trades]
+    first, last = trades[0].trade_seq, trades[-1].trade_seq
+    begin, end = min(since + 1, *times), max(times) + 1
+    if _is_known(connection, exchange, symbol, begin, first, last):
+        return False
+    add_gap(
+        connection,
+        exchange,
+        symbol,
+        "trades",
+        begin,
+        end,
+        cause="ids_missing",
+        status="confirmed",
+        proof="ids",
+        from_id=str(first),
+        to_id=str(last),
+        missing_count=last - first + 1,
+        note="the stream was silent",
+    )
+    open_gaps = list_gaps(connection, exchange, symbol, ("confirmed",))
+    gap = next(each for each in open_gaps if each.from_id == str(first) and each.to_id == str(last))
+    fill(connection, gap, Part(begin, end, first, last), trades)
+    return True
+
+
+def _is_known(connection: Connection, exchange: str, symbol: str, begin: int, first: int, last: int) -> bool:
+    row = connection.execute(
+        """
+        SELECT EXISTS (
+            SELECT FROM trades
+            WHERE exchange = %(exchange)s AND symbol = %(symbol)s AND timestamp >= %(begin)s
+                AND trade_seq BETWEEN %(first)s AND %(last)s
+        ) OR EXISTS (
+            SELECT FROM stream_gaps
+            WHERE exchange = %(exchange)s AND symbol = %(symbol)s AND stream = 'trades'
+                AND to_timestamp >= %(begin)s AND from_id IS NOT NULL
+                AND from_id::bigint <= %(last)s AND to_id::bigint >= %(first)s)
+        """,
+        {"exchange": exchange, "symbol": symbol, "begin": to_datetime(begin), "first": first, "last": last},
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def add_lost(
+    connection: Connection, exchange: str, symbol: str, begin: int, end: int, trades: Sequence[Trade]
+) -> int:
+    """Put trades of a covered time onto the tape that its connection left out, and the hole that they were.
+
+    Where the exchange does not give all over REST that the tape has, the two do not speak of the same, and
+    nothing is added.
+
+    Args:
+        connection: its transaction is the caller's.
+        exchange: exchange id; its ids prove nothing.
+        symbol: unified symbol.
+        begin: microseconds UTC.
+        end: microseconds UTC, exclusive.
+        trades: all that REST gives of [begin, end).
+
+    Returns:
+        How many trades were new.
+    """
+    lock_tapes(connection, exchange, [symbol])
+    added = 0
+    for first, last in StoredTape(connection, exchange, symbol).islands():
+        first, last = max(first, begin), min(last, end)
+        given = {trade.trade_id: trade for trade in trades if first <= trade.timestamp < last}
+        known = _stored_ids(connection, exchange, symbol, first, last) if given else set()
+        lost = [trade for name, trade in given.items() if name not in known]
+        if lost and known <= given.keys():
+            added += _add_lost(connection, exchange, symbol, lost)
+    return added
+
+
+def _add_lost(connection: Connection, exchange: str, symbol: str, lost: Sequence[Trade]) -> int:
+    times = [trade.timestamp for trade in lost]
+    part = Part(min(times), max(times) + 1)
+    add_gap(
+        connection,
+        exchange,
+        symbol,
+        "trades",
+        part.from_timestamp,
+        part.to_timestamp,
+        cause="not_sent",
+        status="suspected",
+        proof="connection",
+        note="the connection left out what REST gives",
+    )
+    gap = next(
+        each
+        for each in list_gaps(connection, exchange, symbol)
+        if (each.cause, each.from_timestamp, each.to_timestamp)
+        == ("not_sent", part.from_timestamp, part.to_timestamp)
+    )
+    return fill(connection, gap, part, lost) or 0
+
+
+def _stored_ids(connection: Connection, exchange: str, symbol: str, begin: int, end: int) -> set[str]:
+    rows = connection.execute(
+        "SELECT trade_id FROM trades"
+        " WHERE exchange = %s AND symbol = %s AND timestamp >= %s AND timestamp < %s",
+        (exchange, symbol, to_datetime(begin), to_datetime(end)),
+    )
+    return {trade_id for (trade_id,) in rows}
 
 
 def fill_closed(connection: Connection, gap: GapRow, part: Part, trades: Sequence[Trade]) -> int:

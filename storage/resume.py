@@ -16,6 +16,8 @@ from storage.stored import StoredTape
 
 _MINUTE = Timeframe.M1.microseconds
 _POINTS_KEPT = 20
+_CLOCK_GOES_BACK = 10_000_000
+"""Microseconds by which a trade may be older than one of a lower id."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Resume:
 
     Attributes:
         last: its last trade.
+        last_id: up to which id trades follow each other; clocks go back, and it need not be the last one's.
         tape_from: where the instrument's coverage begins.
         span_from: where the unbroken coverage that holds the last trade begins.
         covered_until: where that coverage ends.
@@ -34,6 +37,7 @@ class Resume:
     """
 
     last: Trade
+    last_id: int
     tape_from: int
     span_from: int
     covered_until: int
@@ -56,6 +60,7 @@ def load(connection: Connection, exchange: str, symbol: str) -> Resume | None:
     rows = _Rows(connection, exchange, symbol, tape, span_from)
     return Resume(
         last=last[0],
+        last_id=rows.last_id(last[0]),
         tape_from=covered[0].from_timestamp,
         span_from=span_from,
         covered_until=covered_until,
@@ -77,6 +82,24 @@ class _Rows:
         self._symbol = symbol
         self._tape = tape
         self._span_from = span_from
+
+    def last_id(self, last: Trade) -> int:
+        """The last of the ids that follow from the last trade's, all on the tape."""
+        rows = self._connection.execute(
+            """
+            SELECT trade_seq FROM trades
+            WHERE exchange = %(exchange)s AND symbol = %(symbol)s
+                AND timestamp > %(since)s AND trade_seq > %(last)s
+            ORDER BY trade_seq
+            """,
+            {**self._key, "since": to_datetime(last.timestamp - _CLOCK_GOES_BACK), "last": last.trade_seq},
+        )
+        reached = last.trade_seq
+        for (number,) in rows:
+            if number != reached + 1:
+                break
+            reached = number
+        return reached
 
     def candles(self) -> CandleBuilder:
         """The builder of candles, with the buckets that are open."""
