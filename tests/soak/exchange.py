@@ -10,9 +10,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from collector.simulator.faults import possible, schedule
+from msgspec import structs
+
+from collector.simulator.faults import Fault, Kind, possible, schedule
 from collector.simulator.server import serve
 from market import MICROSECONDS
+
+_OF_MESSAGES: frozenset[Kind] = frozenset(
+    ("duplicate", "reorder", "lost_trade", "lost_delta", "sequence_break", "malformed", "absurd")
+)
+
+
+def brief(fault: Fault, seconds: float | None) -> Fault:
+    """The same fault, for so long at most if it befalls single messages, each of which may leave a hole."""
+    if seconds is None or fault.kind not in _OF_MESSAGES:
+        return fault
+    return structs.replace(fault, end=min(fault.end, fault.begin + int(seconds * MICROSECONDS)))
 
 
 async def exchange(plan: dict[str, Any]) -> None:
@@ -33,7 +46,7 @@ async def exchange(plan: dict[str, Any]) -> None:
         start=plan["start"],
         until=plan.get("until"),
         truth=Path(plan["truth"]),
-        faults=faults,
+        faults=[brief(fault, plan.get("brief")) for fault in faults],
         fault_log=Path(plan["fault_log"]),
     ) as simulator:
         sys.stdout.write(f"{simulator.address.ws_url}\n")

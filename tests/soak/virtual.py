@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from collector.collect import Collector, Target, open_collector
 from market import MICROSECONDS, format_time, parse_time
@@ -25,6 +25,8 @@ HOUR = 3600 * MICROSECONDS
 NOON = parse_time("2026-03-01T12:00:00Z")
 MOST_SECONDS = 300.0
 """What a day may take, all told."""
+BRIEF = 10.0
+"""Simulated seconds that a fault lasts at most which befalls single messages."""
 DRAIN = 25.0
 """Seconds to catch up and heal in, once the market has stopped."""
 
@@ -41,10 +43,10 @@ class Plan(NamedTuple):
         renew_every: simulated seconds from one planned renewal of the connections to the next.
     """
 
-    seed: int = 1
+    seed: int = 5
     start: int = NOON
     hours: float = 24
-    speed: float = 480
+    speed: float = 600
     every: float = 3000
     renew_every: float = 3 * 3600
 
@@ -72,12 +74,14 @@ def run_plan(plan: Plan, url: str, folder: Path, *, is_quiet: bool = True) -> Ou
         until=plan.end,
         faults_until=plan.end,
         every=plan.every,
+        brief=BRIEF,
     )
     try:
         summary = asyncio.run(_collect(plan, url, simulator, folder, is_quiet=is_quiet))
         collected = time.monotonic() - began
         truth = truth_by_symbol(simulator.truth())
-        evidence = Evidence(plan.seed, truth, simulator.log(), [], int(5 * plan.speed * MICROSECONDS))
+        log, slack = simulator.log(), int(5 * plan.speed * MICROSECONDS)
+        evidence = Evidence(plan.seed, truth, log, [], slack, handovers(log))
         found = list(complaints(url, evidence))
     finally:
         simulator.stop()
@@ -133,6 +137,17 @@ async def _pass(
             if not is_quiet:
                 _say(f"{format_time(now - now % HOUR)}  {collector.counts.messages:>9,} messages")
     return renewals
+
+
+def handovers(log: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
+    """When two connections were open at once, in simulated time."""
+    ended = {line["connection"]: line["time"] for line in log if line["event"] in ("closed", "cut")}
+    begun = {line["connection"]: line["time"] for line in log if line["event"] == "opened"}
+    return [
+        (begun[number], ended[number - 1])
+        for number in begun
+        if number - 1 in begun and ended.get(number - 1, begun[number]) > begun[number]
+    ]
 
 
 def _is_whole(url: str, simulator: Simulator) -> bool:
