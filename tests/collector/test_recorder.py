@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from collector import exchanges, recorder
 from collector.recorder import Recorder, line_of
-from collector.recording import Opened, Received, RestAnswer, Sent, read
+from collector.recording import Carried, Lost, Moved, Named, Opened, Received, RestAnswer, Sent, read
 from collector.session import Session
 from market import WrongUse, parse_time
 
@@ -88,6 +88,33 @@ def test_what_was_seen_is_read_back_frame_for_frame(tmp_path):
         Received(START + 2, '{"a":"ü","b":[1, 2]}'.encode()),
         RestAnswer(REST, START + 3, b'{"bids":[]}'),
     ]
+
+
+def test_connections_are_told_apart_in_every_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorder, "MEMBER_BYTES", 1_000)
+    one, two = f"{WS}#1", f"{WS}#2"
+    carried = [Carried(("BTC/USDT",), frozenset(("trades",))), Carried(("ETH/USDT",), frozenset(("book",)))]
+    with closing(Recorder(tmp_path, "binance", max_bytes=2_000)) as recording:
+        for url, what in zip((one, two), carried, strict=True):
+            recording.named(url, START, what.symbols, what.streams)
+        seen = [Opened(one, START), Opened(two, START)]
+        for url in (one, two):
+            recording.opened(url, START)
+        for number in range(100):
+            message = b'"%b"' % os.urandom(50).hex().encode()
+            url, is_beside = (one, two)[number % 2], number % 3 == 0
+            recording.received(url, START + number, message, is_beside=is_beside)
+            seen.append(Received(START + number, message, url, is_beside))
+        recording.moved(one, START + 100)
+        recording.closed(two, START + 100)
+        seen += [Moved(one, START + 100), Lost(two, START + 100)]
+    assert len(recording.files) > 2
+    frames = frames_of(tmp_path)
+    assert [frame for frame in frames if not isinstance(frame, Named)] == seen
+    for path in recording.files:
+        named = [frame for frame in read([path]) if isinstance(frame, Named)]
+        assert [(frame.url, frame.carried) for frame in named] == [(one, carried[0]), (two, carried[1])]
+        assert [frame.number for frame in named] == [1, 2]
 
 
 def test_standard_tools_read_the_file(tmp_path):

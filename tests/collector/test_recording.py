@@ -1,4 +1,5 @@
 import gzip
+import heapq
 from decimal import Decimal
 from pathlib import Path
 
@@ -8,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector import recording
-from collector.recording import Damaged, EndedEarly, Opened, Received, RestAnswer, Sent, read
+from collector.recording import (
+    Carried,
+    Damaged,
+    EndedEarly,
+    Lost,
+    Moved,
+    Named,
+    Opened,
+    Received,
+    RestAnswer,
+    Sent,
+    read,
+)
 from market import WrongUse
 
 SESSION = b"""wss://feed.example/ws <-> 1618678132.368463
@@ -42,6 +55,97 @@ def written(folder: Path, data: bytes, name: str = "session") -> Path:
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_every_frame_is_read(tmp_path, pack):
     assert list(read([written(tmp_path, pack(SESSION))])) == FRAMES
+
+
+WHAT = b'{"symbols":[],"streams":[]}'
+CONNECTIONS = b"""wss://a.example/spot#1 =1 10.5: {"symbols":["BTC/USDT"],"streams":["book","trades"]}
+wss://a.example/spot#2 =2 10.5: {"symbols":[],"streams":[]}
+wss://a.example/spot#1 <-> 11
+12 1: {"a":1}
+13 2: b'\\x00'
+14 2+: {"b":2}
+wss://a.example/spot#2 <=> 15
+16: {"c":3}
+wss://a.example/spot#1 >-< 17
+"""
+
+
+def test_connections_are_told_apart(tmp_path):
+    one, two = "wss://a.example/spot#1", "wss://a.example/spot#2"
+    assert list(read([written(tmp_path, CONNECTIONS)])) == [
+        Named(one, 10_500_000, 1, Carried(("BTC/USDT",), frozenset(("book", "trades")))),
+        Named(two, 10_500_000, 2, Carried((), frozenset())),
+        Opened(one, 11_000_000),
+        Received(12_000_000, b'{"a":1}', one),
+        Received(13_000_000, b"\0", two),
+        Received(14_000_000, b'{"b":2}', two, is_beside=True),
+        Moved(two, 15_000_000),
+        Received(16_000_000, b'{"c":3}'),
+        Lost(one, 17_000_000),
+    ]
+
+
+def test_a_number_stands_for_a_connection_of_its_own_file_only(tmp_path):
+    first = written(tmp_path, b"wss://a.example/ =1 10: " + WHAT + b"\n11 1: 1\n", "first")
+    second = written(
+        tmp_path, b"12 1: 2\nwss://b.example/ =1 13: " + WHAT + b"\n14 1: 3\n15 2: 4\n", "second"
+    )
+    frames = list(read([first, second]))
+    assert [frame.url for frame in frames if isinstance(frame, Received)] == [
+        "wss://a.example/",
+        "wss://b.example/",
+    ]
+    assert [frame.raw for frame in frames if isinstance(frame, Damaged)] == [b"12 1: 2", b"15 2: 4"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"x =1 5",
+        b"x =1 5: ",
+        b"x =1 5: {}",
+        b'x =1 5: {"symbols":["a"],"streams":["shouts"]}',
+        b"x =0123456 5: " + WHAT,
+        b"x =y 5: " + WHAT,
+        b"x <=> 5: y",
+        b"x >-< 5: y",
+        b"x >< 5",
+        b"5 +: 1",
+        b"5 1 : 1",
+        b"5 -1: 1",
+        b"5 1++: 1",
+    ],
+)
+def test_a_line_that_only_looks_like_a_connections_is_damaged(tmp_path, line):
+    frames = list(read([written(tmp_path, b"1: 1\n" + line + b"\n2: 2\n")]))
+    assert frames == [
+        Received(1_000_000, b"1"),
+        Damaged(2, "no frame of a recording", line, 1_000_000),
+        Received(2_000_000, b"2"),
+    ]
+
+
+def test_files_are_open_in_their_turn_only(tmp_path):
+    """A year of hourly files is more than a process may open."""
+    paths = [written(tmp_path, b"%d: 1\n%d: 2\n" % (n, n + 15), f"{n:02}") for n in range(10, 60, 10)]
+    open_ones = []
+    for frame in read(paths[::-1]):
+        opened = (path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists())
+        open_ones.append((frame.t // 1_000_000, sum(path.parent == tmp_path.resolve() for path in opened)))
+    assert [t for t, _ in open_ones] == sorted((*range(10, 60, 10), *range(25, 75, 10)))
+    assert max(count for _, count in open_ones) == 2
+
+
+@given(
+    files=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), min_size=1, max_size=5),
+)
+def test_files_are_merged_as_if_all_were_open(folder, files):
+    paths = [
+        written(folder, b"".join(b"%d: %d\n" % (t, place) for t in times), f"merged-{place}")
+        for place, times in enumerate(files)
+    ]
+    each = [list(read([path])) for path in paths]
+    assert list(read(paths)) == list(heapq.merge(*each, key=lambda frame: frame.t))
 
 
 def test_windows_line_ends_are_line_ends(tmp_path):
