@@ -4,7 +4,13 @@
 
 BIN := .venv/bin
 PACKAGES := market storage collector signals backtest alerts deltatape migrations benchmarks tests
-ROUNDS ?= 20
+ROUNDS ?= 1
+
+# $(call part,what must hold,command): says what begins, and how to run it again when it fails.
+define part
+@echo "soak: $(1)"
+@$(2) || { echo "soak: failed: $(1); again: $(2)" >&2; exit 1; }
+endef
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +40,13 @@ format: setup ## rewrite the sources in the house's style
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-soak: setup ## the tests again and again, each round in a new random order (ROUNDS=20)
-	@for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(BIN)/pytest -q -n 2 || exit 1; done
+soak: setup ## ROUNDS=1 of the tests, then what must hold at full scale: hours
+	@for round in $$(seq $(ROUNDS)); do echo "soak: the tests, round $$round of $(ROUNDS)"; \
+		$(BIN)/pytest -q -n 2 || { echo "soak: failed; again: make pytest"; exit 1; }; done
+	$(call part,24 simulated hours,$(BIN)/python -m tests.soak.virtual)
+	$(call part,100000 worse messages an adapter,DELTATAPE_FUZZ_MESSAGES=100000 $(BIN)/pytest -q -n 2 tests/collector/test_fuzz.py)
+	$(call part,10 million messages in flat memory,$(BIN)/python -m tests.soak.memory)
+	$(call part,200 seeds of faults,$(BIN)/python -m tests.soak.faults --seeds 200)
 
 bench: setup ## what benchmarks/ measures, on this machine
 	$(BIN)/python -m benchmarks

@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.databases import fresh_database
 from benchmarks.flood import SYMBOLS, serve_stream
 from collector.collect import Target, open_collector
+from tests.soak.parts import private_server
 
 MESSAGES_AN_HOUR = 17_000
 """At least so many come of a simulated hour."""
@@ -58,9 +58,9 @@ def main() -> int:
     sender.start()
     try:
         _, port, rest_port = ours.recv()
-        with fresh_database() as url:
+        with private_server() as server:
             addresses = (f"ws://127.0.0.1:{port}", f"http://127.0.0.1:{rest_port}")
-            found = asyncio.run(collect(url, *addresses, messages))
+            found = asyncio.run(collect(server.database("memory"), *addresses, messages))
     finally:
         sender.terminate()
         sender.join()
