@@ -5,12 +5,13 @@ import contextlib
 import logging
 from collections.abc import Awaitable
 from random import uniform
-from typing import Protocol
+from typing import Protocol, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import websockets
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
+from collector.burst import BurstConnection
 from collector.exchanges.adapter import STREAMS, Adapter, Line, Stream
 from collector.rest import DEFAULT_PAUSE, retry_after, without_user
 from market import Unavailable
@@ -66,7 +67,7 @@ class Listener(Protocol):
 class _Socket:
     """One opened websocket, the texts that wait to be sent over it, and the tasks that read and write."""
 
-    def __init__(self, websocket: ClientConnection) -> None:
+    def __init__(self, websocket: BurstConnection) -> None:
         self.websocket = websocket
         self.streams = STREAMS
         self.waiting: asyncio.Queue[str] = asyncio.Queue()
@@ -197,9 +198,10 @@ class Connection:
             close_timeout=CLOSE_TIMEOUT,
             # Whether the exchange lives, its messages tell; what it wants to hear, the adapter says.
             ping_interval=None,
+            create_connection=BurstConnection,
         )
         self.connects += 1
-        return _Socket(websocket)
+        return _Socket(cast("BurstConnection", websocket))
 
     def _begin(self, socket: _Socket) -> None:
         """Subscribe and read."""
@@ -245,30 +247,29 @@ class Connection:
         if new.reading is not None and new.reading.done():
             await new.close()
             return old is not None and old.reading is not None and not old.reading.done()
-        self._socket, new.streams = new, STREAMS
+        self._socket = new
         self.opened_at = asyncio.get_running_loop().time()
         self.opened += 1
         if old is not None:
             await old.close()
+        new.streams = STREAMS
         await self._listener.moved(self.line)
         log.info("%s: a new connection took over", self.url)
         return True
 
     async def _read(self, socket: _Socket) -> None:
         loop, allowed = asyncio.get_running_loop(), self._adapter.silence_limit
-        line, received, recv = self.line, self._listener.received, socket.websocket.recv
+        line, received, burst = self.line, self._listener.received, socket.websocket.burst
         try:
             # One time-out around many messages: a timer for each would cost more than the message.
             async with asyncio.timeout(allowed) as limit:
                 while True:
-                    message = await recv(decode=False)
-                    if (work := received(line, message, socket.streams)) is not None:
-                        # It is we who are busy, not the exchange that is silent.
-                        limit.reschedule(None)
-                        await work
-                        limit.reschedule(loop.time() + allowed)
-                    elif (limit.when() or 0) - loop.time() < 0.9 * allowed:
-                        limit.reschedule(loop.time() + allowed)
+                    for message in await burst():
+                        if (work := received(line, message, socket.streams)) is not None:
+                            # It is we who are busy, not the exchange that is silent.
+                            limit.reschedule(None)
+                            await work
+                    limit.reschedule(loop.time() + allowed)
         except TimeoutError:
             raise TimeoutError(f"silent for {allowed:.0f} s") from None
         except websockets.ConnectionClosedOK:

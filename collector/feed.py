@@ -218,7 +218,8 @@ class Feed:
         now = self.clock()
         if self._tap is not None:
             self._tap.received(self._names[id(line)], now, message, is_beside=streams is not STREAMS)
-        requests = self.session.message(message, now, line.path, streams & line.streams)
+        wanted = line.streams if streams is STREAMS else streams & line.streams
+        requests = self.session.message(message, now, line.path, wanted)
         return self._do(line, requests) if requests else None
 
     async def _receive_later(self, line: Line, message: bytes, streams: frozenset[Stream]) -> None:
