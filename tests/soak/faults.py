@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seeds = given.seed or range(given.first, given.first + given.seeds)
     given.keep.mkdir(parents=True, exist_ok=True)
     failed = []
-    with ProcessPoolExecutor(given.jobs, max_tasks_per_child=10) as pool:
+    with ProcessPoolExecutor(given.jobs) as pool:
         for seed, outcome in pool.map(
             partial(_alone, keep=given.keep.absolute(), without=given.without), seeds
         ):
