@@ -10,6 +10,7 @@ from typing import Literal
 import psycopg
 
 from collector import history
+from collector.comparison import Comparison
 from collector.exchanges.adapter import Adapter, TradePage, TradeRange
 from collector.rest import Rest
 from market import DAY, Trade, Unavailable
@@ -303,9 +304,13 @@ class Healer:
         self._wake.set()
 
     async def run(self) -> None:
-        """Heal until cancelled."""
+        """Heal until cancelled; where ids prove nothing, look for what was lost without a word, too."""
         if not self._rest.is_there:
             return
+        comparison = Comparison(self._adapter, self._rest, self._url, self._symbols, self._newest)
+        await asyncio.gather(self._heal(), comparison.run())
+
+    async def _heal(self) -> None:
         while True:
             self._wake.clear()
             pause = LOOK_SECONDS
