@@ -2,7 +2,8 @@
 
 The recording says when each message and each REST answer came; the first websocket connection starts that
 time running, at a chosen speed, once. Whatever is subscribed is ignored: every connection gets every message
-from its own beginning on.
+from its own beginning on. Where the recording tells which endpoint each message came from, a connection to
+one of these endpoints gets what came from there only, and time waits a moment for connections to all of them.
 
 A REST answer is given when the playback has come to its time, but one that is not later than the recording's
 first websocket frame at once, so that a collector may ask for the instruments before it connects. Played
@@ -17,6 +18,7 @@ from contextlib import asynccontextmanager, suppress
 from itertools import count
 from math import inf
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -74,10 +76,11 @@ class Playback:
         self._speed = speed
         self._recorded = RecordedAnswers()
         self._answers: list[RecordedAnswer] = []
+        self._endpoints: set[str] = set()
         self._first = self._survey()
         self._progress = _Progress(self._first)
         self._patience = ALL_PATIENCE if speed > 1 else 0.0
-        self._websockets: list[ServerConnection] = []
+        self._websockets: dict[ServerConnection, str] = {}
         self._is_connected = asyncio.Event()
         self._unanswered = 0
         self._all_answered = asyncio.Event()
@@ -91,7 +94,9 @@ class Playback:
             match frame:
                 case Opened() | Received():
                     first = frame.t if first is None else min(first, frame.t)
-                    messages += isinstance(frame, Received)
+                    if isinstance(frame, Received):
+                        messages += 1
+                        self._endpoints.add(_endpoint(frame.url))
                 case RestAnswer(url=url, t=t, body=body):
                     self._answers.append(self._recorded.add(url, t, body))
                 case Damaged():
@@ -104,6 +109,7 @@ class Playback:
             self.damage.append(f"{damaged} damaged lines are left out")
         if first is None or not messages:
             raise WrongUse(f"{', '.join(map(str, self._paths))}: no websocket message to play")
+        self._endpoints.discard("")
         return first
 
     async def get(self, target: str) -> tuple[int, bytes]:
@@ -123,17 +129,18 @@ class Playback:
 
     async def connected(self, websocket: ServerConnection) -> None:
         """Let a websocket hear the playback until it is closed."""
-        self._websockets.append(websocket)
+        self._websockets[websocket] = _endpoint(websocket.request.path if websocket.request else "")
         self._is_connected.set()
         try:
             async for _ in websocket:
                 pass  # whatever it subscribes
         finally:
-            self._websockets.remove(websocket)
+            del self._websockets[websocket]
 
     async def run(self) -> None:
         """Wait for the first connection, play everything once, and close all connections."""
         await self._is_connected.wait()
+        await self._all_connected()
         loop = asyncio.get_running_loop()
         began = loop.time()
         answers = iter(self._answers)
@@ -144,7 +151,7 @@ class Playback:
             elif number % _BREATH == 0:
                 await asyncio.sleep(0)
             if isinstance(frame, Received):
-                await self._send(frame.message)
+                await self._send(frame.message, _endpoint(frame.url))
             self._progress.move(frame.t)
             if isinstance(frame, RestAnswer):
                 await self._be_patient(next(answers))
@@ -156,8 +163,17 @@ class Playback:
         """Give every answer that is still held: the playback will not come to its time any more."""
         self._progress.move(inf)
 
-    async def _send(self, message: bytes) -> None:
-        for websocket in tuple(self._websockets):
+    async def _all_connected(self) -> None:
+        """Give connections to the other recorded endpoints a moment, once there is one to any of them."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while self._endpoints.intersection(self._websockets.values()) not in (set(), self._endpoints):
+                    await asyncio.sleep(_SHORTEST_SLEEP)
+
+    async def _send(self, message: bytes, endpoint: str) -> None:
+        for websocket, its_own in tuple(self._websockets.items()):
+            if endpoint and its_own != endpoint and its_own in self._endpoints:
+                continue
             with suppress(ConnectionClosed):
                 await websocket.send(message, text=not is_packed(message))
 
@@ -169,6 +185,11 @@ class Playback:
         with suppress(TimeoutError):
             await asyncio.wait_for(answer.asked.wait(), min(PATIENCE, self._patience))
         self._patience -= loop.time() - began
+
+
+def _endpoint(url: str) -> str:
+    """Where a URL leads to on its host, but for its query."""
+    return urlsplit(url).path
 
 
 @asynccontextmanager

@@ -94,6 +94,30 @@ def test_the_recordings_frames_arrive_untouched(shared_data: Path) -> None:
         assert asyncio.run(run(paths)) == recorded
 
 
+@pytest.mark.usefixtures("patient")
+def test_an_endpoint_gives_what_was_recorded_from_it(tmp_path: Path) -> None:
+    recorded = tmp_path / "several"
+    recorded.write_text(
+        'wss://a.example/spot#1 =1 99: {"symbols":[],"streams":[]}\n'
+        'wss://a.example/spot#2 =2 99: {"symbols":[],"streams":[]}\n'
+        'wss://a.example/linear?x =3 99: {"symbols":[],"streams":[]}\n'
+        "100 1: 1\n101 2: 2\n102 3: 3\n103: 4\n104 1+: 5\n"
+    )
+
+    async def run() -> list[list[str]]:
+        async with playing([recorded], FAST) as (playback, _):
+            url = playback.address.ws_url
+            async with connect(f"{url}/spot?y") as spot:
+                # Time does not begin before all are there.
+                await asyncio.sleep(0.1)
+                async with connect(f"{url}/else") as other, connect(f"{url}/linear") as linear:
+                    return list(await asyncio.gather(*map(everything, (spot, linear, other))))
+
+    spot, linear, other = asyncio.run(run())
+    assert (spot, linear) == (["1", "2", "4", "5"], ["3", "4"])
+    assert other == ["1", "2", "3", "4", "5"]
+
+
 def test_at_speed_no_message_comes_before_its_time(files: list[Path]) -> None:
     async def run() -> list[float]:
         began = time.monotonic()
