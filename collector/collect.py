@@ -401,7 +401,8 @@ class Collector:
             await self.outlet.put(self.feed.take())
             stream = self.session.stream(symbol)
             since = stream.last_trade_time
-            if not await self.outlet.idle(RESTORE_SECONDS) or stream.last_id != last_id or since is None:
+            went_on = stream.last_id != last_id or stream.is_holding
+            if went_on or since is None or not await self.outlet.idle(RESTORE_SECONDS):
                 return False
             with contextlib.suppress(psycopg.Error, Unavailable):
                 is_new = await asyncio.to_thread(self._record_missed, symbol, since, trades)

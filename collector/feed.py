@@ -24,6 +24,8 @@ MAX_UNWRITTEN = 50_000
 """Messages taken but not passed on, at most: beyond it sockets are not read, and their senders must wait."""
 BOOK_RETRY_SECONDS = 2.0
 MAX_BOOK_RETRY_SECONDS = 60.0
+MAX_BOOK_PAUSE = 8.0
+"""Seconds between two requests for a book that each came, at most."""
 BACKLOG_SECONDS = 2.0
 """After reading was held up, what has piled up gets this long to be read before silence means anything."""
 BOOK_SILENCE = 60.0
@@ -99,6 +101,7 @@ class Feed:
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._fetches: dict[str, asyncio.Task[None]] = {}
+        self._book_turns: dict[str, tuple[float, float]] = {}
         self._held_up_at = -inf
 
     def _connection(self, line: Line, ws_url: str | None) -> "Connection | CcxtConnection":
@@ -275,6 +278,7 @@ class Feed:
     async def _fetch(self, line: Line, fetch: Fetch) -> None:
         """Get a book and pass it on; one that is too old, unreadable or not to be had is asked for again."""
         delay = BOOK_RETRY_SECONDS
+        await self._book_turn(fetch.symbol)
         while self.session.awaits_book(fetch.symbol):
             try:
                 answer = await self.rest.get(fetch.request)
@@ -283,11 +287,24 @@ class Feed:
                 answer = None
             if answer is not None:
                 await self._may_read.wait()
-                await self._do(line, self.session.rest(fetch.request.path, answer, self.clock()))
+                requests = self.session.rest(fetch.request.path, answer, self.clock())
+                # Where it was too old the session asks for it again: that is done here, after a while.
+                await self._do(line, [each for each in requests if not isinstance(each, Fetch)])
                 if not self.session.awaits_book(fetch.symbol):
                     return
             await asyncio.sleep(delay)
             delay = min(2 * delay, MAX_BOOK_RETRY_SECONDS)
+
+    async def _book_turn(self, symbol: str) -> None:
+        """Wait where the symbol's book was asked for just now: a stream may break it with each message."""
+        now = asyncio.get_running_loop().time()
+        at, delay = self._book_turns.get(symbol, (-inf, 0.0))
+        if now - at > 2 * delay:
+            delay = 0.0
+        turn = at if at > now else max(now, at + delay)
+        if at <= now:
+            self._book_turns[symbol] = turn, min(max(2 * delay, BOOK_RETRY_SECONDS), MAX_BOOK_PAUSE)
+        await asyncio.sleep(turn - now)
 
     # Connected but silent
 

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIRST_QUIET = 5.0
+FIRST_QUIET = 10.0
 """Seconds without a trade on a new connection, after which it is asked what was missed before."""
 QUIET = 20.0
 """Seconds without a trade on one that gave some, after which it is asked at first."""
 LONGEST_QUIET = 600.0
+AGAIN = 5.0
+"""Seconds after which one is asked again that had missed something."""
 PAUSE = 1.0
 """Seconds between two questions, whatever the number of instruments."""
 ON_ITS_WAY = 2.0
@@ -94,12 +96,12 @@ class Lookout:
     def _silence(self, symbol: str, now: float) -> _Silence:
         """Of a stream that spoke, or whose connection is new, it begins anew."""
         connection = self._connection(symbol)
-        last_id = self._feed.session.streams[symbol].last_id
+        stream = self._feed.session.streams[symbol]
         silence = self._silences.get(symbol)
         is_new = silence is None or connection.opened_at > silence.since
-        if silence is None or is_new or silence.last_id != last_id or not connection.is_open:
+        if silence is None or is_new or silence.last_id != stream.last_id or not connection.is_open:
             quiet = FIRST_QUIET if is_new else QUIET
-            silence = _Silence(last_id, now, now + quiet, quiet)
+            silence = _Silence(stream.last_id, now, now + quiet, quiet)
             self._silences[symbol] = silence
         return silence
 
@@ -115,7 +117,7 @@ class Lookout:
         silence.delay = min(2 * silence.delay, LONGEST_QUIET)
         silence.due = loop.time() + silence.delay
         stream = self._feed.session.streams[symbol]
-        if silence.last_id is None or stream.last_trade_time is None:
+        if silence.last_id is None or stream.last_trade_time is None or stream.is_holding:
             return
         missed = await self._missed(symbol, silence.last_id, stream.last_trade_time)
         if not missed:
@@ -127,7 +129,7 @@ class Lookout:
         if silence.is_lost:
             self._renew(symbol)
         silence.last_id, silence.is_lost = stream.last_id, True
-        silence.delay = FIRST_QUIET
+        silence.delay = AGAIN
         silence.due = loop.time() + silence.delay
 
     async def _missed(self, symbol: str, last_id: int, last_time: int) -> list[Trade]:

@@ -141,6 +141,11 @@ class InstrumentStream:
         return self._heard_id
 
     @property
+    def is_holding(self) -> bool:
+        """Whether trades wait for one before them."""
+        return bool(self._held)
+
+    @property
     def last_trade_time(self) -> int | None:
         """The time of the newest trade, None before the first."""
         return None if self._last is None else self._last.timestamp
@@ -242,6 +247,16 @@ class InstrumentStream:
         return last is not None and (
             trade.order <= last.order
             or trade.timestamp < max(self._candles.closed_until, self._cvd.settled_until)
+            or self._is_just_behind(trade)
+        )
+
+    def _is_just_behind(self, trade: Trade) -> bool:
+        """Whether the id is a little below the newest: ids that begin anew go back further."""
+        heard = self._heard_id
+        return (
+            self._has_consecutive_ids
+            and heard is not None
+            and max(heard // 2, heard - MAX_HELD) < trade.trade_seq <= heard
         )
 
     def _has_hole_before(self, trade: Trade) -> bool:

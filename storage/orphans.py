@@ -13,6 +13,9 @@ from storage.ledger import add_gap
 from storage.rebuild import Cause
 from storage.stored import StoredTape
 
+CLOCK_GOES_BACK = 10_000_000
+"""Microseconds by which a trade may be older than one of a lower id."""
+
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
@@ -139,9 +142,14 @@ def _span(connection: Connection, exchange: str, symbol: str, run: _Run, origin:
         connection, exchange, symbol, run, run.first_seq - 1, run.first_time - DAY, run.first_time
     )
     after = _time_of(connection, exchange, symbol, run, run.last_seq + 1, run.last_time, run.last_time + DAY)
+    # The exchange's clock went back: the trade before by its id is a little later by its time.
+    later = _time_of(
+        connection, exchange, symbol, run, run.first_seq - 1, run.last_time, run.last_time + CLOCK_GOES_BACK
+    )
+    ends = [time for time in (after, later) if time is not None]
     return Span(
         run.first_time if before is None else min(before + 1, run.first_time),
-        run.last_time + 1 if after is None else max(after, run.last_time + 1),
+        max(run.last_time + 1, *ends) if ends else run.last_time + 1,
         run.first_id,
         run.last_id,
         "ids",

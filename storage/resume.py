@@ -12,12 +12,11 @@ from market.timeframe import from_datetime, to_datetime
 from storage.database import Connection
 from storage.derived import BOOK_MINUTES, MINUTES
 from storage.ledger import spans
+from storage.orphans import CLOCK_GOES_BACK
 from storage.stored import StoredTape
 
 _MINUTE = Timeframe.M1.microseconds
 _POINTS_KEPT = 20
-_CLOCK_GOES_BACK = 10_000_000
-"""Microseconds by which a trade may be older than one of a lower id."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class _Rows:
                 AND timestamp > %(since)s AND trade_seq > %(last)s
             ORDER BY trade_seq
             """,
-            {**self._key, "since": to_datetime(last.timestamp - _CLOCK_GOES_BACK), "last": last.trade_seq},
+            {**self._key, "since": to_datetime(last.timestamp - CLOCK_GOES_BACK), "last": last.trade_seq},
         )
         reached = last.trade_seq
         for (number,) in rows:
