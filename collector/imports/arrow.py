@@ -27,7 +27,8 @@ def arrow_batches(path: Path, tell: Tell) -> Iterator[pl.DataFrame]:
         pyarrow.ArrowInvalid: it is neither, or damaged.
     """
     done, size = 0, path.stat().st_size
-    with path.open("rb") as file:
+    # Not a file of Python's: Arrow's threads would call back into an interpreter that is ending.
+    with pa.OSFile(str(path)) as file:
         if is_parquet(path):
             opened = parquet.ParquetFile(file)
             rows: int = opened.metadata.num_rows

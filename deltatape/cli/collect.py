@@ -58,7 +58,7 @@ def collect(
     if as_json:
         output.print_json(counts)
     else:
-        output.table(f"collected from {exchange}", ["what", "count"], counts.items(), empty="")
+        output.counts(f"collected from {exchange}", counts)
     if seconds is not None and not counts.get("messages"):
         raise Unavailable(f"{exchange} sent no message in {seconds:g} s")
 

@@ -117,6 +117,8 @@ def duration(seconds: float) -> str:
 
 def _row(hole: "Hole") -> tuple[Any, ...]:
     missing = "" if hole.missing_count is None else f"{hole.missing_count:,} ids\n{hole.from_id}–{hole.to_id}"
+    if hole.missing_count == 1:
+        missing = f"1 id\n{hole.from_id}"
     healed = "" if hole.healed_timestamp is None else f" {format_time(hole.healed_timestamp)[:16]}"
     filled = "" if hole.healed_count is None else f", {hole.healed_count:,} filled"
     return (

@@ -76,7 +76,7 @@ def import_(
     if as_json:
         output.print_json({**report.counts, "refused_rows": report.refused})
     else:
-        output.table("imported", ["what", "count"], report.counts.items(), empty="")
+        output.counts("imported", report.counts)
     for line in report.refused:
         output.say(f"refused: {line}")
     left = report.counts["refused"] - len(report.refused)

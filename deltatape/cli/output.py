@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,8 +15,9 @@ from rich.text import Text
 from deltatape import logs
 
 # Where no terminal says how wide it is, as in a pipe or a log, tables need not be squeezed into 80 columns.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-errors = Console(stderr=True, highlight=False)
+# Nor is `:x:`, in a name or a symbol, an emoji.
+console = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 140)
+errors = Console(stderr=True, highlight=False, emoji=False)
 
 NARROW = 100
 """Below so many columns tables go without lines between theirs."""
@@ -65,6 +66,12 @@ def table(
         to.print(grid(title, columns, listed))
     else:
         to.print(empty, markup=False)
+
+
+def counts(title: str, counted: Mapping[str, int]) -> None:
+    """A table of what was counted."""
+    rows = [(name.replace("_", " "), Text(f"{count:,}", justify="right")) for name, count in counted.items()]
+    table(title, ["what", "count"], rows, empty="")
 
 
 def grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:

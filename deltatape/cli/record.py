@@ -71,8 +71,8 @@ def _say(exchange: str, recording: "Recording", *, as_json: bool) -> None:
     if as_json:
         output.print_json(counts | {"bytes": size, "files": [str(path) for path in files]})
         return
-    rows = [("messages", counts["messages"]), ("trades", counts["trades"]), ("bytes", size)]
-    output.table(f"recorded from {exchange}", ["what", "count"], rows, empty="")
+    shown = {name: counts[name] for name in ("messages", "trades")}
+    output.counts(f"recorded from {exchange}", shown | {"bytes": size})
     for path in files:
         output.console.print(str(path), markup=False, soft_wrap=True)
 

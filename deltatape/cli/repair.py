@@ -33,7 +33,6 @@ def repair(
     if as_json:
         output.print_json(asdict(done))
     else:
-        rows = [(name.replace("_", " "), f"{count:,}") for name, count in asdict(done).items()]
-        output.table("repaired", ["what", "count"], rows, empty="")
+        output.counts("repaired", asdict(done))
     if done.holes_left:
         raise typer.Exit(1)

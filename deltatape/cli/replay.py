@@ -36,7 +36,7 @@ def replay(
     if as_json:
         output.print_json(report.counts)
     else:
-        output.table(f"replayed {exchange}", ["what", "count"], report.counts.items(), empty="")
+        output.counts(f"replayed {exchange}", report.counts)
     for shape, count in sorted(report.shapes.items()):
         output.say(f"unhandled shape, {count} times: {shape}")
     for reason in report.unresolved:
