@@ -7,6 +7,7 @@ from pathlib import Path
 
 from collector.collect import Target, drain_left_behind, learn_instruments
 from collector.heal import heal, open_gaps
+from collector.heal_together import groups, heal_together
 from collector.rest import Refused
 from market import DAY, Unavailable, WrongUse
 from market.timeframe import to_datetime
@@ -145,8 +146,19 @@ async def _heal(url: str, target: Target, gaps: list[GapRow], done: Repaired, sa
     unanswered: set[str] = set()
     try:
         await learn_instruments(adapter, rest)
+        for group in groups(gaps):
+            say(f"{target.exchange} {group[0].symbol}: healing {len(group)} holes")
+            try:
+                await heal_together(group, adapter, rest, url)
+            except Refused:
+                raise
+            except (Unavailable, WrongUse) as error:
+                say(str(error))
+        known = {gap.id for gap in await asyncio.to_thread(_open, url, target.exchange, None)}
+        done.holes_healed += sum(gap.id not in known for gap in gaps)
+        left = sum(gap.id in known for gap in gaps)
         for gap in gaps:
-            if gap.symbol in unanswered:
+            if gap.symbol in unanswered or gap.id not in known:
                 continue
             say(f"{gap.exchange} {gap.symbol}: healing a hole of {gap.missing_count or 'unknown'} trades")
             try:
