@@ -166,6 +166,7 @@ class Session:
         """Told of each trade's lag, from the exchange's time to its receipt, in microseconds."""
         self._min_lag: int | None = None
         self._newest = 0
+        self._shows_book = True
 
     # What comes in
 
@@ -191,11 +192,13 @@ class Session:
         else:
             if streams != STREAMS:
                 events = [event for event in events if _stream_of(event) in (None, *streams)]
+            self._shows_book = "book" in streams
             self._take_events(raw, events, received)
         return self._take_requests() if self._requests else []
 
     def rest(self, path: str, body: bytes | str, received: int) -> list[Request]:
         """Take the answer to a REST request for `path`; what to do about it."""
+        self._shows_book = True
         try:
             found = self.adapter.parse_rest(path, body)
         except (MalformedMessage, WrongUse) as error:
@@ -405,6 +408,8 @@ class Session:
         stream = self.streams.get(symbol)
         if stream is None and (self._symbols is None or symbol in self._symbols):
             stream = self.stream(symbol)
+        if stream is not None:
+            stream.shows_book = self._shows_book
         return stream
 
     def _reject(self, raw: bytes | str, received: int, reason: str) -> None:

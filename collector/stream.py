@@ -96,6 +96,9 @@ class InstrumentStream:
         self.time = 0
         self.duplicates = 0
         """Trades that came twice over the connections."""
+        self.shows_book = True
+        """Whether what comes now came over the book's own connection: others may be ahead of it."""
+        self._book_shown = 0
         self._has_consecutive_ids = has_consecutive_ids
         self._cvd = Cvd(symbol)
         self._candles = CandleBuilder(symbol)
@@ -175,6 +178,8 @@ class InstrumentStream:
         """
         if trade.timestamp - self.time > LEAP:
             self._leap()
+        if self.shows_book:
+            self._book_shown = max(self._book_shown, trade.timestamp)
         if self._is_duplicate(trade):
             self.duplicates += 1
         elif self._is_late(trade):
@@ -298,7 +303,7 @@ class InstrumentStream:
         if last is not None and is_next and not self._has_leapt:
             return
         # Minutes close at once: the book's seconds in them that are not due yet are left out.
-        self._take_books(self.book.settle(trade.timestamp - GRACE))
+        self._settle_book(trade.timestamp)
         if last is not None:
             self._break(last, trade)
         self._has_leapt = False
@@ -409,6 +414,8 @@ class InstrumentStream:
         if time - self.time > LEAP:
             self._leap()
         self.time = max(self.time, time)
+        if self.shows_book:
+            self._book_shown = max(self._book_shown, time)
         if self._held and self.time >= self._held_until:
             self._release()
         if self.time >= self._due:
@@ -443,13 +450,13 @@ class InstrumentStream:
             self._cover()
             self._is_unbroken = False
         if "book" in streams:
-            self._take_books(self.book.settle(self.time - GRACE))
+            self._settle_book(self.time)
             self.book.stop(cause)
 
     def _settle(self, *, is_last: bool = False) -> None:
         """Give out what is due: book snapshots, CVD points, closed candles, in this order."""
         settled = self.time - GRACE
-        self._take_books(self.book.settle(settled))
+        self._settle_book(self.time)
         if self._is_unbroken:
             self._rows.points += self._cvd.points_until(settled)
         self._candles.close_until(self._closable_until(is_last=is_last))
@@ -459,6 +466,10 @@ class InstrumentStream:
         minute = self.time - self.time % _MINUTE
         is_waiting = self._is_unbroken and self._candles.closed_until < minute
         self._due = self.time if is_waiting else min(next_second, minute + _MINUTE)
+
+    def _settle_book(self, time: int) -> None:
+        """Give out the snapshots that are due at `time`, as far as the book's own connection has come."""
+        self._take_books(self.book.settle(min(time, self._book_shown) - GRACE))
 
     def _closable_until(self, *, is_last: bool) -> int:
         """Candles that end by this time may close: a later trade has come and every book snapshot too."""

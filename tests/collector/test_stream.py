@@ -233,3 +233,19 @@ def test_what_is_missing_among_late_trades_is_known():
     feed(found, trade(4, 59), trade(5, 66))
     (gap,) = found.take().gaps
     assert (gap.from_id, gap.to_id, gap.missing_count) == ("3", "3", 1)
+
+
+def test_a_book_is_known_no_further_than_its_own_connection_has_come():
+    found = stream()
+    found.book_reset(BookReset(SYMBOL, START, [("99", "1")], [("101", "1")], 10))
+    feed(found, trade(1, 1))
+    found.shows_book = False  # another connection's trades, ahead of the book
+    feed(found, trade(2, 9), trade(3, 30))
+    assert found.take().books == []
+    found.shows_book = True
+    found.book_delta(BookDelta(SYMBOL, START + 10 * SECOND, [("99", "7")], [], 11, 11))
+    books = found.take().books
+    assert [(book.timestamp - START) // SECOND for book in books] == list(range(1, 11))
+    assert {book.bid_volume for book in books} == {1.0}
+    found.disconnected(cause="disconnected")
+    assert found.take().books == []

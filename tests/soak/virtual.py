@@ -27,7 +27,7 @@ MOST_SECONDS = 300.0
 """What a day may take, all told."""
 BRIEF = 10.0
 """Simulated seconds that a fault lasts at most which befalls single messages."""
-DRAIN = 25.0
+DRAIN = 60.0
 """Seconds to catch up and heal in, once the market has stopped."""
 
 
