@@ -402,7 +402,7 @@ def test_reading_is_held_up_when_nothing_fits_and_nothing_is_lost(database, tmp_
     async def scenario():
         async with (
             door_to(database) as door,
-            serve(symbols, 5, start=START, speed=600, truth=truth) as simulator,
+            serve(symbols, 5, start=START, speed=300, truth=truth) as simulator,
         ):
             address = simulator.address
             target = Target(
@@ -421,7 +421,7 @@ def test_reading_is_held_up_when_nothing_fits_and_nothing_is_lost(database, tmp_
                 await asyncio.sleep(0.5)
                 assert collector.counts.messages <= messages + len(collector.feed.connections)
                 await door.open()
-                while collector.counts.messages < messages + 1_000:
+                while collector.counts.messages < messages + 400:
                     await asyncio.sleep(0.02)
             task.cancel()
             with suppress(asyncio.CancelledError):
