@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deltatape import settings
 from deltatape.cli import output
 from deltatape.cli.gaps import as_record, duration
-from market import DAY, WrongUse, format_time, parse_time
+from market import WrongUse, format_time, parse_time
 
 if TYPE_CHECKING:
     from storage.day_checks import Wrong
@@ -225,15 +225,14 @@ def _day_problems(proof: "DayProof") -> Iterator[str]:
         yield (
             f"{where}: {proof.ids_missing:,} ids missing that no hole on record explains ({runs}): {repair}"
         )
-    backfill = f"deltatape backfill {of} --from {_date(proof.day)} --to {_date(proof.day + DAY)}"
-    for wrong, what, remedy in (
-        (proof.duplicates, "trades stand there twice", repair),
-        (proof.orphans, "trades lie in no coverage", backfill),
-        (proof.candles, "candles are not what their trades give", repair),
-        (proof.cvd, "CVD values are not what their trades give", repair),
+    for wrong, what in (
+        (proof.duplicates, "trades stand there twice"),
+        (proof.orphans, "trades lie in no coverage"),
+        (proof.candles, "candles are not what their trades give"),
+        (proof.cvd, "CVD values are not what their trades give"),
     ):
         if wrong.count:
-            yield f"{where}: {wrong.count:,} {what} ({_examples(wrong)}): {remedy}"
+            yield f"{where}: {wrong.count:,} {what} ({_examples(wrong)}): {repair}"
     if proof.ids_renamed:
         yield f"{where}: {proof.ids_renamed:,} trades whose number is not their id's: {repair}"
 
