@@ -68,8 +68,8 @@ class Target:
     protocol: str | None = None
 
     def __post_init__(self) -> None:
-        _check_url("--ws-url", self.ws_url, "ws", "wss")
-        _check_url("--rest-url", self.rest_url, "http", "https")
+        check_url("--ws-url", self.ws_url, "ws", "wss")
+        check_url("--rest-url", self.rest_url, "http", "https")
 
     def adapter(self) -> Adapter:
         """A new adapter of the exchange.
@@ -98,7 +98,8 @@ class Target:
         return Rest(self.exchange, base, adapter.rest_rate, tell)
 
 
-def _check_url(name: str, url: str | None, *schemes: str) -> None:
+def check_url(name: str, url: str | None, *schemes: str) -> None:
+    """Raise WrongUse unless `url`, as given to option `name`, is None or of one of these schemes."""
     if url is None:
         return
     try:

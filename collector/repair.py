@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from collector.collect import Target, drain_left_behind, learn_instruments
+from collector.collect import Target, check_url, drain_left_behind, learn_instruments
 from collector.heal import heal, open_gaps
 from collector.heal_together import groups, heal_together
 from collector.rest import Refused
@@ -53,11 +53,12 @@ async def run(
         say: told what goes on, a line each.
 
     Raises:
-        WrongUse: an exchange or symbol of which nothing is on the tape.
+        WrongUse: an exchange or symbol of which nothing is on the tape, or `rest_url` is no address.
         Unavailable: the database does not answer.
     """
     if rest_url is not None and exchange is None:
         raise WrongUse("--rest-url is one exchange's: name it with --exchange")
+    check_url("--rest-url", rest_url, "http", "https")
     done = Repaired()
     done.spooled_batches = await asyncio.to_thread(_drain, url, spool, exchange)
     await asyncio.to_thread(_repair_rows, url, exchange, symbol, done, say)
