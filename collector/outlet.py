@@ -18,7 +18,7 @@ from storage.ledger import Status, Superseded
 
 log = logging.getLogger(__name__)
 
-SLOW_SECONDS = 1.0
+SLOW_SECONDS = 3.0
 """A write that takes longer is not waited for: what comes meanwhile goes to the spool."""
 ROWS_A_WRITE = 50_000
 """Rows of spooled batches that are written together."""

@@ -180,7 +180,9 @@ class InstrumentStream:
             self._leap()
         if self.shows_book:
             self._book_shown = max(self._book_shown, trade.timestamp)
-        if self._is_duplicate(trade):
+        if self._is_next(trade):
+            self._add(trade, received)
+        elif self._is_duplicate(trade):
             self.duplicates += 1
         elif self._is_late(trade):
             self._rows.late.append((trade, received))
@@ -192,9 +194,25 @@ class InstrumentStream:
             if self._held:
                 self._take_held()
 
+    def _is_next(self, trade: Trade) -> bool:
+        """Whether it is what it nearly always is: the next one, in time, of an unbroken stream."""
+        last, time = self._last, trade.timestamp
+        return (
+            self._is_unbroken
+            and not self._held
+            and last is not None
+            and (trade.trade_seq - 1 == self._heard_id or not self._has_consecutive_ids)
+            and (time > last.timestamp or trade.order > last.order)
+            and time >= self._candles.closed_until
+            and time >= self._cvd.settled_until
+        )
+
     def _follow(self, trade: Trade, received: int) -> None:
         if not self._is_unbroken or self._has_hole_before(trade):
             self._connect(trade)
+        self._add(trade, received)
+
+    def _add(self, trade: Trade, received: int) -> None:
         cvd = self._cvd.add(trade)
         self._candles.add_trade(trade, cvd)
         self._rows.trades.append((trade, cvd))
@@ -360,7 +378,8 @@ class InstrumentStream:
 
     def book_delta(self, event: BookDelta) -> None:
         """Take changed levels of the book."""
-        self._take_books(self.book.delta(event))
+        if books := self.book.delta(event):
+            self._take_books(books)
         if event.timestamp is not None:
             self.show(event.timestamp)
 
@@ -413,9 +432,10 @@ class InstrumentStream:
         """The exchange showed that it is at least `time`."""
         if time - self.time > LEAP:
             self._leap()
-        self.time = max(self.time, time)
-        if self.shows_book:
-            self._book_shown = max(self._book_shown, time)
+        if time > self.time:
+            self.time = time
+        if self.shows_book and time > self._book_shown:
+            self._book_shown = time
         if self._held and self.time >= self._held_until:
             self._release()
         if self.time >= self._due:
@@ -457,8 +477,8 @@ class InstrumentStream:
         """Give out what is due: book snapshots, CVD points, closed candles, in this order."""
         settled = self.time - GRACE
         self._settle_book(self.time)
-        if self._is_unbroken:
-            self._rows.points += self._cvd.points_until(settled)
+        if self._is_unbroken and (points := self._cvd.points_until(settled)):
+            self._rows.points += points
         self._candles.close_until(self._closable_until(is_last=is_last))
         # A book that begins later begins after the candles that closed without it.
         self.book.begin_after(self._candles.closed_until - 1)

@@ -37,6 +37,15 @@ def test_a_sum_is_exact_and_rounded_once(terms):
     assert total.scale == max((scale for _, scale in terms), default=0)
 
 
+@given(st.lists(st.one_of(FLOATS, SIZES, st.integers(-1000, 1000).map(float))))
+def test_values_together_are_the_sum_of_each(values):
+    one, all_at_once = ExactSum(), ExactSum()
+    for value in values:
+        one.add(*scaled(value))
+    all_at_once.add_values(values)
+    assert (all_at_once.digits, all_at_once.scale) == (one.digits, one.scale)
+
+
 @given(st.lists(TERMS), st.lists(TERMS))
 def test_merging_adds_all_terms(some, others):
     one, other = ExactSum(), ExactSum()
