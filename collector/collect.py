@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -32,6 +33,8 @@ from storage.ledger import Status
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.25
+TRACKED_OBJECTS = 20_000
+"""How many more there must be before cycles are looked for."""
 BEAT_SECONDS = 1.0
 """How often the database is told that this collector lives, at least."""
 STANDBY_SECONDS = 0.5
@@ -261,6 +264,12 @@ def drain_left_behind(url: str, exchange: str, folder: Path) -> int:
     return batches
 
 
+def _look_for_cycles_seldom() -> None:
+    """Rows hold no cycles and live until they are written: let the garbage collector leave them alone."""
+    gc.freeze()
+    gc.set_threshold(TRACKED_OBJECTS)
+
+
 class Collector:
     """Collects one exchange's instruments; `open_collector` makes it.
 
@@ -325,6 +334,7 @@ class Collector:
             Superseded: another collector has taken over; what this one holds waits in its spool.
             Unavailable: the database is away, and what came last waits in the spool.
         """
+        _look_for_cycles_seldom()
         feeding = asyncio.create_task(self.feed.run())
         # What writes is never cancelled: a thread that writes goes on, and a second one would be in its way.
         writing = asyncio.create_task(self.outlet.run())
