@@ -15,6 +15,7 @@ from storage.amend import amend, lock_tapes
 from storage.coverage import Span
 from storage.database import Connection
 from storage.ledger import GapRow, add_gap, heal_gap, list_gaps
+from storage.orphans import adopt
 from storage.stored import StoredTape
 
 OVERLAP = 5_000_000
@@ -66,6 +67,9 @@ def fill(
     )
     kept = trades if proof == "ids" else _covered(connection, gap, part, trades)
     count = amend(connection, gap.exchange, gap.symbol, kept, None, [span], "healed")
+    if proof == "ids" and (beyond := [t.timestamp for t in kept if not _is_in(t, part)]):
+        # The hole's ids reach further than its times, where the one after it is false.
+        adopt(connection, gap.exchange, gap.symbol, min(beyond), max(beyond) + 1, "healed", "healed")
     rest = _rest(gap, part)
     if gap.cause == "id_reset":
         _settle_reset(connection, gap, part, trades, count)
@@ -77,6 +81,10 @@ def fill(
     else:
         heal_gap(connection, gap.id, _given(part, trades, count), note)
     return count
+
+
+def _is_in(trade: Trade, part: Part) -> bool:
+    return part.from_timestamp <= trade.timestamp < part.to_timestamp
 
 
 def _covered(connection: Connection, gap: GapRow, part: Part, trades: Sequence[Trade]) -> list[Trade]:

@@ -9,10 +9,11 @@ from collector import repair
 from collector.backfill import Backfill
 from collector.collect import Target, learn_instruments
 from collector.simulator.server import serve
-from market import WrongUse, parse_time
+from market import MICROSECONDS, WrongUse, parse_time
 from storage import rebuild, verify
 from storage.database import connect
 from storage.holes import list_holes
+from storage.ledger import add_gap
 
 NOW = parse_time("2026-03-02T00:03:00Z")
 BEGIN, END = parse_time("2026-03-01T23:58Z"), parse_time("2026-03-02T00:02Z")
@@ -165,6 +166,32 @@ def test_what_nobody_answers_for_stays_open(database, tmp_path):
     with pytest.raises(WrongUse, match="--exchange"):
         asyncio.run(repair.run(database, tmp_path, None, None, dead, said.append))
     assert repaired(database, tmp_path) == {"holes_healed": 1}
+
+
+def test_a_hole_up_to_an_id_that_no_trade_has_yet_comes_to_an_end(database, tmp_path):
+    """A false id ended it: the exchange has trades of those ids, but they are younger than the hole."""
+    backfill(database)
+    with connect(database) as connection:
+        (last,) = connection.execute("SELECT max(trade_seq) FROM trades").fetchone()
+        add_gap(
+            connection,
+            *KEY,
+            "trades",
+            END,
+            END + MICROSECONDS,
+            cause="ids_missing",
+            status="confirmed",
+            proof="ids",
+            from_id=str(last + 1),
+            to_id=str(last + 90_000),
+            missing_count=90_000,
+        )
+    assert repaired(database, tmp_path) == {"holes_unhealable": 1}
+    assert all(proof.ok for proof in proofs(database))
+    with connect(database) as connection:
+        holes = list_holes(connection, statuses=("unhealable",))
+    assert [hole.to_id for hole in holes] == [str(last + 90_000)]
+    assert repaired(database, tmp_path) == {}
 
 
 def test_an_exchange_that_nobody_speaks_any_more_keeps_its_holes(database, tmp_path):
