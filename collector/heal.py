@@ -305,10 +305,16 @@ class Healer:
 
     async def run(self) -> None:
         """Heal until cancelled; where ids prove nothing, look for what was lost without a word, too."""
-        if not self._rest.is_there:
+        if not self._rest.is_there and self._gives_past_trades:
             return
         comparison = Comparison(self._adapter, self._rest, self._url, self._symbols, self._newest)
         await asyncio.gather(self._heal(), comparison.run())
+
+    @property
+    def _gives_past_trades(self) -> bool:
+        """Whether the exchange could be asked, were it there; where it cannot, holes are given up at once."""
+        wanted = [TradeRange(symbol=symbol, begin=0, end=1) for symbol in self._symbols]
+        return any(self._adapter.trade_pages(each) is not None for each in wanted)
 
     async def _heal(self) -> None:
         while True:

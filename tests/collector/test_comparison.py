@@ -5,15 +5,17 @@ import json
 
 import pytest
 
-from collector import comparison
+from collector import comparison, exchanges
 from collector.collect import Target, open_collector
+from collector.heal import Healer, open_gaps
+from collector.rest import Rest
 from collector.simulator.faults import Fault
 from collector.simulator.server import serve
 from market import MICROSECONDS, Side, Trade, parse_time
 from storage import coverage, healing, verify
 from storage.amend import amend
 from storage.database import connect
-from storage.ledger import list_gaps
+from storage.ledger import add_gap, list_gaps
 
 START = parse_time("2026-03-01T23:59:00Z")
 SECOND = MICROSECONDS
@@ -117,3 +119,40 @@ def test_only_what_rest_gives_beside_all_that_is_stored_is_added(database, given
         connection.commit()
         with verify.snapshot(connection, "bybit", SYMBOL) as tape:
             assert all(tape.prove(day).ok for day in tape.days)
+
+
+def test_what_nobody_can_ask_for_is_given_up_at_once(database):
+    """Through ccxt there are no past trades over REST: no hole waits for them."""
+    with connect(database) as connection:
+        add_gap(
+            connection,
+            "binanceus",
+            "BTC/USDT",
+            "trades",
+            START,
+            START + SECOND,
+            cause="disconnected",
+            status="suspected",
+            proof="connection",
+        )
+
+    async def run():
+        adapter = exchanges.find("binanceus")
+        rest = Rest("binanceus", adapter.rest_url, adapter.rest_rate)
+        healer = Healer(adapter, rest, database, ["BTC/USDT"], lambda _: START)
+        running = asyncio.create_task(healer.run())
+        async with asyncio.timeout(30):
+            while is_open():
+                await asyncio.sleep(0.05)
+        running.cancel()
+        await asyncio.wait({running})
+        await rest.close()
+
+    def is_open():
+        with connect(database) as connection:
+            return open_gaps(connection, "binanceus") != []
+
+    asyncio.run(run())
+    with connect(database) as connection:
+        (gap,) = list_gaps(connection)
+    assert (gap.status, gap.note) == ("unhealable", "binanceus gives no past trades over REST")
