@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from collector.stream import LEAP
 from market import Instrument, Trade
 from market.timeframe import DAY, to_datetime
 from storage.amend import amend, lock_tapes
@@ -30,7 +31,8 @@ class _Break(NamedTuple):
 class TradeLoader:
     """Writes one instrument's trades in the order of its files.
 
-    What lies between two trades of a file is whole (proof `file`), unless a row between them was refused.
+    What lies between two trades of a file is whole (proof `file`), unless a row between them was refused;
+    so long a silence as nobody wants quiet candles of is left uncovered.
     Where ids are consecutive they alone prove it (proof `ids`), from file to file too; an id that is missing
     inside a file is a hole, unless the tape knows better.
     """
@@ -109,20 +111,23 @@ class TradeLoader:
         if high is not None and self._place(high) < self._place(chain[0]):
             cause = self._missing(high, chain[0])
             if cause is None:
-                begin = high.timestamp + 1
+                if chain[0].timestamp - high.timestamp <= LEAP:
+                    begin = high.timestamp + 1
             elif not self._is_new_file:
                 holes.append(_Break(high, chain[0], cause))
         for before, after in pairwise(chain):
             cause = self._missing(before, after)
             if cause is not None:
-                found.append(self._span(begin, before.timestamp + 1, first, before))
                 holes.append(_Break(before, after, cause))
+            if cause is not None or after.timestamp - before.timestamp > LEAP:
+                found.append(self._span(begin, before.timestamp + 1, first, before))
                 first, begin = after, after.timestamp
-        end = max(trade.timestamp for trade in chain) + 1 if not holes else chain[-1].timestamp + 1
+        end = max(trade.timestamp for trade in chain) + 1 if not (holes or found) else chain[-1].timestamp + 1
         if low is not None and self._place(chain[-1]) < self._place(low):
             cause = self._missing(chain[-1], low)
             if cause is None:
-                end = max(end, low.timestamp)
+                if low.timestamp - end <= LEAP:
+                    end = max(end, low.timestamp)
             elif not self._is_new_file:
                 holes.append(_Break(chain[-1], low, cause))
         found.append(self._span(begin, end, first, chain[-1]))

@@ -337,6 +337,18 @@ def test_groups_join_whatever_their_order(database, connection, tmp_path, monkey
 # Damage
 
 
+def test_a_dead_markets_years_are_not_filled_with_candles(database, connection, tmp_path):
+    rows = [*trade_rows(5), *trade_rows(5, 105, START + 900 * DAY)]
+    path = write(tmp_path / "BTCUSDT-trades-2025-01.csv", binance_lines(rows))
+    for _ in range(2):
+        report = load([path], database, Hints())
+        assert report.counts["holes"] == 0
+        found = spans(connection, "binance", "BTC/USDT", "trades")
+        assert ids(found) == [("100", "104", "ids", "import", 5), ("105", "109", "ids", "import", 5)]
+        assert connection.execute("SELECT count(*) < 50 FROM candles").fetchone() == (True,)
+    assert differences(connection, "binance", "BTC/USDT", START, START + 901 * DAY) == []
+
+
 def test_damaged_rows_are_refused_with_their_line_and_the_rest_is_stored(database, connection, tmp_path):
     good = binance_lines(trade_rows(40))
     bad = [
