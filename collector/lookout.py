@@ -47,6 +47,8 @@ class _Silence:
     """How long a stream has been silent, in seconds of the event loop's clock."""
 
     last_id: int | None
+    began: int
+    """The first time that the stream has shown in it, in microseconds UTC; 0 before it does."""
     since: float
     due: float
     delay: float
@@ -101,8 +103,9 @@ class Lookout:
         is_new = silence is None or connection.opened_at > silence.since
         if silence is None or is_new or silence.last_id != stream.last_id or not connection.is_open:
             quiet = FIRST_QUIET if is_new else QUIET
-            silence = _Silence(stream.last_id, now, now + quiet, quiet)
+            silence = _Silence(stream.last_id, stream.time, now, now + quiet, quiet)
             self._silences[symbol] = silence
+        silence.began = silence.began or stream.time
         return silence
 
     def _connection(self, symbol: str) -> "Connection | CcxtConnection":
@@ -117,7 +120,10 @@ class Lookout:
         silence.delay = min(2 * silence.delay, LONGEST_QUIET)
         silence.due = loop.time() + silence.delay
         stream = self._feed.session.streams[symbol]
-        if silence.last_id is None or stream.last_trade_time is None or stream.is_holding:
+        if stream.is_holding:
+            return
+        if silence.last_id is None or stream.last_trade_time is None:
+            await self._look_for_first(symbol, silence)
             return
         missed = await self._missed(symbol, silence.last_id, stream.last_trade_time)
         if not missed:
@@ -128,9 +134,30 @@ class Lookout:
         log.info("%s: %d trades came over REST only", symbol, len(missed))
         if silence.is_lost:
             self._renew(symbol)
-        silence.last_id, silence.is_lost = stream.last_id, True
-        silence.delay = AGAIN
-        silence.due = loop.time() + silence.delay
+        silence.last_id = stream.last_id
+        self._again(silence)
+
+    async def _look_for_first(self, symbol: str, silence: _Silence) -> None:
+        """Where a stream has never given a trade, REST only tells whether there were any meanwhile."""
+        if await self._has_traded(symbol, silence.began):
+            if silence.is_lost:
+                self._renew(symbol)
+            self._again(silence)
+
+    async def _has_traded(self, symbol: str, since: int) -> bool:
+        end = self._feed.session.streams[symbol].time
+        asking = self._feed.session.adapter.trade_pages(TradeRange(symbol=symbol, begin=since, end=end))
+        if asking is None or not 0 < since < end:
+            return False
+        async for page in history.pages(self._feed.rest, asking):
+            if page.trades:
+                return True
+        return False
+
+    def _again(self, silence: _Silence) -> None:
+        """Something was missed: there may be more soon."""
+        silence.is_lost, silence.delay = True, AGAIN
+        silence.due = asyncio.get_running_loop().time() + AGAIN
 
     async def _missed(self, symbol: str, last_id: int, last_time: int) -> list[Trade]:
         """The trades that follow the last one, as far as none is left out."""

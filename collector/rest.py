@@ -15,7 +15,7 @@ from market import Unavailable
 
 log = logging.getLogger(__name__)
 
-TIMEOUT = 20.0
+TIMEOUT = 10.0
 USER_AGENT = "deltatape"
 _REFUSING = (403, 418, 429)
 DEFAULT_PAUSE = 10.0

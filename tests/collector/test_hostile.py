@@ -64,6 +64,10 @@ class Exchange:
             return 200, json.dumps({"symbols": [{**listed, "filters": []}]}).encode()
         if path.endswith("/depth"):
             return 200, json.dumps(BOOK).encode()
+        if path.endswith("/aggTrades"):
+            since = int(query["startTime"][0])
+            found = [{"f": row["id"]} for row in self.trades if row["time"] >= since][:1]
+            return 200, json.dumps(found).encode()
         shown = [
             row for row in self.trades if row["id"] >= int(query["fromId"][0]) and self._shows(row["id"])
         ]
@@ -85,6 +89,13 @@ class Exchange:
             message = {"stream": "btcusdt@trade", "data": {**sent, "T": at, "m": False, "M": True}}
             for websocket in self.sockets if is_sent else ():
                 await websocket.send(json.dumps(message))
+
+    async def show_time(self):
+        """A change of the book, which says how late it is."""
+        at = time.time_ns() // 1_000_000
+        change = {"e": "depthUpdate", "E": at, "s": "BTCUSDT", "U": 2, "u": 2, "b": [], "a": []}
+        for websocket in self.sockets:
+            await websocket.send(json.dumps({"stream": "btcusdt@depth@100ms", "data": change}))
 
     def cut(self):
         for websocket in self.sockets:
@@ -171,6 +182,19 @@ def test_a_subscription_that_gives_nothing_is_noticed(database, tmp_path):
     asyncio.run(scenario())
     assert holes(database) == [("4", "7", "healed", 4), ("8", "11", "healed", 4)]
     assert_whole(exchange, database)
+
+
+def test_a_subscription_that_never_gave_anything_is_noticed(database, tmp_path):
+    exchange = Exchange()
+
+    async def scenario():
+        async with collecting(exchange, database, tmp_path):
+            while exchange.connects < 2:
+                await exchange.show_time()
+                await exchange.trade(is_sent=False)
+                await asyncio.sleep(0.05)
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("patience", [heal.PATIENCE, 0.0])
