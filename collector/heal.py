@@ -12,6 +12,7 @@ import psycopg
 from collector import history
 from collector.comparison import Comparison
 from collector.exchanges.adapter import Adapter, TradePage, TradeRange
+from collector.heal_together import groups, heal_together
 from collector.rest import Rest
 from market import DAY, Trade, Unavailable
 from storage import database, healing, ledger
@@ -321,7 +322,7 @@ class Healer:
             self._wake.clear()
             pause = LOOK_SECONDS
             try:
-                gaps = await asyncio.to_thread(self._open)
+                gaps = await self._heal_groups(await asyncio.to_thread(self._open))
                 gaps += [each.closed for each in self._attempts.values() if each.closed is not None]
                 for gap in gaps:
                     pause = min(pause, await self._try(gap))
@@ -332,6 +333,34 @@ class Healer:
                 log.exception("a hole of %s could not be handled", self._adapter.exchange)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
+
+    async def _heal_groups(self, gaps: list[GapRow]) -> list[GapRow]:
+        """Fill small holes together whose time has come: they are many after a bad minute; what is left."""
+        now = asyncio.get_running_loop().time()
+        tried: set[int] = set()
+        for group in groups([gap for gap in gaps if self._is_untried(gap, now)]):
+            tried.update(gap.id for gap in group)
+            symbol = group[0].symbol
+            self.healing.add(symbol)
+            try:
+                await heal_together(group, self._adapter, self._rest, self._url)
+            except (Unavailable, psycopg.Error) as error:
+                log.warning(
+                    "cannot heal %d holes of %s %s yet: %s", len(group), group[0].exchange, symbol, error
+                )
+                for gap in group:
+                    self._attempts.setdefault(gap.id, _Attempts()).wait(now, LAST_RETRY)
+            finally:
+                self.healing.discard(symbol)
+        if not tried:
+            return gaps
+        left = await asyncio.to_thread(self._open)
+        self.healed += len(tried - {gap.id for gap in left})
+        return left
+
+    def _is_untried(self, gap: GapRow, now: float) -> bool:
+        attempts = self._attempts.get(gap.id)
+        return attempts is None or (attempts.doubted_since is None and attempts.due <= now)
 
     def _open(self) -> list[GapRow]:
         with database.connect(
