@@ -18,6 +18,8 @@ from itertools import groupby, pairwise
 from math import isclose
 from typing import Any, NamedTuple
 
+from msgspec import json
+
 from collector.simulator.book import SimulatedBook
 from collector.simulator.market import SimulatedMarket
 from market import DAY, MICROSECONDS
@@ -359,10 +361,11 @@ def _books(url: str, symbol: str, evidence: Evidence) -> Iterator[str]:
     """Each stored book is the market's: none was taken of a stale one. Wrong clocks tell wrong seconds."""
     market = SimulatedMarket(evidence.seed, symbol)
     book = SimulatedBook(market)
+    tick, lot = f"e-{market.price_decimals}", f"e-{market.size_decimals}"
     jumps = [(line["begin"], line["end"]) for line in evidence.log if line.get("kind") == "clock_jump"]
     stored = rows(
         url,
-        "SELECT extract(epoch FROM timestamp)::bigint, bids_json, asks_json, depth"
+        "SELECT extract(epoch FROM timestamp)::bigint, bids_json::text, asks_json::text, depth"
         " FROM orderbook_snapshots WHERE symbol = %s ORDER BY 1",
         [symbol],
     )
@@ -373,11 +376,9 @@ def _books(url: str, symbol: str, evidence: Evidence) -> Iterator[str]:
         if any(begin <= moment <= end for begin, end in evidence.handovers):
             continue
         state = book.state(second - 1)
-        for side, levels, true in (("bids", bids, state.bids), ("asks", asks, state.asks)):
-            must = [
-                [float(market.price_text(price)), float(market.size_text(size))]
-                for price, size in true[:depth]
-            ]
+        for side, text, true in (("bids", bids, state.bids), ("asks", asks, state.asks)):
+            levels = json.decode(text, type=list[tuple[float, float]])
+            must = [(float(f"{price}{tick}"), float(f"{size}{lot}")) for price, size in true[:depth]]
             if levels != must:
                 yield f"book: {side} at {_text(moment)} are {levels[:3]}, must be {must[:3]}"
 
