@@ -112,8 +112,10 @@ def _repair_day(
             done.trades_renamed += repair.rename(connection, *key, day)
             done.duplicates_removed += repair.remove_duplicates(connection, *key, day)
         proof = prove()
-    while proof.missing_runs:
+    missing = None
+    while proof.missing_runs and proof.ids_missing != missing:
         # One proof names so many; those on record are missing no more.
+        missing = proof.ids_missing
         with connection.transaction():
             done.holes_found += repair.record_holes(connection, *key, proof.missing_runs)
         proof = prove()

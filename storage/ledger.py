@@ -121,7 +121,8 @@ def add_gap(
         WHERE NOT EXISTS (
             SELECT FROM stream_gaps
             WHERE exchange = %(exchange)s AND symbol = %(symbol)s AND stream = %(stream)s
-                AND from_timestamp = %(from)s AND to_timestamp = %(to)s AND cause = %(cause)s)
+                AND from_timestamp = %(from)s AND to_timestamp = %(to)s AND cause = %(cause)s
+                AND from_id IS NOT DISTINCT FROM %(from_id)s)
         """,
         {
             **key_parameters(key),

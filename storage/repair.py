@@ -41,9 +41,9 @@ def record_holes(connection: Connection, exchange: str, symbol: str, runs: Seque
             """
             DELETE FROM stream_gaps
             WHERE exchange = %s AND symbol = %s AND stream = 'trades' AND status = 'healed'
-                AND from_timestamp = %s AND to_timestamp = %s AND cause = 'ids_missing'
+                AND from_timestamp = %s AND to_timestamp = %s AND cause = 'ids_missing' AND from_id = %s
             """,
-            (exchange, symbol, to_datetime(begin), to_datetime(end)),
+            (exchange, symbol, to_datetime(begin), to_datetime(end), str(run.first)),
         )
         ledger.add_gap(
             connection,

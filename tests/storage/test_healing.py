@@ -4,7 +4,8 @@ import pytest
 from streaming import EXCHANGE, MIDNIGHT, MINUTE, SECOND, SYMBOL, Span, Streaming
 
 from market import Instrument, Side, Trade
-from storage import healing, ledger, rebuild, verify
+from storage import healing, ledger, repair, verify
+from storage.amend import amend
 from storage.database import Connection
 from storage.healing import Part
 from storage.instruments import write_instruments
@@ -82,29 +83,33 @@ def test_trades_that_were_only_late_are_not_taken_for_ids_that_were_never_given(
 ) -> None:
     gap = write_with_hole(connection)
     whole = Part(gap.from_timestamp, gap.to_timestamp, 10, 99)
-    healing.amend(connection, EXCHANGE, SYMBOL, trades_of(range(10, 40)), None, [], "late_trade")
+    amend(connection, EXCHANGE, SYMBOL, trades_of(range(10, 40)), None, [], "late_trade")
     assert healing.fill(connection, gap, whole, trades_of(range(10, 100))) == 60
     assert connection.execute("SELECT healed_count FROM stream_gaps").fetchall() == [(90,)]
     assert_proven(connection)
 
 
-def test_spans_that_touch_where_ids_begin_anew_give_what_a_rebuild_gives(connection: Connection) -> None:
-    """The first trade of the new count follows within a microsecond: the hole has no length."""
+def test_holes_of_one_moment_are_told_apart_by_their_ids(connection: Connection) -> None:
     gap = write_with_hole(connection)
+    moment = MIDNIGHT + 300 * SECOND
+    same = [Trade(SYMBOL, moment, str(n), n, 100.0, 0.5, Side.BUY) for n in (202, 204, 206)]
+    span = Span([*trades_of(range(201, 202)), *same], moment + 1)
+    begin = MIDNIGHT + 200 * SECOND
+    whole = ledger.Span(begin, moment + 1, "201", "206", "ids", "live", 0)
     healing.fill(
         connection, gap, Part(gap.from_timestamp, gap.to_timestamp, 10, 99), trades_of(range(10, 100))
     )
-    moment = MIDNIGHT + 150 * SECOND
-    ledger.add_gap(
-        connection,
-        EXCHANGE,
-        SYMBOL,
-        "trades",
-        moment,
-        moment,
-        cause="id_reset",
-        status="suspected",
-        proof="connection",
-    )
-    assert len(ledger.spans(connection, EXCHANGE, SYMBOL, "trades")) > 1
-    assert rebuild.differences(connection, EXCHANGE, SYMBOL, MIDNIGHT, MIDNIGHT + MINUTE) == []
+    amend(connection, EXCHANGE, SYMBOL, span.trades, None, [whole], "late_trade")
+    connection.commit()
+    with verify.snapshot(connection, EXCHANGE, SYMBOL) as tape:
+        runs = tape.prove(MIDNIGHT).missing_runs
+    assert [(run.first, run.last) for run in runs] == [(203, 203), (205, 205)]
+    assert repair.record_holes(connection, EXCHANGE, SYMBOL, runs) == 2
+    holes = ledger.list_gaps(connection, statuses=("confirmed",))
+    assert [(hole.from_id, hole.from_timestamp, hole.to_timestamp) for hole in holes] == [
+        ("203", moment, moment),
+        ("205", moment, moment),
+    ]
+    connection.commit()
+    with verify.snapshot(connection, EXCHANGE, SYMBOL) as tape:
+        assert tape.prove(MIDNIGHT).ids_missing == 0
