@@ -37,7 +37,7 @@ TRACKED_OBJECTS = 20_000
 """How many more there must be before cycles are looked for."""
 BEAT_SECONDS = 1.0
 """How often the database is told that this collector lives, at least."""
-STANDBY_SECONDS = 0.5
+STANDBY_SECONDS = 0.25
 """How often a collector that stands by looks whether its turn has come."""
 RESTORE_SECONDS = 2.0
 """How long reading may be held up until all is written and a stream can go on from the rows."""
@@ -386,7 +386,8 @@ class Collector:
         beaten = 0.0
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), FLUSH_SECONDS)
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self._stopping.wait()
             self.feed.advance()
             await self.outlet.retry()
             if self.outlet.writer.merging and self.outlet.is_idle:

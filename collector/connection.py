@@ -224,7 +224,8 @@ class Connection:
         lifetime = self._adapter.lifetime
         allowed = None if lifetime is None else max(lifetime - RENEW_BEFORE * uniform(1, 2), lifetime / 2)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._renewal.wait(), allowed)
+            async with asyncio.timeout(allowed):
+                await self._renewal.wait()
         self._renewal.clear()
 
     async def _replace(self) -> bool:

@@ -332,7 +332,8 @@ class Healer:
                 # One hole that cannot be handled must not end the healing of all others.
                 log.exception("a hole of %s could not be handled", self._adapter.exchange)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
 
     async def _heal_groups(self, gaps: list[GapRow]) -> list[GapRow]:
         """Fill small holes together whose time has come: they are many after a bad minute; what is left."""

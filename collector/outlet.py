@@ -71,7 +71,8 @@ class Outlet:
     async def idle(self, seconds: float) -> bool:
         """Wait until everything is written, so long at most; whether it is."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
         return self.is_idle
 
     async def put(self, batch: TapeBatch) -> None:

@@ -183,7 +183,8 @@ class Playback:
         loop = asyncio.get_running_loop()
         began = loop.time()
         with suppress(TimeoutError):
-            await asyncio.wait_for(answer.asked.wait(), min(PATIENCE, self._patience))
+            async with asyncio.timeout(min(PATIENCE, self._patience)):
+                await answer.asked.wait()
         self._patience -= loop.time() - began
 
 

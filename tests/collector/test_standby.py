@@ -19,7 +19,7 @@ SPEED = 20
 SEED = 7
 START = parse_time("2026-03-01T12:00:00Z")
 TAKE_OVER = 5.0
-"""Seconds from a blow until the next collector has written."""
+"""Seconds from a blow until the next collector is the one writer."""
 
 
 class Group:
@@ -74,14 +74,16 @@ class Group:
         stored = {(row[0], row[1]) for row in rows(self.url, "SELECT symbol, trade_id FROM trades")}
         self.kills.append((opened - closed, stored))
 
-    def writes(self, before: dict[str, tuple[int, int]], seconds: float, *, by_another: bool = True) -> None:
-        """Trades of every symbol are written again, in time: by another collector than before."""
+    def take_over(self, before: dict[str, tuple[int, int]], since: float) -> None:
+        """Another collector became the one writer of all in time, and writes."""
+        left = TAKE_OVER - (time.monotonic() - since)
+        eventually(lambda: all(self.newest()[s][0] > before[s][0] for s in SYMBOLS), left, "it is taken over")
+        sys.stdout.write(f"taken over after {time.monotonic() - since:.1f} s\n")
+        self.go_on(before)
 
-        def is_done() -> bool:
-            now = self.newest()
-            return all(now[s][0] >= before[s][0] + by_another and now[s][1] > before[s][1] for s in SYMBOLS)
-
-        eventually(is_done, seconds, "trades are written")
+    def go_on(self, before: dict[str, tuple[int, int]]) -> None:
+        """Trades of every symbol are written again."""
+        eventually(lambda: all(self.newest()[s][1] > before[s][1] for s in SYMBOLS), 20, "trades are written")
 
     def complaints(self) -> list[str]:
         truth, slack = truth_by_symbol(self.simulator.truth()), 5 * SPEED * MICROSECONDS
@@ -108,15 +110,14 @@ def test_whatever_befalls_the_active_collector_the_next_one_takes_over(group: Gr
     before = group.newest()
     group.note()
     group.server.suffer("fast", 0.3)
-    group.writes(before, 20, by_another=False)
+    group.go_on(before)
     eventually(lambda: len(group.standing_by) == 2, 20, "two stand by again")
     assert all(each.is_running for each in group.collectors.values())
 
     # Frozen: it holds its locks and its connections, and does nothing.
     frozen, before, since = group.active(), group.newest(), time.monotonic()
     os.kill(group.collectors[frozen].pid, signal.SIGSTOP)
-    group.writes(before, TAKE_OVER)
-    say(f"{frozen} frozen: taken over after {time.monotonic() - since:.1f} s")
+    group.take_over(before, since)
     group.note()
 
     # Awake again, it has lost its turn: it says so, and stands by.
@@ -131,14 +132,12 @@ def test_whatever_befalls_the_active_collector_the_next_one_takes_over(group: Gr
 
     stopped, before, since = group.active(), group.newest(), time.monotonic()
     assert group.collectors[stopped].stop() == 0
-    group.writes(before, TAKE_OVER)
-    say(f"{stopped} stopped: taken over after {time.monotonic() - since:.1f} s")
+    group.take_over(before, since)
 
     killed, before, since = group.active(), group.newest(), time.monotonic()
     group.note()
     group.collectors[killed].kill()
-    group.writes(before, TAKE_OVER)
-    say(f"{killed} killed: taken over after {time.monotonic() - since:.1f} s")
+    group.take_over(before, since)
 
     group.simulator.end_market()
     with suppress(TimeoutError):
@@ -146,7 +145,3 @@ def test_whatever_befalls_the_active_collector_the_next_one_takes_over(group: Gr
     assert group.collectors[group.active()].stop() == 0
     assert group.complaints() == []
     assert not [name for name, each in group.collectors.items() if "Traceback" in each.log]
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
