@@ -3,11 +3,12 @@
 Times go in as int microseconds UTC. Everything runs inside the caller's transaction.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from struct import Struct
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from psycopg import sql
@@ -19,17 +20,18 @@ from sqlalchemy.dialects import postgresql
 from storage.database import Connection
 from storage.tables import metadata
 
+T = TypeVar("T")
+
 # From 1970-01-01, where our time begins, to 2000-01-01, where PostgreSQL's does.
 _POSTGRESQL_EPOCH = 946_684_800_000_000
 _TIMESTAMPTZ_OID = 1184
 _pack_int8 = Struct("!q").pack
 _pack_length = Struct("!i").pack
 _pack_jsonb = Struct("!ib").pack
+_ROWS_A_PIECE = 2000
 _HEAD, _TAIL = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 NULL = b"\xff\xff\xff\xff"
 """No value, as a field of a binary COPY."""
-Rows = Iterable[Sequence[Any]] | bytes
-"""Values in the columns' order, times as int microseconds UTC, JSON as plain objects; or `packed` rows."""
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -44,12 +46,27 @@ class MicrosecondsDumper(Dumper):
         return _pack_int8(obj - _POSTGRESQL_EPOCH)
 
 
-def packed(rows: Iterable[bytes]) -> bytes:
-    """Rows that are encoded as binary COPY wants them (fields' count, then each field), as a whole COPY.
+class Packed(Generic[T]):
+    """Rows, and how each is encoded as binary COPY wants it: the fields' count, then each field.
 
-    Worth its while for tables that are written all day: five times faster than value by value.
+    Worth its while for tables that are written all day: it is five times faster than value by value.
     """
-    return b"".join((_HEAD, *rows, _TAIL))
+
+    def __init__(self, rows: Collection[T], pack: Callable[[T], bytes]) -> None:
+        self._rows = rows
+        self._pack = pack
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes of the whole COPY; the server takes up a piece while the next one is made."""
+        yield _HEAD
+        encoded = map(self._pack, self._rows)
+        while piece := b"".join(islice(encoded, _ROWS_A_PIECE)):
+            yield piece
+        yield _TAIL
+
+
+Rows = Iterable[Sequence[Any]] | Packed[Any]
+"""Values in the columns' order, times as int microseconds UTC, JSON as plain objects; or packed rows."""
 
 
 def text_field(text: str) -> bytes:
@@ -183,8 +200,9 @@ def _copy(
         cursor.adapters.register_dumper(None, MicrosecondsDumper)
         set_json_dumps(msgspec.json.encode, cursor)
         with cursor.copy(query) as copy:
-            if isinstance(rows, bytes):
-                copy.write(rows)
+            if isinstance(rows, Packed):
+                for piece in rows.pieces():
+                    copy.write(piece)
             else:
                 copy.set_types([types[column] for column in columns])
                 for row in rows:

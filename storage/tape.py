@@ -14,12 +14,12 @@ from market import BookSnapshot, Candle, CvdPoint, Side, Trade, WrongUse
 from market.timeframe import DAY, format_time, to_datetime
 from storage.copy import (
     NULL,
+    Packed,
     Rows,
     all_or_nothing,
     copy_rows,
     jsonb_field,
     names,
-    packed,
     stage_rows,
     text_field,
     upsert_rows,
@@ -331,19 +331,25 @@ def write_rejected(
         )
 
 
-def _packed_trades(exchange: str, trades: Sequence[tuple[Trade, float]], received: Received) -> bytes:
+def _packed_trades(
+    exchange: str, trades: Sequence[tuple[Trade, float]], received: Received
+) -> Packed[tuple[tuple[Trade, float], int | None]]:
     columns, name = len(TRADE_COLUMNS), text_field(exchange)
     symbols = {symbol: name + text_field(symbol) for symbol in {trade.symbol for trade, _ in trades}}
-    return packed(
-        _pack_begin(columns, 8, wire_time(trade.timestamp))
-        + symbols[trade.symbol]
-        + text_field(trade.trade_id)
-        + _pack_trade(8, trade.trade_seq, 8, trade.fill_count, 8, trade.price, 8, trade.size)
-        + _SIDES[trade.side]
-        + _pack_float(8, cvd)
-        + (NULL if at is None else _pack_integer(8, wire_time(at)))
-        for (trade, cvd), at in zip(trades, received or [None] * len(trades), strict=True)
-    )
+
+    def pack(row: tuple[tuple[Trade, float], int | None]) -> bytes:
+        (trade, cvd), at = row
+        return (
+            _pack_begin(columns, 8, wire_time(trade.timestamp))
+            + symbols[trade.symbol]
+            + text_field(trade.trade_id)
+            + _pack_trade(8, trade.trade_seq, 8, trade.fill_count, 8, trade.price, 8, trade.size)
+            + _SIDES[trade.side]
+            + _pack_float(8, cvd)
+            + (NULL if at is None else _pack_integer(8, wire_time(at)))
+        )
+
+    return Packed(list(zip(trades, received or [None] * len(trades), strict=True)), pack)
 
 
 def _candle_row(exchange: str, candle: Candle) -> tuple[object, ...]:
@@ -372,17 +378,20 @@ def _candle_row(exchange: str, candle: Candle) -> tuple[object, ...]:
     )
 
 
-def _packed_books(exchange: str, snapshots: Collection[BookSnapshot]) -> bytes:
+def _packed_books(exchange: str, snapshots: Collection[BookSnapshot]) -> Packed[BookSnapshot]:
     begin = _pack_count(len(CVD_KEY) + len(_BOOK_VALUES)) + text_field(exchange)
     symbols = {symbol: begin + text_field(symbol) for symbol in {each.symbol for each in snapshots}}
-    return packed(
-        symbols[each.symbol]
-        + _book_numbers(each)
-        + jsonb_field(each.bids)
-        + jsonb_field(each.asks)
-        + (NULL if each.sequence is None else _pack_integer(8, each.sequence))
-        for each in snapshots
-    )
+
+    def pack(book: BookSnapshot) -> bytes:
+        return (
+            symbols[book.symbol]
+            + _book_numbers(book)
+            + jsonb_field(book.bids)
+            + jsonb_field(book.asks)
+            + (NULL if book.sequence is None else _pack_integer(8, book.sequence))
+        )
+
+    return Packed(snapshots, pack)
 
 
 def _book_numbers(book: BookSnapshot) -> bytes:

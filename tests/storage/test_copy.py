@@ -1,3 +1,4 @@
+from struct import Struct
 from typing import Any
 
 import pytest
@@ -9,7 +10,16 @@ from psycopg.types.json import Jsonb
 from streaming import MIDNIGHT
 
 from market.timeframe import from_datetime
-from storage.copy import all_or_nothing, copy_rows, upsert_rows, wire_types
+from storage.copy import (
+    NULL,
+    Packed,
+    all_or_nothing,
+    copy_rows,
+    text_field,
+    upsert_rows,
+    wire_time,
+    wire_types,
+)
 from storage.database import Connection, connect
 from storage.tables import metadata
 
@@ -60,6 +70,21 @@ def test_a_stored_row_refuses_the_batch_and_leaves_the_transaction_usable(connec
 def test_what_no_column_takes_is_refused(connection: Connection) -> None:
     with pytest.raises(CheckViolation):
         copy_rows(connection, "funding_rates", FUNDING, [row(1, price=-1.0)])
+
+
+def test_packed_rows_arrive_however_many_they_are(connection: Connection) -> None:
+    names = text_field("simulated") + text_field("BTC/USDT")
+
+    def pack(number: int) -> bytes:
+        return (
+            Struct("!hiq").pack(5, 8, wire_time(MIDNIGHT + number))
+            + names
+            + Struct("!id").pack(8, number)
+            + NULL
+        )
+
+    assert copy_rows(connection, "funding_rates", FUNDING, Packed(range(4500), pack)) == 4500
+    assert stored(connection) == [(number, number, None) for number in range(4500)]
 
 
 def test_an_upsert_fills_in_or_replaces(connection: Connection) -> None:
