@@ -157,7 +157,7 @@ class _Importer:
         refused = 0
         refused_before: dict[str, int] = {}
         for row in self._rows(source):
-            if row is None:
+            if row is None or self._is_nameless(source, adapter, row):
                 refused += 1
                 continue
             key = (row["symbol"], _naming(row["trade_id"]))
@@ -171,6 +171,14 @@ class _Importer:
             loader.add(trade, row["received"], is_after_refused=is_after_refused)
         for _, loader in loaders.values():
             loader.flush()
+
+    def _is_nameless(self, source: Source, adapter: Adapter, row: dict[str, Any]) -> bool:
+        """Refuse a trade without its number where the exchange gives one: it could stand there twice."""
+        if not adapter.has_consecutive_ids or _naming(row["trade_id"]) != "none":
+            return False
+        reason = f"no id, and {adapter.exchange} numbers its trades: --column trade_id=NAME says where it is"
+        self._report.refuse(f"{source.path.name} line {row['line']}", reason)
+        return True
 
     def _loader(self, instrument: Instrument, naming: _Naming) -> TradeLoader:
         key = (instrument.exchange, instrument.symbol, naming)

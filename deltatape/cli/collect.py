@@ -57,7 +57,7 @@ def collect(
     counts = asyncio.run(_collect(target, settings.load(), options))
     if as_json:
         output.print_json(counts)
-    else:
+    elif counts:
         output.counts(f"collected from {exchange}", counts)
     if seconds is not None and not counts.get("messages"):
         raise Unavailable(f"{exchange} sent no message in {seconds:g} s")

@@ -36,7 +36,9 @@ def exchanges(
     if as_json:
         output.print_json(records + [_record(find(known)) for known in others])
         return
-    columns = ("id", "title", "trades", "book", "candles", "history")
+    # Where there is little room, the id is title enough.
+    title = () if output.console.width < output.NARROW else ("title",)
+    columns = ("id", *title, "trades", "book", "candles", "history")
     output.table("exchanges", columns, [[record[name] for name in columns] for record in records], empty="")
     if everything:
         output.console.print("through ccxt (deltatape exchanges ID says how): " + ", ".join(others))

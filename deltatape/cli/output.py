@@ -80,6 +80,8 @@ def grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> T
     shown = Table(
         title=title,
         title_justify="left",
+        # A title is one line, however narrow the columns.
+        min_width=min(len(title), console.width),
         header_style="bold",
         box=box.SIMPLE_HEAD if is_narrow else box.HEAVY_HEAD,
         padding=(0, 1, 0, 0) if is_narrow else (0, 1),

@@ -241,4 +241,4 @@ def _exchange(name: str) -> Text:
 
 
 def _source(origins: Iterable[str]) -> Text:
-    return Text("+").join(Text(origin, _SOURCES.get(origin, "")) for origin in origins)
+    return Text(", ").join(Text(origin, _SOURCES.get(origin, "")) for origin in origins)

@@ -376,6 +376,17 @@ def test_damaged_rows_are_refused_with_their_line_and_the_rest_is_stored(databas
     assert len(spans(connection, "binance", "BTC/USDT", "trades")) == 1
 
 
+def test_a_trade_without_an_id_is_refused_where_the_exchange_numbers_them(database, connection, tmp_path):
+    path = write(tmp_path / "mine.csv", ["1735689600.5,10,1,7", "1735689601.5,10,2,"], "time,price,size,id")
+    report = load([path], database, Hints(exchange="kraken", symbol="BTC/USD"))
+    (refused,) = report.refused
+    assert refused.startswith("mine.csv line 3: no id, and kraken numbers its trades")
+    assert [row[0] for row in stored_trades(connection, "kraken")] == ["7"]
+    path = write(tmp_path / "none.csv", ["1735689600.5,10,1"], "time,price,size")
+    with pytest.raises(WrongUse, match="trade_id=NAME"):
+        load([path], database, Hints(exchange="kraken", symbol="BTC/USD"))
+
+
 def test_without_ids_a_refused_row_is_a_hole(database, connection, tmp_path):
     path = write(
         tmp_path / "mine.csv",
@@ -450,10 +461,10 @@ def test_tardis_trades_of_several_symbols(database, connection, tmp_path):
 
 
 def test_tardis_names_and_other_data(database, connection, tmp_path):
-    row = f"okex,BTC-USDT,{START + 777},{START + 5000},,unknown,100.5,0.25"
+    row = f"okex,BTC-USDT,{START + 777},{START + 5000},17,unknown,100.5,0.25"
     load([write(tmp_path / "okex.csv", [row], TARDIS)], database, Hints())
     assert stored_trades(connection, "okx") == [
-        (f"{START}-0", 0, START, 100.5, 0.25, None, 1, START + 5000, "BTC/USDT")
+        ("17", 17, START, 100.5, 0.25, None, 1, START + 5000, "BTC/USDT")
     ]
     other = "exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount"
     with pytest.raises(WrongUse, match="import the `trades` data type"):
@@ -584,8 +595,8 @@ def test_a_column_that_says_nothing_is_wrong_use(text):
 def test_symbols_of_a_column(database, connection, tmp_path):
     path = write(
         tmp_path / "two.csv",
-        [f"{('BTC-USD', 'ETH/USD')[n % 2]},{START + n},1.5,2" for n in range(4)],
-        "market,time,price,qty",
+        [f"{('BTC-USD', 'ETH/USD')[n % 2]},{START + n},1.5,2,{7 + n // 2}" for n in range(4)],
+        "market,time,price,qty,id",
     )
     load([path], database, Hints(exchange="coinbase", columns=parse_columns(["symbol=market"])))
     assert [row[8] for row in stored_trades(connection, "coinbase")] == ["BTC/USD"] * 2 + ["ETH/USD"] * 2

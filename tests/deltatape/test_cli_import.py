@@ -13,7 +13,7 @@ def test_files_are_imported_and_again_change_nothing(cli, connection, tmp_path):
     path = archive(tmp_path / "BTCUSDT-trades-2025-01-01.csv")
     done = cli("import", str(path))
     assert (done.returncode, done.stderr) == (0, "")
-    assert "new_trades" in done.stdout
+    assert "new trades" in done.stdout
     again = cli("import", str(path), "--json")
     assert again.returncode == 0
     assert json.loads(again.stdout) == {
@@ -43,14 +43,14 @@ def test_refused_rows_are_told_and_the_rest_is_stored(cli, connection, tmp_path)
 def test_columns_are_named(cli, connection, tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text("px,at,n\n1.5,1735689600,2\n")
-    options = ("--exchange", "kraken", "--symbol", "BTC/USD")
+    options = ("--exchange", "bitfinex", "--symbol", "BTC/USD")
     asked = cli("import", str(path), *options)
     assert asked.returncode == 2
     assert "which column is the timestamp? Say --column timestamp=NAME; it has px, at, n" in asked.stderr
     named = ("--column", "timestamp=at:s", "--column", "price=px", "--column", "size=n")
     assert cli("import", str(path), *options, *named).returncode == 0
     assert connection.execute("SELECT exchange, symbol, price FROM trades").fetchall() == [
-        ("kraken", "BTC/USD", 1.5)
+        ("bitfinex", "BTC/USD", 1.5)
     ]
 
 
