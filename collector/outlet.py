@@ -216,12 +216,15 @@ class Outlet:
         return self._front
 
     async def _written(self, batch: TapeBatch) -> None:
+        # While one from the spool is dropped, the next may be put straight to the front: it stays there.
+        is_front = self._front is batch
         async with self._spooling:
-            if self._kept is not None:
+            if is_front and self._kept is not None:
                 await asyncio.to_thread(self.spool.first, 1)
-            if self._front is None or self._kept is not None:
+            if not is_front or self._kept is not None:
                 await asyncio.to_thread(self.spool.drop)
-            self._front = self._kept = None
+            if is_front:
+                self._front = self._kept = None
         self._on_written(batch)
 
     async def _put_back(self) -> None:

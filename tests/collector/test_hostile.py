@@ -251,19 +251,26 @@ def test_a_clock_that_goes_back_opens_no_hole_after_a_restart(database, tmp_path
 
 
 class SlowSpool(Spool):
-    """Puts its first batch on the disk only once it may."""
+    """Puts a batch on the disk, and takes one off it, only once it may."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.may_append = threading.Event()
+        self.may_drop = threading.Semaphore()
+        self.drops = 0
 
     def append(self, batch):
         assert self.may_append.wait(SECONDS)
         super().append(batch)
 
+    def drop(self):
+        super().drop()
+        self.drops += 1
+        assert self.may_drop.acquire(timeout=SECONDS)
 
-def test_what_is_on_its_way_to_the_disk_is_not_taken_for_written(database, connection, tmp_path):
-    """Else a stream would go on from a tape that lacks it."""
+
+def test_what_is_on_its_way_to_the_disk_or_from_it_is_not_lost(database, connection, tmp_path):
+    """Nor taken for written: a stream would go on from a tape that lacks it."""
     adapter = exchanges.simulated("binance")
     stream = Session(adapter, [SYMBOL]).stream(SYMBOL)
 
@@ -284,12 +291,15 @@ def test_what_is_on_its_way_to_the_disk_is_not_taken_for_written(database, conne
         putting = asyncio.create_task(outlet.put(batch(2)))
         await asyncio.sleep(0.1)
         connection.rollback()
-        await until(lambda: len(ids(database)) == 1)
+        await until(lambda: 1 in ids(database))
         assert not await outlet.idle(0.2)
         spool.may_append.set()
         await putting
+        await until(lambda: spool.drops == 2)
+        await outlet.put(batch(3))
+        spool.may_drop.release()
         assert await outlet.idle(SECONDS)
-        assert ids(database) == [1, 2]
+        assert ids(database) == [1, 2, 3]
         outlet.stop()
         await running
         writer.close()
