@@ -380,3 +380,22 @@ def test_a_hole_that_somebody_else_closed_meanwhile_stays_as_it_is(database):
     assert healed(database, exchange.adapter, gap, exchange.get) == "closed"
     assert holes(database) == before
     assert_proven(database, "coinbase", exchange.symbol)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_healer_that_is_woken_while_it_is_told_to_stop_stops(turns, database):
+    async def scenario():
+        adapter = exchanges.find("binance")
+        rest = Rest("binance", "http://127.0.0.1:9", adapter.rest_rate)
+        healer = Healer(adapter, rest, database, ["BTC/USDT"], lambda _: START)
+        running = asyncio.create_task(healer.run())
+        await asyncio.sleep(0.5)
+        healer.wake()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        done, _ = await asyncio.wait({running}, timeout=10)
+        await rest.close()
+        return bool(done)
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 20))

@@ -21,8 +21,9 @@ from tests.soak.parts import private_server
 MESSAGES_AN_HOUR = 17_000
 """At least so many come of a simulated hour."""
 LOOKS = 40
-ROOM_MB = 24
-"""By how much the last third's middle may lie above the first's: a leak of 4 bytes a message takes more."""
+ROOM_MB = 12
+"""By how much the last third may lie above the one before it, once caches and pools are as large as they
+become: of ten million messages, a leak of 4 bytes each takes more."""
 _LIBC = ctypes.CDLL(None)
 
 
@@ -72,9 +73,9 @@ def main() -> int:
         sender.terminate()
         sender.join()
     third = len(found) // 3
-    growth = median(found[-third:]) - median(found[:third])
+    growth = median(found[-third:]) - median(found[-2 * third : -third])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    sys.stdout.write(f"from the first third to the last: {growth:+.1f} MB; peak {peak:.0f} MB\n")
+    sys.stdout.write(f"from the second third to the last: {growth:+.1f} MB; peak {peak:.0f} MB\n")
     return 0 if growth < ROOM_MB else 1
 
 
