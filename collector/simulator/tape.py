@@ -75,4 +75,5 @@ def end_number(market: SimulatedMarket, first: int, time: int) -> int:
     Where ids have begun anew meanwhile, old ones end with the last old one.
     """
     end = next_number(market, time)
-    return market.last_old_id + 1 if end <= first <= market.last_old_id else end
+    is_old = market.last_old_id // 2 < first <= market.last_old_id
+    return market.last_old_id + 1 if is_old and end <= first else end

@@ -273,6 +273,9 @@ def test_ids_that_begin_anew_and_their_history():
     assert [t["id"] for t in over] == list(range(last_old - 9, last_old + 1))
     over = trades_over_rest(protocol, end, "fromId=1&limit=1000")
     assert [t["id"] for t in over] == new
+    # What has not happened yet nobody gives, whichever count it belongs to.
+    assert trades_over_rest(protocol, end, f"fromId={new[-1] + 1}&limit=1000") == []
+    assert trades_over_rest(protocol, end, f"fromId={last_old + 1}&limit=1000") == []
     by_time = json.loads(
         protocol.answer(f"/api/v3/aggTrades?symbol=BTCUSDT&startTime={hour // 1000}&limit=3", end).body
     )
