@@ -62,7 +62,7 @@ def test_our_own_adapter_reads_every_word_and_finds_the_book_of_rest() -> None:
     assert applied == 99
     assert kinds == {TradeSeen, BookDelta, CandleSeen}
     later, _ = whole_book(START + 199_999_000)
-    assert book.top(1000) == later.top(1000)
+    assert book.snapshot("ETH/USDT", START, None) == later.snapshot("ETH/USDT", START, None)
 
 
 def test_subscriptions_by_message_as_binance_answers_them() -> None:
