@@ -94,7 +94,8 @@ def test_the_book_stays_live_and_is_the_simulated_one(exchange):
             # The book before the whole second: what changes at it is not yet in.
             state = SimulatedBook(market).state(snapshot.timestamp // MICROSECONDS - 1)
             expected = [in_units(market, side[:10]) for side in (state.bids, state.asks)]
-            assert [list(map(tuple, side[:10])) for side in (snapshot.bids, snapshot.asks)] == expected
+            levels = [json.loads(side)[:10] for side in (snapshot.bids, snapshot.asks)]
+            assert [list(map(tuple, side)) for side in levels] == expected
 
 
 def in_units(market, levels):
