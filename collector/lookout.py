@@ -121,6 +121,7 @@ class Lookout:
         silence.due = loop.time() + silence.delay
         stream = self._feed.session.streams[symbol]
         if stream.is_holding:
+            stream.wait_no_longer()
             return
         if silence.last_id is None or stream.last_trade_time is None:
             await self._look_for_first(symbol, silence)

@@ -252,6 +252,11 @@ class InstrumentStream:
                 return
             self._take_or_keep_aside(*following)
 
+    def wait_no_longer(self) -> None:
+        """Nothing more comes that could fill what is missing before trades that wait, or show the time."""
+        if self._held:
+            self._release()
+
     def _release(self) -> None:
         """What is missing before the held trades counts as lost."""
         held, self._held = self._held, {}

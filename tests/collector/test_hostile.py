@@ -306,3 +306,19 @@ def test_what_is_on_its_way_to_the_disk_or_from_it_is_not_lost(database, connect
         spool.close()
 
     asyncio.run(scenario())
+
+
+def test_what_waits_for_an_earlier_trade_waits_no_longer_once_the_market_is_silent(database, tmp_path):
+    """Where the exchange's clock is far from ours, only its messages show the time."""
+    exchange = Exchange()
+
+    async def scenario():
+        async with collecting(exchange, database, tmp_path):
+            await exchange.trade(3, back=3_600_000)
+            await exchange.trade(1, back=3_600_000, is_sent=False)
+            await exchange.trade(3, back=3_600_000)
+            await until(lambda: len(ids(database)) == 7)
+
+    asyncio.run(scenario())
+    assert holes(database) == [("4", "4", "healed", 1)]
+    assert_whole(exchange, database)
