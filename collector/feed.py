@@ -30,6 +30,8 @@ BACKLOG_SECONDS = 2.0
 """After reading was held up, what has piled up gets this long to be read before silence means anything."""
 BOOK_SILENCE = 60.0
 """Seconds after which a connection whose books all are silent, while others speak, is opened anew."""
+BOOK_PAUSE = 5.0
+"""Seconds of silence about all books of a connection after which time no longer goes on for them."""
 BEHIND_SECONDS = 5.0
 """How long a trade that the exchange has named may take to come over its stream."""
 
@@ -179,7 +181,17 @@ class Feed:
         is_caught_up = asyncio.get_running_loop().time() - self._held_up_at > BACKLOG_SECONDS
         if self._may_read.is_set() and is_caught_up:
             live = [symbol for symbol in self.symbols if self._is_open(symbol, "trades")]
-            self.session.silent(self.clock(), live)
+            now = self.clock()
+            self.session.silent(now, live, {symbol for symbol in live if self._speaks_of_books(symbol, now)})
+
+    def _speaks_of_books(self, symbol: str, now: int) -> bool:
+        """Whether the connection that carries this book has lately given a change of any book."""
+        return any(
+            now - self.session.books_heard.get(each, 0) < BOOK_PAUSE * MICROSECONDS
+            for connection in self.connections
+            if "book" in connection.line.streams and symbol in connection.line.symbols
+            for each in connection.line.symbols
+        )
 
     def statuses(self) -> dict[str, tuple[Status, str]]:
         """How each symbol's stream of trades is, and what there is to say of it."""

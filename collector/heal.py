@@ -328,6 +328,7 @@ class Healer:
                     pause = min(pause, await self._try(gap))
             except (Unavailable, psycopg.Error) as error:
                 log.debug("holes cannot be looked for now: %s", error)
+                pause = FIRST_RETRY
             except Exception:
                 # One hole that cannot be handled must not end the healing of all others.
                 log.exception("a hole of %s could not be handled", self._adapter.exchange)

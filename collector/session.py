@@ -243,14 +243,17 @@ class Session:
         for symbol in list(self.streams) if symbols is None else symbols:
             self.streams[symbol].disconnected(streams)
 
-    def silent(self, now: int, symbols: Collection[str]) -> None:
-        """It is `now` on the wall clock, and the connections of `symbols` live: advance silent ones."""
+    def silent(self, now: int, symbols: Collection[str], with_book: Collection[str]) -> None:
+        """It is `now` on the wall clock, and the connections of `symbols` live: advance silent ones.
+
+        Those books that are `with_book` count as unchanged; of the others nobody knows.
+        """
         if self._min_lag is None or abs(self._min_lag) > PLAUSIBLE_LAG:
             return
         for symbol in symbols:
             stream = self.streams[symbol]
             if stream.time:
-                stream.silent_until(now - self._min_lag)
+                stream.silent_until(now - self._min_lag, shows_book=symbol in with_book)
 
     @property
     def is_played_back(self) -> bool:

@@ -458,9 +458,13 @@ class InstrumentStream:
             self.disconnected(frozenset(("trades",)))
         self._has_leapt = True
 
-    def silent_until(self, time: int) -> None:
-        """No message came, and the exchange's clock stands at about `time`: as `show`, with more caution."""
+    def silent_until(self, time: int, *, shows_book: bool = True) -> None:
+        """No message came, and the exchange's clock stands at about `time`: as `show`, with more caution.
+
+        `shows_book`: the book's connection lives, so that no change means the same book.
+        """
         if self._is_unbroken or self.book.is_live:
+            self.shows_book = shows_book
             self.show(time - GRACE)
 
     def disconnected(self, streams: frozenset[Stream] = STREAMS, cause: str = "disconnected") -> None:

@@ -16,11 +16,12 @@ from tests.soak.faults import SLACK, SYMBOLS, begin_of, run_seed
 from tests.soak.parts import Collector, Server, Simulator, eventually, private_server, rows
 from tests.soak.proof import Evidence, complaints, truth_by_symbol
 
-SEEDS = range(101, 108)
+SEEDS = range(101, 107)
 FOUND = {
     3: "ids that began anew while nobody was connected, and the covered time that was none",
     14: "a price of 1e300 that was taken for a trade",
     207: "a kill that took what was being written, but left on the disk what followed it: no hole between",
+    251: "holes that nobody looked for during half a minute after the database was back",
 }
 """Seeds that failed once, and what they showed."""
 

@@ -249,3 +249,15 @@ def test_a_book_is_known_no_further_than_its_own_connection_has_come():
     assert {book.bid_volume for book in books} == {1.0}
     found.disconnected(cause="disconnected")
     assert found.take().books == []
+
+
+def test_time_goes_on_for_a_silent_book_only_while_its_connection_speaks():
+    found = stream()
+    found.book_reset(BookReset(SYMBOL, START, [("99", "1")], [("101", "1")], 10))
+    feed(found, trade(1, 1))
+    found.silent_until(START + 10 * SECOND, shows_book=True)
+    assert len(found.take().books) == 6
+    found.silent_until(START + 90 * SECOND, shows_book=False)
+    rows = found.take()
+    assert rows.books == []
+    assert spans(rows)[-1][1] == 88
