@@ -65,8 +65,6 @@ class Evidence(NamedTuple):
         kills: for each kill -9 of the collector, the connections that were open, and the (symbol, trade id)
             that the database held just after.
         slack: simulated microseconds for what was still on its way when a connection was cut.
-        handovers: spans of time in which one connection gave the books and a newer one trades already, whose
-            time was ahead by a moment: far too much at a high speed, so books are not compared.
     """
 
     seed: int
@@ -74,7 +72,6 @@ class Evidence(NamedTuple):
     log: list[dict[str, Any]]
     kills: list[tuple[set[int], set[tuple[str, str]]]]
     slack: int
-    handovers: Sequence[tuple[int, int]] = ()
 
     @property
     def sent(self) -> list[Sent]:
@@ -372,8 +369,6 @@ def _books(url: str, symbol: str, evidence: Evidence) -> Iterator[str]:
     for second, bids, asks, depth in stored:
         moment = second * MICROSECONDS
         if any(begin - 200 * MICROSECONDS <= moment <= end + 200 * MICROSECONDS for begin, end in jumps):
-            continue
-        if any(begin <= moment <= end for begin, end in evidence.handovers):
             continue
         state = book.state(second - 1)
         for side, text, true in (("bids", bids, state.bids), ("asks", asks, state.asks)):

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from collector.collect import Collector, Target, open_collector
 from market import MICROSECONDS, format_time, parse_time
@@ -81,7 +81,7 @@ def run_plan(plan: Plan, url: str, folder: Path, *, is_quiet: bool = True) -> Ou
         collected = time.monotonic() - began
         truth = truth_by_symbol(simulator.truth())
         log, slack = simulator.log(), int(5 * plan.speed * MICROSECONDS)
-        evidence = Evidence(plan.seed, truth, log, [], slack, handovers(log))
+        evidence = Evidence(plan.seed, truth, log, [], slack)
         found = list(complaints(url, evidence))
     finally:
         simulator.stop()
@@ -137,17 +137,6 @@ async def _pass(
             if not is_quiet:
                 _say(f"{format_time(now - now % HOUR)}  {collector.counts.messages:>9,} messages")
     return renewals
-
-
-def handovers(log: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
-    """When two connections were open at once, in simulated time."""
-    ended = {line["connection"]: line["time"] for line in log if line["event"] in ("closed", "cut")}
-    begun = {line["connection"]: line["time"] for line in log if line["event"] == "opened"}
-    return [
-        (begun[number], ended[number - 1])
-        for number in begun
-        if number - 1 in begun and ended.get(number - 1, begun[number]) > begun[number]
-    ]
 
 
 def _is_whole(url: str, simulator: Simulator) -> bool:
