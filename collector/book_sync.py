@@ -44,7 +44,7 @@ class BookSync:
         self._not_before = 0
         self._last_sequence: int | None = None
         self._broken: tuple[int, str] | None = None
-        self._doubted_from: int | None = None
+        self._doubt: tuple[int, str] | None = None
         self._buffer: deque[BookDelta] = deque(maxlen=MAX_BUFFERED_DELTAS)
 
     @property
@@ -73,8 +73,8 @@ class BookSync:
         if self._is_live and event.timestamp is not None and event.timestamp < self.time:
             return []
         snapshots = self.settle(event.timestamp) if event.timestamp is not None else []
-        if self._doubted_from is not None:
-            self.stop("rejected")
+        if self._doubt is not None:
+            self.stop(self._doubt[1])
         if self._is_live and self._next_second is not None:
             self.time = max(self.time, event.timestamp or 0)
         else:
@@ -118,7 +118,7 @@ class BookSync:
             self.stop("sequence")
             return self.delta(event)
         time = self.time if event.timestamp is None else event.timestamp
-        self._doubted_from = None
+        self._doubt = None
         snapshots = self.settle(time)
         if self._next_second is None and event.timestamp is not None:
             self._begin(time)
@@ -147,8 +147,8 @@ class BookSync:
         snapshots: list[BookSnapshot] = []
         if not self._is_live or self._next_second is None:
             return snapshots
-        if self._doubted_from is not None:
-            time = min(time, self._doubted_from)
+        if self._doubt is not None:
+            time = min(time, self._doubt[0])
         while self._next_second <= time:
             snapshot = self._book.snapshot(self.symbol, self._next_second, self._last_sequence)
             if snapshot is not None:
@@ -162,21 +162,22 @@ class BookSync:
         time = max(time, self._not_before)
         self._next_second = time - time % MICROSECONDS + MICROSECONDS
 
-    def doubt(self) -> None:
-        """A message that nobody could read may have changed the book: no snapshots until the next change.
+    def doubt(self, cause: str) -> None:
+        """The book may have changed unseen: no snapshots until the next change.
 
-        If that one follows, nothing was missed.
+        If that one follows, nothing was missed. Where it cannot tell, a message that nobody could read
+        ("rejected") makes the book stale, and a silence means that nothing changed.
         """
-        if self._is_live and not self._sequence.shows_loss:
-            self.stop("rejected")
-        elif self._is_live and self._doubted_from is None:
-            self._doubted_from = self.time
+        if self._is_live and self._sequence.shows_loss:
+            self._doubt = self._doubt or (self.time, cause)
+        elif self._is_live and cause == "rejected":
+            self.stop(cause)
 
     def stop(self, cause: str) -> None:
         """The book is stale from now on, because of `cause`; a new whole book is wanted."""
         if self._is_live:
             self._is_live = False
             self._broken = self._broken or (self.time, cause)
-            self._doubted_from = None
+            self._doubt = None
         self.wants_book = True
         self._buffer.clear()

@@ -418,7 +418,7 @@ class Session:
     def _reject(self, raw: bytes | str, received: int, reason: str) -> None:
         self.counts.rejected += 1
         for stream in self.streams.values():
-            stream.book.doubt()
+            stream.book.doubt("rejected")
             if stream.book.wants_book:
                 self._want_book(stream)
         if len(self._rejected) < MAX_REJECTED:

@@ -465,6 +465,8 @@ class InstrumentStream:
         """
         if self._is_unbroken or self.book.is_live:
             self.shows_book = shows_book
+            if not shows_book:
+                self.book.doubt("silent")
             self.show(time - GRACE)
 
     def disconnected(self, streams: frozenset[Stream] = STREAMS, cause: str = "disconnected") -> None:

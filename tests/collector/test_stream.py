@@ -261,3 +261,20 @@ def test_time_goes_on_for_a_silent_book_only_while_its_connection_speaks():
     rows = found.take()
     assert rows.books == []
     assert spans(rows)[-1][1] == 88
+    found.shows_book = True
+    feed(found, trade(2, 95))
+    assert found.take().books == []
+    found.book_delta(BookDelta(SYMBOL, START + 95 * SECOND, [("99", "7")], [], 12, 12))
+    assert not found.book.is_live
+    assert found.take().books == []
+
+
+def test_a_book_that_was_silent_goes_on_where_the_next_change_follows():
+    found = stream()
+    found.book_reset(BookReset(SYMBOL, START, [("99", "1")], [("101", "1")], 10))
+    feed(found, trade(1, 1))
+    found.silent_until(START + 30 * SECOND, shows_book=False)
+    assert found.take().books == []
+    found.shows_book = True
+    found.book_delta(BookDelta(SYMBOL, START + 20 * SECOND, [("99", "7")], [], 11, 11))
+    assert [(book.timestamp - START) // SECOND for book in found.take().books] == list(range(1, 21))
