@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 # The Alembic revision whose tables storage.tables describes; a test holds it to migrations.head().
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 
 _CONNECT_SECONDS = 10
 # A parallel plan would have to send the state of `first(price, (timestamp, trade_seq))` between processes,
