@@ -9,15 +9,31 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from deltatape import settings
+from market import parse_time
 from storage import read
+from storage.day_cache import DayCache
 
 if TYPE_CHECKING:
-    import polars as pl
+    from collections.abc import Callable, Iterator
 
     from backtest.run import Result
 
-__all__ = ["backtest", "books", "candles", "coverage", "cvd", "equity", "runs", "signals", "trades"]
+__all__ = [
+    "backtest",
+    "book_days",
+    "books",
+    "candles",
+    "coverage",
+    "cvd",
+    "equity",
+    "runs",
+    "signals",
+    "trade_days",
+    "trades",
+]
 
 Moment = int | str | None
 
@@ -30,8 +46,20 @@ def _url() -> str:
 def trades(
     exchange: str, symbol: str, start: Moment = None, end: Moment = None, limit: int | None = None
 ) -> pl.DataFrame:
-    """Trades of an instrument in [start, end), each with the CVD after it."""
-    return read.trades(_url(), exchange, symbol, start, end, limit)
+    """Trades of an instrument in [start, end), each with the CVD after it.
+
+    Closed days are kept as Parquet files below DELTATAPE_HOME and read anew when the tape changes.
+    """
+    if limit is not None:
+        return read.trades(_url(), exchange, symbol, start, end, limit)
+    return pl.concat(trade_days(exchange, symbol, start, end))
+
+
+def trade_days(
+    exchange: str, symbol: str, start: Moment = None, end: Moment = None
+) -> Iterator[pl.DataFrame]:
+    """As `trades`, day by day: for spans that are larger than memory."""
+    return _days("trades", read.trades, exchange, symbol, start, end)
 
 
 def candles(
@@ -59,8 +87,24 @@ def cvd(
 def books(
     exchange: str, symbol: str, start: Moment = None, end: Moment = None, limit: int | None = None
 ) -> pl.DataFrame:
-    """Order-book snapshots, one a second."""
-    return read.books(_url(), exchange, symbol, start, end, limit)
+    """Order-book snapshots, one a second; closed days are kept as those of `trades` are."""
+    if limit is not None:
+        return read.books(_url(), exchange, symbol, start, end, limit)
+    return pl.concat(book_days(exchange, symbol, start, end))
+
+
+def book_days(exchange: str, symbol: str, start: Moment = None, end: Moment = None) -> Iterator[pl.DataFrame]:
+    """As `books`, day by day: for spans that are larger than memory."""
+    return _days("orderbook_snapshots", read.books, exchange, symbol, start, end)
+
+
+def _days(
+    table: str, reader: Callable[..., pl.DataFrame], exchange: str, symbol: str, start: Moment, end: Moment
+) -> Iterator[pl.DataFrame]:
+    url = _url()
+    cache = DayCache(settings.load().home / "cache" / "days", url, table, exchange, symbol)
+    since, until = (parse_time(each) if isinstance(each, str) else each for each in (start, end))
+    return cache.frames(since, until, lambda begin, stop: reader(url, exchange, symbol, begin, stop))
 
 
 def signals(

@@ -10,6 +10,8 @@ Everything runs inside the caller's transaction.
 
 from collections.abc import Collection, Mapping, Sequence
 
+from psycopg import sql
+
 from market import Trade
 from storage import ledger, rebuild, tape
 from storage.coverage import Span, add_coverage, recount
@@ -19,13 +21,18 @@ from storage.tape import Received
 __all__ = ["amend", "last_revision", "lock_tapes", "revised_since"]
 
 
-def lock_tapes(connection: Connection, exchange: str, symbols: Collection[str]) -> None:
-    """Hold these instruments' tapes until the transaction ends; nobody else changes them meanwhile."""
+def lock_tapes(
+    connection: Connection, exchange: str, symbols: Collection[str], *, is_shared: bool = False
+) -> None:
+    """Hold these instruments' tapes until the transaction ends; nobody else changes them meanwhile.
+
+    `is_shared`: neither does this transaction, so that others may hold them in the same way.
+    """
     # In one order everywhere, so that two who want several never wait for each other.
     keys = [f"tape:{exchange}:{symbol}" for symbol in sorted(symbols)]
-    connection.execute(
-        "SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest(%s::text[]) AS key", [keys]
-    )
+    lock = "pg_advisory_xact_lock_shared" if is_shared else "pg_advisory_xact_lock"
+    query = sql.SQL("SELECT {}(hashtextextended(key, 0)) FROM unnest(%s::text[]) AS key")
+    connection.execute(query.format(sql.Identifier(lock)), [keys])
 
 
 def amend(

@@ -1,0 +1,178 @@
+"""Days that are kept as files: read once, right always, read anew when the tape changes."""
+
+import resource
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from streaming import EXCHANGE, HOUR, MIDNIGHT, SECOND, SYMBOL, Recorded, Span, random_trade
+
+from market import DAY
+from storage import read
+from storage.amend import amend
+from storage.database import Connection
+from storage.day_cache import DayCache
+
+BEGIN = MIDNIGHT - 6 * HOUR
+DAYS = 4
+END = MIDNIGHT + DAYS * DAY + 3 * HOUR
+
+
+class Reading:
+    """Reads the tape by way of a cache, and remembers what was asked of the database."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self.folder = url, folder
+        self.asked: list[tuple[int | None, int | None]] = []
+
+    def __call__(self, begin: int | None = None, end: int | None = None) -> pl.DataFrame:
+        self.asked.clear()
+        cache = DayCache(self.folder, self.url, "trades", EXCHANGE, SYMBOL)
+        found = pl.concat(cache.frames(begin, end, self._read))
+        assert_frame_equal(found, read.trades(self.url, EXCHANGE, SYMBOL, begin, end))
+        return found
+
+    def _read(self, begin: int | None, end: int | None) -> pl.DataFrame:
+        self.asked.append((begin, end))
+        return read.trades(self.url, EXCHANGE, SYMBOL, begin, end)
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted(path for path in self.folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def reading(connection: Connection, database: str, tmp_path: Path) -> Reading:
+    random = Random(3)
+    trades = [random_trade(random, moment, moment) for moment in range(BEGIN, END, 601 * SECOND)]
+    Recorded([(trade, 0.0) for trade in trades], spans=[Span(trades, END)]).write_raw(connection)
+    connection.commit()
+    return Reading(database, tmp_path / "cache")
+
+
+EDGES = [(None, MIDNIGHT), (MIDNIGHT + DAYS * DAY, None)]
+
+
+def test_a_closed_day_is_read_once(reading: Reading) -> None:
+    reading()
+    days = [(MIDNIGHT + n * DAY, MIDNIGHT + (n + 1) * DAY) for n in range(DAYS)]
+    assert reading.asked == [EDGES[0], *days, EDGES[1]]
+    assert len(reading.files) == DAYS
+    reading()
+    assert reading.asked == EDGES
+    reading(MIDNIGHT + DAY, MIDNIGHT + 3 * DAY)
+    assert reading.asked == []
+
+
+SPANS: list[tuple[int | None, int | None]] = [
+    (MIDNIGHT + HOUR, MIDNIGHT + 2 * HOUR),
+    (MIDNIGHT + HOUR, MIDNIGHT + DAY + HOUR),
+    (MIDNIGHT - HOUR, MIDNIGHT + 2 * DAY),
+    (MIDNIGHT, END + 3 * DAY),
+    (END - HOUR, END + HOUR),
+    (END + DAY, END + 2 * DAY),
+    (MIDNIGHT - 9 * DAY, MIDNIGHT - 8 * DAY),
+    (MIDNIGHT + DAY, MIDNIGHT),
+    (None, MIDNIGHT + 2 * DAY + 1),
+    (MIDNIGHT + 2 * DAY - 1, None),
+]
+
+
+def test_any_span_is_right_again_and_again(reading: Reading) -> None:
+    for begin, end in SPANS:
+        reading(begin, end)
+    assert reading.files
+    for begin, end in SPANS:
+        reading(begin, end)
+
+
+def test_a_day_that_is_not_over_is_not_kept(connection: Connection, reading: Reading) -> None:
+    connection.execute("UPDATE stream_coverage SET to_timestamp = to_timestamp - '3 h'::interval")
+    connection.commit()
+    reading()
+    assert [path.name[:10] for path in reading.files] == ["2024-10-04", "2024-10-05", "2024-10-06"]
+
+
+def test_a_change_makes_its_days_be_read_anew_and_no_other(connection: Connection, reading: Reading) -> None:
+    reading()
+    before = reading(MIDNIGHT + DAY, MIDNIGHT + 2 * DAY)
+    moment = MIDNIGHT + DAY + 5 * HOUR + 1
+    amend(connection, EXCHANGE, SYMBOL, [random_trade(Random(1), moment, 1)], None, [], "healed")
+    connection.commit()
+    assert len(reading(MIDNIGHT + DAY, MIDNIGHT + 2 * DAY)) == len(before) + 1
+    reading()
+    assert reading.asked == EDGES
+    assert len(reading.files) == DAYS
+
+
+def test_a_change_that_is_not_committed_yet_is_waited_for(connection: Connection, reading: Reading) -> None:
+    moment = MIDNIGHT + DAY + 1
+    amend(connection, EXCHANGE, SYMBOL, [random_trade(Random(1), moment, 1)], None, [], "healed")
+    found: list[pl.DataFrame] = []
+    thread = threading.Thread(target=lambda: found.append(reading(MIDNIGHT + DAY, MIDNIGHT + 2 * DAY)))
+    thread.start()
+    thread.join(0.5)
+    assert thread.is_alive()
+    connection.commit()
+    thread.join(20)
+    assert found[0]["timestamp"].to_physical()[0] == moment
+
+
+def test_files_of_another_time_count_for_nothing(connection: Connection, reading: Reading) -> None:
+    amend(connection, EXCHANGE, SYMBOL, [random_trade(Random(1), MIDNIGHT + 1, 1)], None, [], "healed")
+    connection.commit()
+    reading()
+    # As after a restored backup: the ids of revisions are given a second time.
+    connection.execute("UPDATE tape_revisions SET created_timestamp = now() + '1 s'::interval")
+    connection.commit()
+    reading()
+    assert len(reading.asked) == DAYS + len(EDGES)
+
+
+def test_damaged_files_are_read_anew(reading: Reading) -> None:
+    reading()
+    random = Random(11)
+    for path in reading.files:
+        body = bytearray(path.read_bytes())
+        kind = random.choice(("cut", "flip", "empty", "longer"))
+        if kind == "flip":
+            body[random.randrange(len(body))] ^= 1 << random.randrange(8)
+        cut = {"cut": random.randrange(1, len(body)), "empty": 0}.get(kind, len(body))
+        path.write_bytes(body[:cut] + b"x" * (kind == "longer"))
+    reading()
+    assert len(reading.asked) == DAYS + len(EDGES)
+    reading()
+    assert reading.asked == EDGES
+
+
+def test_files_under_another_day_s_name_are_not_used(reading: Reading) -> None:
+    reading()
+    first, second = reading.files[:2]
+    first.replace(second)
+    reading(MIDNIGHT, MIDNIGHT + 2 * DAY)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file may grow beyond some bytes, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_keeps_nothing(reading: Reading, full_disk: None) -> None:
+    reading()
+    reading()
+    assert reading.files == []
+
+
+def test_a_folder_that_cannot_be_keeps_nothing(reading: Reading) -> None:
+    reading.folder.write_text("a file")
+    reading()
+    reading()
+    assert len(reading.asked) == DAYS + len(EDGES)
