@@ -30,8 +30,8 @@ BACKLOG_SECONDS = 2.0
 """After reading was held up, what has piled up gets this long to be read before silence means anything."""
 BOOK_SILENCE = 60.0
 """Seconds after which a connection whose books all are silent, while others speak, is opened anew."""
-BOOK_PAUSE = 5.0
-"""Seconds of silence about all books of a connection after which time no longer goes on for them."""
+BOOK_PAUSE = 3.0
+"""Seconds of silence about all books of a connection after which time stands still for them: less than what a\nsilent stream lags behind, so that no second is given out on the strength of silence alone."""
 BEHIND_SECONDS = 5.0
 """How long a trade that the exchange has named may take to come over its stream."""
 
