@@ -30,8 +30,11 @@ BACKLOG_SECONDS = 2.0
 """After reading was held up, what has piled up gets this long to be read before silence means anything."""
 BOOK_SILENCE = 60.0
 """Seconds after which a connection whose books all are silent, while others speak, is opened anew."""
-BOOK_PAUSE = 3.0
-"""Seconds of silence about all books of a connection after which time stands still for them: less than what a\nsilent stream lags behind, so that no second is given out on the strength of silence alone."""
+STANDSTILL_SECONDS = 3.0
+"""Seconds of silence about all books of a connection after which time stands still for them.
+
+Less than a silent stream's caution: no second is given out on the strength of silence alone.
+"""
 BEHIND_SECONDS = 5.0
 """How long a trade that the exchange has named may take to come over its stream."""
 
@@ -187,7 +190,7 @@ class Feed:
     def _speaks_of_books(self, symbol: str, now: int) -> bool:
         """Whether the connection that carries this book has lately given a change of any book."""
         return any(
-            now - self.session.books_heard.get(each, 0) < BOOK_PAUSE * MICROSECONDS
+            now - self.session.books_heard.get(each, 0) < STANDSTILL_SECONDS * MICROSECONDS
             for connection in self.connections
             if "book" in connection.line.streams and symbol in connection.line.symbols
             for each in connection.line.symbols
