@@ -14,10 +14,10 @@ from collector.comparison import Comparison
 from collector.exchanges.adapter import Adapter, TradePage, TradeRange
 from collector.heal_together import groups, heal_together
 from collector.rest import Rest
-from market import DAY, Trade, Unavailable
-from storage import database, healing, ledger
+from market import DAY, Trade, Unavailable, WrongUse
+from storage import database, healing
 from storage.healing import OVERLAP, Part
-from storage.ledger import GapRow
+from storage.holes import OPEN, Hole, find_hole, list_holes
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ somebody else closed it first; `doubtful`: the exchange has not shown all of it,
 class _Found:
     """What the pages have shown of a hole so far: an unbroken part of it, and its trades."""
 
-    gap: GapRow
+    gap: Hole
     first: int = 0
     last: int = -1
     begin: int = 0
@@ -119,7 +119,7 @@ class _Found:
 
 
 async def heal(
-    gap: GapRow, adapter: Adapter, rest: Rest, url: str, *, is_final: bool = True, is_again: bool = False
+    gap: Hole, adapter: Adapter, rest: Rest, url: str, *, is_final: bool = True, is_again: bool = False
 ) -> Outcome:
     """Fill a hole of a stream of trades with what the exchange gives over REST.
 
@@ -216,40 +216,46 @@ def _note(found: _Found, part: Part) -> str | None:
 # The database, each in a connection of its own: holes are rare
 
 
-def _fill(url: str, gap: GapRow, part: Part, trades: list[Trade], note: str | None = None) -> int | None:
+def _fill(url: str, gap: Hole, part: Part, trades: list[Trade], note: str | None = None) -> int | None:
     with database.connect(url, application_name=f"deltatape heal {gap.exchange}") as connection:
         return healing.fill(connection, gap, part, trades, note=note)
 
 
-def _fill_closed(url: str, gap: GapRow, part: Part, trades: list[Trade]) -> int:
+def _fill_closed(url: str, gap: Hole, part: Part, trades: list[Trade]) -> int:
     with database.connect(url, application_name=f"deltatape heal {gap.exchange}") as connection:
         return healing.fill_closed(connection, gap, part, trades)
 
 
-def _give_up(url: str, gap: GapRow, note: str) -> None:
+def _give_up(url: str, gap: Hole, note: str) -> None:
     with database.connect(url, application_name=f"deltatape heal {gap.exchange}") as connection:
         healing.give_up(connection, gap, note, is_halt=gap.cause == "id_reset")
 
 
-def _closed(url: str, gap: GapRow) -> GapRow | None:
+def _closed(url: str, gap: Hole) -> Hole | None:
     """The hole as it was closed, maybe smaller than it was."""
-    with database.connect(url) as connection:
-        found = ledger.list_gaps(connection, gap.exchange, gap.symbol, ("healed", "unhealable"))
-    return next((each for each in found if each.id == gap.id), None)
+    found = _again(url, gap)
+    return found if found is not None and not found.is_open else None
 
 
-def _reload(url: str, gap: GapRow) -> GapRow | None:
-    with database.connect(url) as connection:
-        found = open_gaps(connection, gap.exchange, [gap.symbol])
-    return next((each for each in found if each.id == gap.id), None)
+def _reload(url: str, gap: Hole) -> Hole | None:
+    """The hole as it stands, if it is still open."""
+    found = _again(url, gap)
+    return found if found is not None and found.is_open else None
+
+
+def _again(url: str, gap: Hole) -> Hole | None:
+    """The hole as it stands; None where it proved to be none."""
+    with database.connect(url) as connection, suppress(WrongUse):
+        return find_hole(connection, gap.id)
+    return None
 
 
 def open_gaps(
     connection: database.Connection, exchange: str | None, symbols: Collection[str] | None = None
-) -> list[GapRow]:
+) -> list[Hole]:
     """The open holes in streams of trades, oldest first."""
-    found = ledger.list_gaps(connection, exchange, None, ("suspected", "confirmed"))
-    return [g for g in found if g.stream == "trades" and (symbols is None or g.symbol in symbols)]
+    found = list_holes(connection, exchange=exchange, stream="trades", statuses=OPEN)
+    return [gap for gap in found if symbols is None or gap.symbol in symbols]
 
 
 @dataclass(slots=True)
@@ -260,7 +266,7 @@ class _Attempts:
     delay: float = FIRST_RETRY
     doubted_since: float | None = None
     """When the exchange first did not show all of it."""
-    closed: GapRow | None = None
+    closed: Hole | None = None
     """The hole, once it was closed without some of its trades: they may turn up yet."""
 
     def wait(self, now: float, longest: float) -> float:
@@ -336,7 +342,7 @@ class Healer:
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
 
-    async def _heal_groups(self, gaps: list[GapRow]) -> list[GapRow]:
+    async def _heal_groups(self, gaps: list[Hole]) -> list[Hole]:
         """Fill small holes together whose time has come: they are many after a bad minute; what is left."""
         now = asyncio.get_running_loop().time()
         tried: set[int] = set()
@@ -360,18 +366,18 @@ class Healer:
         self.healed += len(tried - {gap.id for gap in left})
         return left
 
-    def _is_untried(self, gap: GapRow, now: float) -> bool:
+    def _is_untried(self, gap: Hole, now: float) -> bool:
         attempts = self._attempts.get(gap.id)
         return attempts is None or (attempts.doubted_since is None and attempts.due <= now)
 
-    def _open(self) -> list[GapRow]:
+    def _open(self) -> list[Hole]:
         with database.connect(
             self._url, application_name=f"deltatape heal {self._adapter.exchange}"
         ) as found:
             gaps = open_gaps(found, self._adapter.exchange, self._symbols)
         return [gap for gap in gaps if gap.to_timestamp > self._newest(gap.symbol) - HEAL_MAX_AGE]
 
-    async def _try(self, gap: GapRow) -> float:
+    async def _try(self, gap: Hole) -> float:
         """Heal a hole unless its time has not come; the seconds until something is to be done for it."""
         loop = asyncio.get_running_loop()
         attempts = self._attempts.setdefault(gap.id, _Attempts())
@@ -396,7 +402,7 @@ class Healer:
             self.healing.discard(gap.symbol)
         return await self._after(gap, attempts, outcome)
 
-    async def _after(self, gap: GapRow, attempts: _Attempts, outcome: Outcome) -> float:
+    async def _after(self, gap: Hole, attempts: _Attempts, outcome: Outcome) -> float:
         """What follows from what became of a hole; the seconds until something is to be done for it."""
         now = asyncio.get_running_loop().time()
         if outcome == "doubtful":

@@ -11,7 +11,7 @@ from collector.rest import Rest
 from market import DAY, Trade
 from storage import database
 from storage.amend import amend
-from storage.ledger import GapRow
+from storage.holes import Hole
 
 SMALL = 1_000
 """Ids of one hole at most, and ids that one question is worth."""
@@ -19,11 +19,11 @@ MOST = 50_000
 """Ids that one transaction fills at most."""
 
 
-def groups(gaps: Iterable[GapRow]) -> Iterator[list[GapRow]]:
+def groups(gaps: Iterable[Hole]) -> Iterator[list[Hole]]:
     """Small holes with ids, those of one instrument and UTC day together where there are several."""
     small = [gap for gap in gaps if gap.missing_count is not None and gap.missing_count <= SMALL]
     for _, same in groupby(sorted(small, key=_place), key=lambda gap: _place(gap)[:2]):
-        group: list[GapRow] = []
+        group: list[Hole] = []
         ids = 0
         for gap in same:
             if ids + (gap.missing_count or 0) > MOST:
@@ -35,15 +35,15 @@ def groups(gaps: Iterable[GapRow]) -> Iterator[list[GapRow]]:
             yield group
 
 
-def _place(gap: GapRow) -> tuple[str, int, int]:
+def _place(gap: Hole) -> tuple[str, int, int]:
     return gap.symbol, gap.from_timestamp // DAY, _bounds(gap)[0]
 
 
-def _bounds(gap: GapRow) -> tuple[int, int]:
+def _bounds(gap: Hole) -> tuple[int, int]:
     return int(gap.from_id or 0), int(gap.to_id or 0)
 
 
-async def heal_together(group: Sequence[GapRow], adapter: Adapter, rest: Rest, url: str) -> None:
+async def heal_together(group: Sequence[Hole], adapter: Adapter, rest: Rest, url: str) -> None:
     """Fill holes of one instrument's day; those of which the exchange does not give every id stay open.
 
     Args:
@@ -70,9 +70,9 @@ async def heal_together(group: Sequence[GapRow], adapter: Adapter, rest: Rest, u
         await asyncio.to_thread(_write, url, group[0], found)
 
 
-def _questions(group: Sequence[GapRow]) -> Iterator[TradeRange]:
+def _questions(group: Sequence[Hole]) -> Iterator[TradeRange]:
     """What to ask for: holes that lie near one another are asked for with what is between them."""
-    together: list[GapRow] = []
+    together: list[Hole] = []
     for gap in group:
         if together and _bounds(gap)[1] - _bounds(together[0])[0] >= SMALL:
             yield _question(together)
@@ -81,7 +81,7 @@ def _questions(group: Sequence[GapRow]) -> Iterator[TradeRange]:
     yield _question(together)
 
 
-def _question(gaps: Sequence[GapRow]) -> TradeRange:
+def _question(gaps: Sequence[Hole]) -> TradeRange:
     return TradeRange(
         symbol=gaps[0].symbol,
         begin=min(gap.from_timestamp for gap in gaps),
@@ -91,7 +91,7 @@ def _question(gaps: Sequence[GapRow]) -> TradeRange:
     )
 
 
-def _write(url: str, gap: GapRow, trades: list[Trade]) -> None:
+def _write(url: str, gap: Hole, trades: list[Trade]) -> None:
     """Adding the trades closes the holes that have all of theirs now."""
     with database.connect(url, application_name=f"deltatape heal {gap.exchange}") as connection:
         amend(connection, gap.exchange, gap.symbol, trades, None, [], "healed")

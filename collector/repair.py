@@ -12,7 +12,7 @@ from collector.rest import Refused
 from market import DAY, Unavailable, WrongUse
 from market.timeframe import to_datetime
 from storage import database, repair, verify
-from storage.ledger import GapRow
+from storage.holes import Hole
 from storage.orphans import adopt
 
 Say = Callable[[str], None]
@@ -131,12 +131,12 @@ def _repair_day(
         done.days_recomputed += 1
 
 
-def _open(url: str, exchange: str | None, symbol: str | None) -> list[GapRow]:
+def _open(url: str, exchange: str | None, symbol: str | None) -> list[Hole]:
     with database.connect(url) as connection:
         return open_gaps(connection, exchange, None if symbol is None else [symbol])
 
 
-async def _heal(url: str, target: Target, gaps: list[GapRow], done: Repaired, say: Say) -> None:
+async def _heal(url: str, target: Target, gaps: list[Hole], done: Repaired, say: Say) -> None:
     """Heal the holes of one exchange; those that it does not answer for now are left."""
     try:
         adapter = target.adapter()

@@ -14,7 +14,8 @@ from market.timeframe import to_datetime
 from storage.amend import amend, lock_tapes
 from storage.coverage import Span
 from storage.database import Connection
-from storage.ledger import GapRow, add_gap, heal_gap, list_gaps
+from storage.holes import Hole, list_holes
+from storage.ledger import add_gap, heal_gap
 from storage.orphans import adopt
 from storage.stored import StoredTape
 
@@ -36,7 +37,7 @@ class Part:
 
 
 def fill(
-    connection: Connection, gap: GapRow, part: Part, trades: Sequence[Trade], *, note: str | None = None
+    connection: Connection, gap: Hole, part: Part, trades: Sequence[Trade], *, note: str | None = None
 ) -> int | None:
     """Fill a part of a hole, or all of it, with all the trades that there were in it.
 
@@ -87,7 +88,7 @@ def _is_in(trade: Trade, part: Part) -> bool:
     return part.from_timestamp <= trade.timestamp < part.to_timestamp
 
 
-def _covered(connection: Connection, gap: GapRow, part: Part, trades: Sequence[Trade]) -> list[Trade]:
+def _covered(connection: Connection, gap: Hole, part: Part, trades: Sequence[Trade]) -> list[Trade]:
     """Those of the part, and of the coverage beside it: what lies beyond belongs to nothing."""
     first, last = part.from_timestamp - OVERLAP, part.to_timestamp + OVERLAP
     known = StoredTape(connection, gap.exchange, gap.symbol).islands()
@@ -132,8 +133,10 @@ def record_missed(
         missing_count=last - first + 1,
         note="the stream was silent",
     )
-    open_gaps = list_gaps(connection, exchange, symbol, ("confirmed",))
-    gap = next(each for each in open_gaps if each.from_id == str(first) and each.to_id == str(last))
+    confirmed = list_holes(
+        connection, exchange=exchange, symbol=symbol, begin=begin, end=end + 1, statuses=("confirmed",)
+    )
+    gap = next(each for each in confirmed if each.from_id == str(first) and each.to_id == str(last))
     fill(connection, gap, Part(begin, end, first, last), trades)
     return True
 
@@ -204,7 +207,14 @@ def _add_lost(connection: Connection, exchange: str, symbol: str, lost: Sequence
     )
     gap = next(
         each
-        for each in list_gaps(connection, exchange, symbol)
+        for each in list_holes(
+            connection,
+            exchange=exchange,
+            symbol=symbol,
+            begin=part.from_timestamp,
+            end=part.to_timestamp + 1,
+            statuses=("suspected",),
+        )
         if (each.cause, each.from_timestamp, each.to_timestamp)
         == ("not_sent", part.from_timestamp, part.to_timestamp)
     )
@@ -220,7 +230,7 @@ def _stored_ids(connection: Connection, exchange: str, symbol: str, begin: int, 
     return {trade_id for (trade_id,) in rows}
 
 
-def fill_closed(connection: Connection, gap: GapRow, part: Part, trades: Sequence[Trade]) -> int:
+def fill_closed(connection: Connection, gap: Hole, part: Part, trades: Sequence[Trade]) -> int:
     """Add trades that turned up after all to a hole that was closed without them.
 
     Args:
@@ -253,7 +263,7 @@ def _given(part: Part, trades: Sequence[Trade], count: int) -> int:
     return len({t.trade_seq for t in trades if part.first_id <= t.trade_seq <= part.last_id})
 
 
-def give_up(connection: Connection, gap: GapRow, note: str, *, is_halt: bool = False) -> None:
+def give_up(connection: Connection, gap: Hole, note: str, *, is_halt: bool = False) -> None:
     """Nobody can fill this hole any more; `note` says why. `is_halt`: nothing may have been traded in it."""
     connection.execute(
         "UPDATE stream_gaps SET status = %s, note = %s"
@@ -262,9 +272,7 @@ def give_up(connection: Connection, gap: GapRow, note: str, *, is_halt: bool = F
     )
 
 
-def _settle_reset(
-    connection: Connection, gap: GapRow, part: Part, trades: Sequence[Trade], count: int
-) -> None:
+def _settle_reset(connection: Connection, gap: Hole, part: Part, trades: Sequence[Trade], count: int) -> None:
     """Ids began anew in this hole: it ends at that moment, and what was missing after gets its own row."""
     new = _new_ids(trades, gap.to_timestamp)
     moment = max(new[0].timestamp, gap.from_timestamp) if new else gap.to_timestamp
@@ -298,14 +306,14 @@ def _new_ids(trades: Sequence[Trade], end: int) -> list[Trade]:
     return [trade for trade in missed[first:] if trade.timestamp < end]
 
 
-def _is_open(connection: Connection, gap: GapRow) -> bool:
+def _is_open(connection: Connection, gap: Hole) -> bool:
     row = connection.execute(
         "SELECT status IN ('suspected', 'confirmed') FROM stream_gaps WHERE id = %s FOR UPDATE", [gap.id]
     ).fetchone()
     return row is not None and bool(row[0])
 
 
-def _rest(gap: GapRow, part: Part) -> Part | None:
+def _rest(gap: Hole, part: Part) -> Part | None:
     """What of the hole lies outside of the part."""
     if gap.from_id is None or gap.to_id is None or part.first_id is None or part.last_id is None:
         if part.from_timestamp <= gap.from_timestamp:
@@ -323,7 +331,7 @@ def _rest(gap: GapRow, part: Part) -> Part | None:
 
 def _split(
     connection: Connection,
-    gap: GapRow,
+    gap: Hole,
     part: Part,
     rest: Part,
     trades: Sequence[Trade],
@@ -348,7 +356,7 @@ def _split(
 
 
 def _record_healed(
-    connection: Connection, gap: GapRow, part: Part, cause: str, count: int, note: str | None
+    connection: Connection, gap: Hole, part: Part, cause: str, count: int, note: str | None
 ) -> None:
     connection.execute(
         """

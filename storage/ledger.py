@@ -3,7 +3,7 @@
 Times are microseconds UTC. Everything runs inside the caller's transaction.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +24,6 @@ from storage.coverage import (
 from storage.database import Connection
 
 __all__ = [
-    "GapRow",
     "GapStatus",
     "Origin",
     "Proof",
@@ -38,7 +37,6 @@ __all__ = [
     "beat",
     "close_filled",
     "heal_gap",
-    "list_gaps",
     "next_epoch",
     "read_state",
     "recount",
@@ -54,25 +52,6 @@ _NEVER = 0
 
 class Superseded(Unavailable):
     """A newer writer has taken over the stream; this one must not write any more."""
-
-
-@dataclass(frozen=True)
-class GapRow:
-    """A hole of one stream, as stored."""
-
-    id: int
-    exchange: str
-    symbol: str
-    stream: Stream
-    from_timestamp: int
-    to_timestamp: int
-    from_id: str | None
-    to_id: str | None
-    missing_count: int | None
-    cause: str
-    status: GapStatus
-    proof: str
-    note: str | None
 
 
 @dataclass(frozen=True)
@@ -190,35 +169,6 @@ def heal_gap(connection: Connection, number: int, healed_count: int, note: str |
         """,
         (healed_count, note, number),
     )
-
-
-def list_gaps(
-    connection: Connection,
-    exchange: str | None = None,
-    symbol: str | None = None,
-    statuses: Iterable[GapStatus] | None = None,
-) -> list[GapRow]:
-    """The holes on record, oldest first; of every exchange, symbol and status unless they are named."""
-    rows = connection.execute(
-        """
-        SELECT id, exchange, symbol, stream, from_timestamp, to_timestamp, from_id, to_id, missing_count,
-            cause, status, proof, note
-        FROM stream_gaps
-        WHERE (%(exchange)s::text IS NULL OR exchange = %(exchange)s)
-            AND (%(symbol)s::text IS NULL OR symbol = %(symbol)s)
-            AND (%(statuses)s::text[] IS NULL OR status = ANY (%(statuses)s))
-        ORDER BY from_timestamp, id
-        """,
-        {
-            "exchange": exchange,
-            "symbol": symbol,
-            "statuses": None if statuses is None else list(statuses),
-        },
-    )
-    return [
-        GapRow(row[0], row[1], row[2], row[3], from_datetime(row[4]), from_datetime(row[5]), *row[6:])
-        for row in rows
-    ]
 
 
 def next_epoch(connection: Connection, exchange: str, symbol: str, stream: Stream) -> int:

@@ -4,7 +4,9 @@ import importlib
 import logging
 import sys
 from collections.abc import Iterable
+from importlib import metadata
 from keyword import iskeyword
+from typing import Annotated
 
 import typer
 
@@ -57,7 +59,11 @@ def build(verbs: Iterable[str]) -> typer.Typer:
     )
 
     @app.callback()
-    def root() -> None:
+    def root(
+        version: Annotated[
+            bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+        ] = False,
+    ) -> None:
         """Keeps a callback, so that a single verb stays a subcommand."""
 
     root.__doc__ = None
@@ -74,6 +80,12 @@ def build(verbs: Iterable[str]) -> typer.Typer:
     return app
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"deltatape {metadata.version('deltatape')}")
+        raise typer.Exit
+
+
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 missing, 4 our fault.
 
@@ -81,7 +93,7 @@ def main() -> None:
     """
     # Only the verb in use is imported: numba and polars must not slow down `deltatape --help`.
     used = sys.argv[1] if len(sys.argv) > 1 else ""
-    verbs = [used] if used in VERBS else sorted(VERBS)
+    verbs = [used] if used in VERBS else [] if used == "--version" else sorted(VERBS)
     try:
         if used in VERBS:
             _configure_logs()

@@ -15,7 +15,8 @@ from market import MICROSECONDS, Side, Trade, parse_time
 from storage import coverage, healing, verify
 from storage.amend import amend
 from storage.database import connect
-from storage.ledger import add_gap, list_gaps
+from storage.holes import list_holes
+from storage.ledger import add_gap
 
 START = parse_time("2026-03-01T23:59:00Z")
 SECOND = MICROSECONDS
@@ -81,7 +82,7 @@ def test_a_break_and_trades_left_out_are_found_with_bybits_protocol(database, tm
     ]
     assert len({name for names in sent for name in names}) < len(stored(database))
     with connect(database) as connection:
-        gaps = list_gaps(connection, "bybit")
+        gaps = list_holes(connection, exchange="bybit")
         assert "not_sent" in {gap.cause for gap in gaps}
         assert {gap.status for gap in gaps if gap.stream == "trades"} == {"healed"}
         connection.rollback()
@@ -115,7 +116,7 @@ def test_only_what_rest_gives_beside_all_that_is_stored_is_added(database, given
         trades = trades_of(*given)
         count = healing.add_lost(connection, "bybit", SYMBOL, START, START + 60 * SECOND, trades)
         assert count == added
-        assert [(gap.cause, gap.status) for gap in list_gaps(connection)] == [("not_sent", "healed")] * added
+        assert [(gap.cause, gap.status) for gap in list_holes(connection)] == [("not_sent", "healed")] * added
         connection.commit()
         with verify.snapshot(connection, "bybit", SYMBOL) as tape:
             assert all(tape.prove(day).ok for day in tape.days)
@@ -154,5 +155,5 @@ def test_what_nobody_can_ask_for_is_given_up_at_once(database):
 
     asyncio.run(run())
     with connect(database) as connection:
-        (gap,) = list_gaps(connection)
+        (gap,) = list_holes(connection)
     assert (gap.status, gap.note) == ("unhealable", "binanceus gives no past trades over REST")

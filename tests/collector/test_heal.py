@@ -20,8 +20,8 @@ from collector.simulator.protocols import speaking
 from collector.writer import Writer, proof_of
 from market import MICROSECONDS, Side, Trade, Unavailable, parse_time
 from storage import database as databases
-from storage import ledger, verify
-from storage.ledger import GapRow
+from storage import verify
+from storage.holes import Hole, list_holes
 
 START = parse_time("2026-03-01T23:58:00Z")
 MINUTE = 60 * MICROSECONDS
@@ -105,12 +105,12 @@ def healed(url, adapter, gap, get, **options):
     return asyncio.run(scenario())
 
 
-def holes(url) -> list[GapRow]:
+def holes(url) -> list[Hole]:
     with databases.connect(url) as connection:
-        return [gap for gap in ledger.list_gaps(connection) if gap.stream == "trades"]
+        return [gap for gap in list_holes(connection) if gap.stream == "trades"]
 
 
-def still_open(url) -> list[GapRow]:
+def still_open(url) -> list[Hole]:
     with databases.connect(url) as connection:
         return open_gaps(connection, None)
 

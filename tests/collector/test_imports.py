@@ -23,7 +23,8 @@ from market import Timeframe, Trade, WrongUse
 from market.timeframe import DAY
 from storage.amend import amend
 from storage.coverage import Span, spans
-from storage.ledger import list_gaps, read_state
+from storage.holes import list_holes
+from storage.ledger import read_state
 from storage.rebuild import differences
 
 START = 1_735_689_600_000_000  # 2025-01-01
@@ -184,7 +185,7 @@ def test_futures_trades_and_aggregates_are_told_by_their_columns(database, conne
     ]
     assert [row[0] for row in rows[2:]] == ["100", "102", "104"]
     # Single trades' ids skip there by themselves.
-    assert list_gaps(connection) == []
+    assert list_holes(connection) == []
     assert ids(spans(connection, "binanceusdm", "ETH/USDT:USDT", "trades"))[0][2] == "file"
     assert ids(spans(connection, "binanceusdm", "BTC/USDT:USDT", "trades"))[0][2] == "ids"
 
@@ -258,7 +259,7 @@ def test_ids_that_are_missing_inside_a_file_are_holes(database, connection, tmp_
     rows = trade_rows(60)
     path = write(tmp_path / "BTCUSDT-trades-2025-01-01.csv", binance_lines(rows[:20] + rows[23:]))
     assert load([path], database, Hints()).counts["holes"] == 1
-    (gap,) = list_gaps(connection)
+    (gap,) = list_holes(connection)
     assert (gap.from_id, gap.to_id, gap.missing_count, gap.status, gap.proof) == (
         "120",
         "122",
@@ -277,7 +278,7 @@ def test_ids_that_are_missing_inside_a_file_are_holes(database, connection, tmp_
     connection.commit()
     # A file that has them fills the hole.
     load([write(tmp_path / "BTCUSDT-trades-2025-01-02.csv", binance_lines(rows[15:30]))], database, Hints())
-    assert [gap.status for gap in list_gaps(connection)] == ["healed"]
+    assert [gap.status for gap in list_holes(connection)] == ["healed"]
     covered = spans(connection, "binance", "BTC/USDT", "trades")
     assert all(one.to_timestamp == other.from_timestamp for one, other in pairwise(covered))
     assert sum(span.row_count for span in covered) == 60
@@ -292,7 +293,7 @@ def test_files_that_follow_by_id_are_one_span_and_others_open_no_hole(database, 
         for n, part in enumerate(parts, 1)
     ]
     load(files, database, Hints())
-    assert list_gaps(connection) == []
+    assert list_holes(connection) == []
     assert ids(spans(connection, "binance", "BTC/USDT", "trades")) == [
         ("100", "159", "ids", "import", 60),
         ("170", "189", "ids", "import", 20),
@@ -310,7 +311,7 @@ def test_what_the_tape_holds_is_no_hole_and_no_hole_opens_towards_it(database, c
     connection.commit()
     path = write(tmp_path / "BTCUSDT-trades-2025-01-01.csv", binance_lines(rows[:30] + rows[40:50]))
     load([path], database, Hints())
-    assert list_gaps(connection) == []
+    assert list_holes(connection) == []
     covered = spans(connection, "binance", "BTC/USDT", "trades")
     assert {span.origin for span in covered} == {"import", "live"}
     assert all(a.to_timestamp == b.from_timestamp for a, b in pairwise(covered))
@@ -372,7 +373,7 @@ def test_damaged_rows_are_refused_with_their_line_and_the_rest_is_stored(databas
     assert report.refused[2].endswith("line 23: not a time: yesterday")
     assert report.refused[3].endswith("line 24: not a side: maybe")
     # The ids prove that nothing is missing.
-    assert list_gaps(connection) == []
+    assert list_holes(connection) == []
     assert len(spans(connection, "binance", "BTC/USDT", "trades")) == 1
 
 
@@ -400,7 +401,7 @@ def test_without_ids_a_refused_row_is_a_hole(database, connection, tmp_path):
     )
     report = load([path], database, Hints(exchange="bitfinex", symbol="BTC/USD"))
     assert report.refused == ["mine.csv line 3: not a price: ten"]
-    (gap,) = list_gaps(connection)
+    (gap,) = list_holes(connection)
     assert (gap.cause, gap.status, gap.proof) == ("row_refused", "confirmed", "file")
     assert (gap.from_timestamp, gap.to_timestamp) == (START + 500_001, START + 2_500_000)
     covered = spans(connection, "bitfinex", "BTC/USD", "trades")
@@ -537,7 +538,7 @@ def test_a_parquet_of_real_trades(database, connection, shared_data):
     ]
     numbers = sorted(frame["id"].cast(pl.Int64).unique().to_list())
     missing = [(a + 1, b - 1) for a, b in pairwise(numbers) if b != a + 1]
-    gaps = list_gaps(connection)
+    gaps = list_holes(connection)
     assert sorted((int(gap.from_id), int(gap.to_id)) for gap in gaps) == missing
     assert report.counts["holes"] == len(missing)
     begin, end = stored[0][2], stored[-1][2] + 1

@@ -23,6 +23,7 @@ from collector.writer import Writer
 from market import MICROSECONDS, Side, Trade, Unavailable, parse_time
 from storage import ledger, verify
 from storage.database import connect
+from storage.holes import list_holes
 
 START = parse_time("2026-03-01T22:00:00Z")
 SYMBOL = "BTC/USDT"
@@ -168,7 +169,7 @@ def assert_stored(url, source, *, books=None):
         assert [number for (number,) in ids] == list(range(1, source.second + 1))
         (count,) = connection.execute("SELECT count(*) FROM orderbook_snapshots").fetchone()
         assert count == (source.books if books is None else books)
-        assert [gap for gap in ledger.list_gaps(connection) if gap.stream == "trades"] == []
+        assert [gap for gap in list_holes(connection) if gap.stream == "trades"] == []
         connection.commit()
         with verify.snapshot(connection, "bybit", SYMBOL) as tape:
             assert [proof for proof in map(tape.prove, tape.days) if not proof.ok] == []
@@ -432,7 +433,7 @@ def test_reading_is_held_up_when_nothing_fits_and_nothing_is_lost(database, tmp_
     given_up = asyncio.run(scenario())
     with connect(database) as connection:
         rows = connection.execute("SELECT symbol, trade_id FROM trades").fetchall()
-        assert [gap for gap in ledger.list_gaps(connection) if gap.stream == "trades"] == []
+        assert [gap for gap in list_holes(connection) if gap.stream == "trades"] == []
         connection.commit()
         for symbol in symbols:
             with verify.snapshot(connection, "simulated", symbol) as tape:

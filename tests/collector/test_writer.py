@@ -13,6 +13,7 @@ from collector.writer import Writer
 from market import MICROSECONDS, parse_time
 from storage import ledger, rebuild
 from storage.database import connect
+from storage.holes import list_holes
 
 START = parse_time("2026-03-01T23:50:00Z")
 SECONDS = 1200
@@ -118,7 +119,9 @@ def test_under_faults_rows_are_right_and_every_hole_is_known(database, seed):
             rebuild.differences(connection, "simulated", SYMBOL, START, START + 2 * SECONDS * MICROSECONDS)
             == []
         )
-        gaps = [g for g in ledger.list_gaps(connection, "simulated", SYMBOL) if g.stream == "trades"]
+        gaps = [
+            g for g in list_holes(connection, exchange="simulated", symbol=SYMBOL) if g.stream == "trades"
+        ]
         assert sorted((g.from_id, g.to_id, g.missing_count) for g in gaps) == sorted(holes(delivered))
         spans = ledger.spans(connection, "simulated", SYMBOL, "trades")
         assert sum(span.row_count for span in spans) == len(delivered)
@@ -150,7 +153,7 @@ def test_a_batch_whose_answer_was_lost_may_be_written_again(database):
         assert (
             rebuild.differences(connection, "simulated", SYMBOL, START, START + SECONDS * MICROSECONDS) == []
         )
-        assert ledger.list_gaps(connection, "simulated", SYMBOL) == []
+        assert list_holes(connection, exchange="simulated", symbol=SYMBOL) == []
 
 
 def test_a_stream_that_stalled_has_no_hole(database):
@@ -177,7 +180,7 @@ def test_a_stream_that_stalled_has_no_hole(database):
         ids = [row[0] for row in connection.execute("SELECT trade_seq FROM trades ORDER BY 1").fetchall()]
         assert ids == list(range(ids[0], ids[0] + len(ids)))
         assert len(ids) > 100
-        assert ledger.list_gaps(connection, "simulated", SYMBOL) == []
+        assert list_holes(connection, exchange="simulated", symbol=SYMBOL) == []
         (span,) = ledger.spans(connection, "simulated", SYMBOL, "trades")
         assert span.row_count == len(ids)
         end = START + SECONDS * MICROSECONDS
@@ -213,7 +216,7 @@ def test_what_cannot_be_read_is_kept_aside_and_the_stream_goes_on(database):
     with connect(database) as connection:
         rejected = connection.execute("SELECT count(*), count(DISTINCT reason) FROM rejected_messages")
         assert rejected.fetchone() == (30, 1)
-        assert ledger.list_gaps(connection, "simulated", SYMBOL) == []
+        assert list_holes(connection, exchange="simulated", symbol=SYMBOL) == []
         assert connection.execute("SELECT count(*) > 10 FROM trades").fetchone() == (True,)
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,11 @@ PROGRAM = Path(sys.executable).parent / "deltatape"
 def test_the_help_lists_every_verb_in_one_whole_line():
     shown = CliRunner().invoke(get_command(build(VERBS)), ["--help"]).stdout
     assert all(f"{verb:17}{line}\n" in shown for verb, line in VERBS.items())
+
+
+def test_the_version_is_the_package_s():
+    shown = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout
+    assert shown == f"deltatape {metadata.version('deltatape')}\n"
 
 
 @pytest.mark.parametrize("group", sorted(_GROUPS))

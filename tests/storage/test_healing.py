@@ -8,8 +8,8 @@ from storage import healing, ledger, repair, verify
 from storage.amend import amend
 from storage.database import Connection
 from storage.healing import Part
+from storage.holes import Hole, list_holes
 from storage.instruments import write_instruments
-from storage.ledger import GapRow
 
 
 def trades_of(numbers: range, begin: int = MIDNIGHT) -> list[Trade]:
@@ -17,7 +17,7 @@ def trades_of(numbers: range, begin: int = MIDNIGHT) -> list[Trade]:
     return [Trade(SYMBOL, begin + n * SECOND, str(n), n, 100.0, 0.5, Side.BUY) for n in numbers]
 
 
-def write_with_hole(connection: Connection) -> GapRow:
+def write_with_hole(connection: Connection) -> Hole:
     """Trades 1 to 9 and 100 to 200 are stored, the ids between them are known to be missing."""
     before, after = trades_of(range(1, 10)), trades_of(range(100, 201))
     known = Instrument(
@@ -49,8 +49,8 @@ def write_with_hole(connection: Connection) -> GapRow:
     return open_gap(connection)
 
 
-def open_gap(connection: Connection) -> GapRow:
-    (gap,) = ledger.list_gaps(connection, statuses=("suspected", "confirmed"))
+def open_gap(connection: Connection) -> Hole:
+    (gap,) = list_holes(connection, statuses=("suspected", "confirmed"))
     return gap
 
 
@@ -105,7 +105,7 @@ def test_holes_of_one_moment_are_told_apart_by_their_ids(connection: Connection)
         runs = tape.prove(MIDNIGHT).missing_runs
     assert [(run.first, run.last) for run in runs] == [(203, 203), (205, 205)]
     assert repair.record_holes(connection, EXCHANGE, SYMBOL, runs) == 2
-    holes = ledger.list_gaps(connection, statuses=("confirmed",))
+    holes = list_holes(connection, statuses=("confirmed",))
     assert [(hole.from_id, hole.from_timestamp, hole.to_timestamp) for hole in holes] == [
         ("203", moment, moment),
         ("205", moment, moment),

@@ -6,6 +6,7 @@ from streaming import EXCHANGE, MIDNIGHT, SYMBOL, cover
 from market import Side, Trade, Unavailable
 from storage import ledger, tape
 from storage.database import Connection
+from storage.holes import list_holes
 
 OWNERS: list[tuple[ledger.Proof, ledger.Origin]] = [("ids", "live"), ("rest", "healed"), ("file", "import")]
 pieces = st.lists(
@@ -125,7 +126,7 @@ def test_a_suspected_hole_is_listed_and_takes_nothing(connection: Connection) ->
     cover(connection, MIDNIGHT, MIDNIGHT + 10)
     assert not gap(connection, 4, 6, "suspected")
     assert [span[:2] for span in stored(connection)] == [(0, 10)]
-    (row,) = ledger.list_gaps(connection, EXCHANGE, SYMBOL, ["suspected", "confirmed"])
+    (row,) = list_holes(connection, exchange=EXCHANGE, symbol=SYMBOL, statuses=["suspected", "confirmed"])
     assert (row.from_timestamp, row.to_timestamp) == (MIDNIGHT + 4, MIDNIGHT + 6)
     assert (row.exchange, row.stream, row.cause, row.status) == (
         EXCHANGE,
@@ -134,9 +135,9 @@ def test_a_suspected_hole_is_listed_and_takes_nothing(connection: Connection) ->
         "suspected",
     )
     assert (row.from_id, row.to_id, row.missing_count, row.note) == ("7", None, 3, None)
-    assert ledger.list_gaps(connection, statuses=["healed"]) == []
-    assert ledger.list_gaps(connection, "kraken") == []
-    assert len(ledger.list_gaps(connection)) == 1
+    assert list_holes(connection, statuses=["healed"]) == []
+    assert list_holes(connection, exchange="kraken") == []
+    assert len(list_holes(connection)) == 1
 
 
 def save(connection: Connection, watermark: int, epoch: int) -> None:
