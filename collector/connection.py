@@ -244,7 +244,11 @@ class Connection:
         reading = [socket.reading for socket in (old, new) if socket and socket.reading]
         # The time that both give trades begins when the new one has subscribed.
         overlap = len(self.line.subscribe) * self._adapter.send_interval + OVERLAP_SECONDS
-        await asyncio.wait(reading, timeout=overlap, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait(reading, timeout=overlap, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await new.close()
+            raise
         if new.reading is not None and new.reading.done():
             await new.close()
             return old is not None and old.reading is not None and not old.reading.done()

@@ -380,6 +380,33 @@ def test_a_planned_renewal_overlaps_and_no_trade_is_missed_or_taken_twice(monkey
         assert {gap.cause for gap in rows.gaps} == {"reconnected"}
 
 
+def test_one_that_is_stopped_while_it_is_renewed_leaves_neither_socket_open():
+    async def scenario():
+        opened, left = asyncio.Event(), []
+
+        async def count(websocket):
+            left.append(websocket)
+            if len(left) == 2:
+                opened.set()
+            await websocket.wait_closed()
+            left.remove(websocket)
+
+        async with listening(count) as url:
+            listener = Listener()
+            connection = connect_to(url, listener)
+            async with running(connection):
+                await listener.until("opened", 1)
+                connection.renew()
+                await opened.wait()
+                while connection.connects < 2:
+                    await asyncio.sleep(0.01)
+            async with asyncio.timeout(PATIENCE):
+                while left:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(scenario())
+
+
 def test_only_scheme_host_and_port_are_replaced():
     assert rebase("wss://a.example:9443/stream?streams=x", "ws://127.0.0.1:1") == (
         "ws://127.0.0.1:1/stream?streams=x"
