@@ -4,9 +4,10 @@ Everything runs inside the caller's transaction.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from msgspec import structs
 from psycopg import Rollback
 
 from market import Trade
@@ -249,7 +250,7 @@ def fill_closed(connection: Connection, gap: Hole, part: Part, trades: Sequence[
             "UPDATE stream_gaps SET status = 'confirmed', note = NULL WHERE id = %s AND status = %s",
             [gap.id, gap.status],
         )
-        count = fill(connection, replace(gap, status="confirmed"), part, trades, note=note)
+        count = fill(connection, structs.replace(gap, status="confirmed"), part, trades, note=note)
         if not count:
             raise Rollback(again)
         give_up(connection, gap, gap.note or "")
