@@ -10,7 +10,6 @@ import numba
 import numpy as np
 from numba import types
 
-EVENT_KINDS = ("open", "close", "signal", "end")
 OPEN, CLOSE, SIGNAL, END = range(4)
 
 ORDER_KINDS = ("market", "stop", "take_profit")

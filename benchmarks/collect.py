@@ -22,7 +22,7 @@ from websockets.asyncio.client import connect
 from benchmarks import Figure, Figures
 from benchmarks.databases import fresh_database, raw_copy
 from benchmarks.flood import CHANNELS, SYMBOLS, serve_flood
-from collector.collect import Target, open_collector
+from collector.collect import Target, look_for_cycles_seldom, open_collector
 from collector.exchanges.binance_messages import Combined
 
 HOURS = 8.0
@@ -118,6 +118,7 @@ async def _collect(url: str, ws_url: str, rest_url: str, count: int, spool: Path
     loop = asyncio.get_running_loop()
     target = Target(exchange="simulated", symbols=SYMBOLS, ws_url=ws_url, rest_url=rest_url)
     collector = await open_collector(target, url, spool)
+    look_for_cycles_seldom()
     unloaded, began = _peak(), process_time()
     running = asyncio.create_task(collector.run())
     feed, outlet = collector.feed, collector.outlet

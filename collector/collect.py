@@ -264,8 +264,8 @@ def drain_left_behind(url: str, exchange: str, folder: Path) -> int:
     return batches
 
 
-def _look_for_cycles_seldom() -> None:
-    """Rows hold no cycles and live until they are written: let the garbage collector leave them alone."""
+def look_for_cycles_seldom() -> None:
+    """Rows hold no cycles: let the garbage collector leave them alone in a process that collects."""
     gc.freeze()
     gc.set_threshold(TRACKED_OBJECTS)
 
@@ -334,7 +334,6 @@ class Collector:
             Superseded: another collector has taken over; what this one holds waits in its spool.
             Unavailable: the database is away, and what came last waits in the spool.
         """
-        _look_for_cycles_seldom()
         feeding = asyncio.create_task(self.feed.run())
         # What writes is never cancelled: a thread that writes goes on, and a second one would be in its way.
         writing = asyncio.create_task(self.outlet.run())

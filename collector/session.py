@@ -23,7 +23,8 @@ from collector.exchanges.events import (
     TradeSeen,
     Unhandled,
 )
-from collector.stream import InstrumentStream, StreamRows
+from collector.rows import StreamRows
+from collector.stream import InstrumentStream
 from market import DAY, Instrument, Trade, WrongUse
 
 MAX_RAW = 4096
@@ -254,11 +255,6 @@ class Session:
             stream = self.streams[symbol]
             if stream.time:
                 stream.silent_until(now - self._min_lag, shows_book=symbol in with_book)
-
-    @property
-    def is_played_back(self) -> bool:
-        """Whether the exchange's clock is so far from ours that it must be a recording, or simulated."""
-        return self._min_lag is not None and abs(self._min_lag) > PLAUSIBLE_LAG
 
     def damaged(self, raw: bytes, received: int, reason: str) -> None:
         """A line of a recording is no message at all."""

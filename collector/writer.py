@@ -8,8 +8,9 @@ from msgspec import structs
 from psycopg.errors import LockNotAvailable, UniqueViolation
 
 from collector.exchanges.adapter import Adapter
+from collector.rows import Span, StreamRows
 from collector.session import TapeBatch
-from collector.stream import InstrumentStream, Span, StreamRows
+from collector.stream import InstrumentStream
 from market import DAY, Trade
 from storage import coverage, database, ledger, notify, rebuild, resume, tape
 from storage.amend import amend, last_revision, lock_tapes, revised_since
@@ -277,7 +278,7 @@ class Writer:
         """Make everything follow from the rows again, from the first to the last of `times`."""
         begin, end = min(times), max(times) + 1
         ledger.recount(self._connection, self.exchange, symbol, "trades", begin, end)
-        rebuild.rebuild(self._connection, self.exchange, symbol, begin, end, cause)
+        rebuild.rebuild_changed(self._connection, self.exchange, symbol, begin, end, cause)
 
     # What is proven
 

@@ -11,7 +11,7 @@ import time
 from threading import Event
 from typing import TYPE_CHECKING
 
-from collector.collect import open_collector, wall_clock
+from collector.collect import look_for_cycles_seldom, open_collector, wall_clock
 from deltatape.parts import Part
 from market import DeltatapeError, Unavailable, WrongUse
 from storage import database
@@ -75,6 +75,7 @@ class Daemon:
                 away, and what came last waits in the spool.
         """
         await self._reach_database(wait=wait)
+        look_for_cycles_seldom()
         scheduler = self._schedule() if Part.SWEEPS in self._parts else None
         collecting = [
             asyncio.create_task(self._keep_collecting(target, wait=wait)) for target in self._targets

@@ -7,10 +7,11 @@ from market.decimals import ExactSum
 from market.errors import DeltatapeError, Unavailable, WrongUse
 from market.instrument import Instrument, MarketType
 from market.timeframe import DAY, MICROSECONDS, Timeframe, format_time, parse_time
-from market.trade import Side, Trade
+from market.trade import FAR_AHEAD, Side, Trade
 
 __all__ = [
     "DAY",
+    "FAR_AHEAD",
     "MICROSECONDS",
     "BookSnapshot",
     "Candle",

@@ -4,6 +4,9 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+FAR_AHEAD = 100_000
+"""Ids between one trade and the next, about, that no exchange leaves out: they count from anew."""
+
 
 class Side(StrEnum):
     """The aggressor: who took liquidity. BUY lifts the ask, SELL hits the bid."""

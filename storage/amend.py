@@ -89,10 +89,7 @@ def amend(
     if times:
         begin, end = min(times), max(times) + 1
         recount(connection, exchange, symbol, "trades", begin, end)
-        revision = rebuild.rebuild(connection, exchange, symbol, begin, end, cause)
-        if revision is None:
-            # No row differs, but whoever builds on this tape must know what is proven now.
-            rebuild.record_revision(connection, exchange, symbol, begin, end, cause)
+        rebuild.rebuild_changed(connection, exchange, symbol, begin, end, cause)
     return len(inserted)
 
 

@@ -10,21 +10,18 @@ from typing import Any
 from msgspec import structs
 from psycopg import Rollback
 
-from market import Trade
+from market import FAR_AHEAD, Trade
 from market.timeframe import to_datetime
 from storage.amend import amend, lock_tapes
 from storage.coverage import Span
 from storage.database import Connection
-from storage.holes import Hole, list_holes
+from storage.holes import OPEN, Hole, list_holes
 from storage.ledger import add_gap, heal_gap
 from storage.orphans import adopt
 from storage.stored import StoredTape
 
 OVERLAP = 5_000_000
 """Microseconds before a break of a connection in which a trade may have been lost as well."""
-
-FAR_AHEAD = 100_000
-"""Ids between one trade and the next, about, that no exchange leaves out: they count from anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,27 +116,42 @@ def record_missed(
     begin, end = min(since + 1, *times), max(times) + 1
     if _is_known(connection, exchange, symbol, begin, first, last):
         return False
+    part = Part(begin, end, first, last)
+    gap = _open(connection, exchange, symbol, part, "ids_missing", "the stream was silent")
+    fill(connection, gap, part, trades)
+    return True
+
+
+def _open(connection: Connection, exchange: str, symbol: str, part: Part, cause: str, note: str) -> Hole:
+    """Put a hole on record that is about to be filled: it is shown by its ids, or suspected without."""
+    bounds = _bounds(part)
+    has_ids = part.first_id is not None
     add_gap(
         connection,
         exchange,
         symbol,
         "trades",
-        begin,
-        end,
-        cause="ids_missing",
-        status="confirmed",
-        proof="ids",
-        from_id=str(first),
-        to_id=str(last),
-        missing_count=last - first + 1,
-        note="the stream was silent",
+        part.from_timestamp,
+        part.to_timestamp,
+        cause=cause,
+        status="confirmed" if has_ids else "suspected",
+        proof="ids" if has_ids else "connection",
+        from_id=bounds["from_id"],
+        to_id=bounds["to_id"],
+        missing_count=bounds["missing"],
+        note=note,
     )
-    confirmed = list_holes(
-        connection, exchange=exchange, symbol=symbol, begin=begin, end=end + 1, statuses=("confirmed",)
+    found = list_holes(
+        connection,
+        exchange=exchange,
+        symbol=symbol,
+        stream="trades",
+        begin=part.from_timestamp,
+        end=part.to_timestamp + 1,
+        statuses=OPEN,
     )
-    gap = next(each for each in confirmed if each.from_id == str(first) and each.to_id == str(last))
-    fill(connection, gap, Part(begin, end, first, last), trades)
-    return True
+    key = (cause, part.from_timestamp, part.to_timestamp, bounds["from_id"])
+    return next(gap for gap in found if (gap.cause, gap.from_timestamp, gap.to_timestamp, gap.from_id) == key)
 
 
 def _is_known(connection: Connection, exchange: str, symbol: str, begin: int, first: int, last: int) -> bool:
@@ -194,31 +206,7 @@ def add_lost(
 def _add_lost(connection: Connection, exchange: str, symbol: str, lost: Sequence[Trade]) -> int:
     times = [trade.timestamp for trade in lost]
     part = Part(min(times), max(times) + 1)
-    add_gap(
-        connection,
-        exchange,
-        symbol,
-        "trades",
-        part.from_timestamp,
-        part.to_timestamp,
-        cause="not_sent",
-        status="suspected",
-        proof="connection",
-        note="the connection left out what REST gives",
-    )
-    gap = next(
-        each
-        for each in list_holes(
-            connection,
-            exchange=exchange,
-            symbol=symbol,
-            begin=part.from_timestamp,
-            end=part.to_timestamp + 1,
-            statuses=("suspected",),
-        )
-        if (each.cause, each.from_timestamp, each.to_timestamp)
-        == ("not_sent", part.from_timestamp, part.to_timestamp)
-    )
+    gap = _open(connection, exchange, symbol, part, "not_sent", "the connection left out what REST gives")
     return fill(connection, gap, part, lost) or 0
 
 

@@ -38,26 +38,14 @@ def write_instruments(connection: Connection, instruments: Iterable[Instrument])
     Returns:
         How many rows were written or changed.
     """
-    rows = [_row(each) for each in {(each.exchange, each.symbol): each for each in instruments}.values()]
+    rows = _rows(instruments)
     if not rows:
         return 0
     with all_or_nothing(connection):
         staged = stage_rows(connection, "instruments", _KEY + _VALUES, rows)
         for column in _WATCHED:
             _keep_changes(connection, staged, column)
-        query = sql.SQL("""
-            INSERT INTO instruments AS stored ({columns}) SELECT {columns} FROM {staged}
-            ON CONFLICT ({key}) DO UPDATE SET ({values}) = ROW ({new}), updated_timestamp = now()
-            WHERE ({old}) IS DISTINCT FROM ({new})
-        """).format(
-            columns=names(_KEY + _VALUES),
-            staged=staged,
-            key=names(_KEY),
-            values=names(_VALUES),
-            new=names(_VALUES, "excluded"),
-            old=names(_VALUES, "stored"),
-        )
-        return connection.execute(query).rowcount
+        return _upsert(connection, staged, _VALUES, names(_VALUES, "excluded"))
 
 
 def note_instruments(connection: Connection, instruments: Iterable[Instrument]) -> int:
@@ -68,28 +56,39 @@ def note_instruments(connection: Connection, instruments: Iterable[Instrument]) 
     Returns:
         How many rows were written or filled in.
     """
-    rows = [_row(each) for each in {(each.exchange, each.symbol): each for each in instruments}.values()]
+    rows = _rows(instruments)
     if not rows:
         return 0
+    known_first = sql.SQL(", ").join(
+        sql.SQL("coalesce(stored.{0}, excluded.{0})").format(sql.Identifier(column)) for column in _OPTIONAL
+    )
     with all_or_nothing(connection):
         staged = stage_rows(connection, "instruments", _KEY + _VALUES, rows)
-        filled = sql.SQL(", ").join(
-            sql.SQL("coalesce(stored.{0}, excluded.{0})").format(sql.Identifier(column))
-            for column in _OPTIONAL
-        )
-        query = sql.SQL("""
-            INSERT INTO instruments AS stored ({columns}) SELECT {columns} FROM {staged}
-            ON CONFLICT ({key}) DO UPDATE SET ({values}) = ROW ({filled}), updated_timestamp = now()
-            WHERE ({old}) IS DISTINCT FROM ({filled})
-        """).format(
-            columns=names(_KEY + _VALUES),
-            staged=staged,
-            key=names(_KEY),
-            values=names(_OPTIONAL),
-            filled=filled,
-            old=names(_OPTIONAL, "stored"),
-        )
-        return connection.execute(query).rowcount
+        return _upsert(connection, staged, _OPTIONAL, known_first)
+
+
+def _rows(instruments: Iterable[Instrument]) -> list[tuple[object, ...]]:
+    """Each instrument once."""
+    return [_row(each) for each in {(each.exchange, each.symbol): each for each in instruments}.values()]
+
+
+def _upsert(
+    connection: Connection, staged: sql.Composable, values: Sequence[str], new: sql.Composable
+) -> int:
+    """Insert what is staged; of rows that are there set `values` to `new`. How many rows were written."""
+    query = sql.SQL("""
+        INSERT INTO instruments AS stored ({columns}) SELECT {columns} FROM {staged}
+        ON CONFLICT ({key}) DO UPDATE SET ({values}) = ROW ({new}), updated_timestamp = now()
+        WHERE ({old}) IS DISTINCT FROM ({new})
+    """).format(
+        columns=names(_KEY + _VALUES),
+        staged=staged,
+        key=names(_KEY),
+        values=names(values),
+        new=new,
+        old=names(values, "stored"),
+    )
+    return connection.execute(query).rowcount
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,14 @@ def rebuild(
         return record_revision(connection, exchange, symbol, first, last, cause)
 
 
+def rebuild_changed(
+    connection: Connection, exchange: str, symbol: str, start_us: int, end_us: int, cause: Cause
+) -> None:
+    """As `rebuild`, where trades, coverage or books were changed: a revision says so in any case."""
+    if rebuild(connection, exchange, symbol, start_us, end_us, cause) is None:
+        record_revision(connection, exchange, symbol, start_us, end_us, cause)
+
+
 def record_revision(
     connection: Connection, exchange: str, symbol: str, start_us: int, end_us: int, cause: Cause
 ) -> int:

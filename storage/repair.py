@@ -82,7 +82,7 @@ def rename(connection: Connection, exchange: str, symbol: str, day: int) -> int:
     ]
     if times:
         ledger.recount(connection, exchange, symbol, "trades", min(times), max(times) + 1)
-        rebuild.rebuild(connection, exchange, symbol, min(times), max(times) + 1, "repair")
+        rebuild.rebuild_changed(connection, exchange, symbol, min(times), max(times) + 1, "repair")
     return len(times)
 
 
@@ -149,5 +149,5 @@ def remove_duplicates(connection: Connection, exchange: str, symbol: str, day: i
     if rows:
         times = [from_datetime(timestamp) for (timestamp,) in rows]
         ledger.recount(connection, exchange, symbol, "trades", min(times), max(times) + 1)
-        rebuild.rebuild(connection, exchange, symbol, min(times), max(times) + 1, "repair")
+        rebuild.rebuild_changed(connection, exchange, symbol, min(times), max(times) + 1, "repair")
     return len(rows)

@@ -4,10 +4,10 @@ import json
 
 from collector import exchanges
 from collector.exchanges.adapter import RestRequest, TradePage, TradeRange
+from collector.rows import StreamRows
 from collector.session import Fetch, Reply, Send, Session
 from collector.simulator.protocols import speaking
 from collector.simulator.truth import Truth
-from collector.stream import StreamRows
 from market import MICROSECONDS, Instrument, Trade
 
 

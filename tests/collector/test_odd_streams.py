@@ -9,10 +9,10 @@ from collector.heal import open_gaps
 from collector.session import Session
 from collector.stream import LEAP
 from collector.writer import Writer
-from market import DAY, MICROSECONDS, Side, Trade, parse_time
+from market import DAY, FAR_AHEAD, MICROSECONDS, Side, Trade, parse_time
 from storage import healing, ledger, rebuild, verify
 from storage.database import connect
-from storage.healing import FAR_AHEAD, Part
+from storage.healing import Part
 
 START = parse_time("2026-03-01T23:59:00Z")
 SYMBOL = "BTC/USDT"

@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 from streaming import EXCHANGE, HOUR, MIDNIGHT, SECOND, SYMBOL, Recorded, Span, random_trade
 
 from market import DAY
-from storage import read
+from storage import read, repair
 from storage.amend import amend
 from storage.database import Connection
 from storage.day_cache import DayCache
@@ -107,6 +107,17 @@ def test_a_change_makes_its_days_be_read_anew_and_no_other(connection: Connectio
     reading()
     assert reading.asked == EDGES
     assert len(reading.files) == DAYS
+
+
+def test_a_change_from_which_no_other_row_follows_counts_too(
+    connection: Connection, reading: Reading
+) -> None:
+    day = MIDNIGHT + 2 * DAY
+    reading()
+    before = reading(day, day + DAY)
+    assert repair.rename(connection, EXCHANGE, SYMBOL, day) == len(before)
+    connection.commit()
+    assert not set(reading(day, day + DAY)["trade_id"]) & set(before["trade_id"])
 
 
 def test_a_change_that_is_not_committed_yet_is_waited_for(connection: Connection, reading: Reading) -> None:

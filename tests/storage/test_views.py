@@ -141,9 +141,36 @@ def test_closed_positions_by_day_and_kind(connection: Connection) -> None:
     assert rows == [("2026-03-01", 2, 1, 3), ("2026-03-02", 1, 1, 7)]
 
 
-def test_strategies_by_split(connection: Connection) -> None:
-    row = connection.execute("SELECT count(*) FROM strategy_comparison").fetchone()
-    assert row == (0,)
+def test_completed_runs_are_compared_by_split(connection: Connection) -> None:
+    columns = (
+        "backtest_id, strategy_name, strategy_config, exchange, symbols, interval, market_type, start_date,"
+        " end_date, initial_capital, status, split, data_fingerprint, code_version, machine, seed"
+    )
+    results = (
+        "final_capital, total_pnl, total_return_pct, annual_return_pct, sharpe_ratio, sortino_ratio,"
+        " calmar_ratio, max_drawdown, max_drawdown_days, win_rate, profit_factor, expectancy, total_trades,"
+        " winning_trades, losing_trades, avg_win, avg_loss, largest_win, largest_loss, total_fees, exposure"
+    )
+    for split, status, gain, sharpe, drawdown, win_rate, trades in (
+        ("in_sample", "completed", 10, 1, 0.2, 0.5, 40),
+        ("in_sample", "completed", 30, 3, 0.4, 1, 20),
+        ("in_sample", "failed", 99, 9, 0.9, 1, 99),
+        ("out_of_sample", "completed", -5, -1, 0.5, 0.25, 7),
+    ):
+        connection.execute(
+            f"INSERT INTO backtest_runs ({columns}, {results}) VALUES (gen_random_uuid(), 'trend', '{{}}',"
+            " 'x', '{A/B}', '1m', 'spot', %s, %s, 100, %s, %s, 'd', 'v', 'm', 0,"
+            " 100, 0, %s, 0, %s, 0, 0, %s, 1, %s, 1, 0, %s, 0, 0, 0, 0, 0, 0, 0, 0)".encode(),
+            (T, T + timedelta(days=1), status, split, gain, sharpe, drawdown, win_rate, trades),
+        )
+    rows = connection.execute(
+        "SELECT split, runs, avg_return_pct, best_return_pct, avg_sharpe, best_sharpe, avg_max_drawdown,"
+        " worst_max_drawdown, avg_win_rate, total_trades FROM strategy_comparison ORDER BY split"
+    ).fetchall()
+    assert rows == [
+        ("in_sample", 2, 20, 30, 2, 3, pytest.approx(0.3), 0.4, 0.75, 60),
+        ("out_of_sample", 1, -5, -5, -1, -1, 0.5, 0.5, 0.25, 7),
+    ]
 
 
 # Plans
