@@ -175,6 +175,20 @@ def _copy_of(template: str, server_url: str, admin: Connection) -> Iterator[str]
 
 
 @pytest.fixture
+def community_database() -> Iterator[str]:
+    """The URL of a new database, at the head of the migrations, on a server of the Community edition."""
+    server = os.environ.get("DELTATAPE_COMMUNITY_URL")
+    if not server:
+        pytest.skip("DELTATAPE_COMMUNITY_URL names no server of TimescaleDB's Community edition")
+    name = f"test_{uuid4().hex[:12]}"
+    with connect(server, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        migrations.upgrade(url_of(server, name))
+        yield url_of(server, name)
+        drop_database(admin, name)
+
+
+@pytest.fixture
 def connection(database: str) -> Iterator[Connection]:
     """A connection to `database`."""
     with connect(database) as connection:

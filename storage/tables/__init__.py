@@ -34,7 +34,7 @@ from storage.tables.signals import (
     signal_state,
     signals,
 )
-from storage.tables.system import alerts, system_metrics
+from storage.tables.system import alerts, compressions, system_metrics
 
 __all__ = [
     "alerts",
@@ -42,6 +42,7 @@ __all__ = [
     "backtest_runs",
     "calibrations",
     "candles",
+    "compressions",
     "cvd_snapshots",
     "fills",
     "funding_rates",

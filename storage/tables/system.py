@@ -1,7 +1,8 @@
-"""What the system says of itself: its metrics, and the outbox of alerts."""
+"""What the system says of itself: its metrics, the outbox of alerts, what it did to chunks."""
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Column,
     Computed,
     ForeignKey,
@@ -62,4 +63,21 @@ alerts = Table(
     Index("alerts_status_next_attempt_timestamp_idx", "status", "next_attempt_timestamp"),
     Index("alerts_signal_id_idx", "signal_id"),
     Index("alerts_position_id_idx", "position_id"),
+)
+
+compressions = Table(
+    "compressions",
+    metadata,
+    number(),
+    words("table_name"),
+    words("chunk_name"),
+    moment("from_timestamp"),
+    moment("to_timestamp"),
+    one_of("outcome", ("compressed", "refused")),
+    count("row_count"),
+    count("bytes_before"),
+    count("bytes_after"),
+    words("note", null=True),
+    moment("created_timestamp", now=True),
+    CheckConstraint("from_timestamp <= to_timestamp", name="span"),
 )

@@ -101,6 +101,16 @@ ROWS: dict[str, dict[str, Any]] = {
         "to_timestamp": NOON,
         "cause": "healed",
     },
+    "compressions": {
+        "table_name": "trades",
+        "chunk_name": "_timescaledb_internal._hyper_1_1_chunk",
+        "from_timestamp": NOON,
+        "to_timestamp": NOON,
+        "outcome": "compressed",
+        "row_count": 10,
+        "bytes_before": 2000,
+        "bytes_after": 200,
+    },
     "rejected_messages": {"timestamp": NOON, "exchange": "kraken", "reason": "no", "raw": b"{"},
     "indicators": {**AT, "interval": "1m", "name": "rsi_14", "value": 50.0},
     "signals": {

@@ -1,0 +1,200 @@
+"""Chunks of hypertables: which are not compressed yet, and compressing one so that no value is lost.
+
+A chunk is read before and after, in the transaction that compresses it. Unless every value of every row is
+the same, the transaction is rolled back.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import adbc_driver_manager
+import adbc_driver_postgresql.dbapi as adbc
+import polars as pl
+from msgspec import Struct
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from sqlalchemy.dialects.postgresql import JSONB
+
+from market.timeframe import DAY, from_datetime, to_datetime
+from storage.database import Connection
+from storage.fingerprint import Fingerprint, of_frame
+from storage.tables import metadata
+
+__all__ = ["COLUMNSTORE", "LOCK_WAIT", "Busy", "Chunk", "Columnstore", "Proof", "compress", "uncompressed"]
+
+LOCK_WAIT = "2s"
+"""For so long a lock is waited for: whoever reads a chunk for longer is not kept waiting in turn."""
+_BUSY = ("40P01", "55P03")
+"""What the server says where two wait for each other, or one has waited for too long."""
+_COMPRESSED, _UNORDERED, _PARTIAL = 1, 2, 8
+"""What TimescaleDB's status of a chunk is made of: the latter two say that rows came in since."""
+_CONNECT_SECONDS = 10
+
+_Day = tuple[str, str, int]
+"""Exchange id, unified symbol, 00:00 UTC in microseconds: what is read at a time."""
+
+
+class Busy(Exception):
+    """Others work on a chunk; nothing was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columnstore:
+    """How a table is compressed: rows of equal `segments` lie together, in `order`."""
+
+    segments: tuple[str, ...]
+    order: tuple[str, ...] = ("timestamp",)
+
+
+_INSTRUMENT = ("exchange", "symbol")
+COLUMNSTORE: Mapping[str, Columnstore] = {
+    "trades": Columnstore(_INSTRUMENT, ("timestamp", "trade_seq")),
+    "orderbook_snapshots": Columnstore(_INSTRUMENT),
+    "candles": Columnstore((*_INSTRUMENT, "interval")),
+    "cvd_snapshots": Columnstore(_INSTRUMENT),
+    "indicators": Columnstore((*_INSTRUMENT, "interval", "name")),
+}
+"""The tables that are compressed. Funding rates are few, and metrics are dropped soon: both stay plain."""
+
+
+class Chunk(Struct, frozen=True):
+    """A chunk of a hypertable: its rows have begin <= timestamp < end, microseconds UTC."""
+
+    table: str
+    name: str
+    begin: int
+    end: int
+    bytes: int
+
+
+class Proof(Struct, frozen=True):
+    """How many rows a chunk holds, and what would not have been the same: then it is as it was."""
+
+    rows: int
+    difference: str | None
+
+
+def uncompressed(connection: Connection, before: int) -> list[Chunk]:
+    """The chunks that end by `before` and are not compressed, or not any more since rows came in."""
+    rows = connection.execute(
+        """
+        SELECT hypertable_name, name, range_start, range_end, total_bytes
+        FROM timescaledb_information.chunks
+        JOIN (
+            SELECT size.* FROM unnest(%(tables)s::text[]) AS tables (name)
+                CROSS JOIN chunks_detailed_size(name::regclass) AS size
+        ) AS sizes USING (chunk_schema, chunk_name)
+        CROSS JOIN format('%%I.%%I', chunk_schema, chunk_name) AS name
+        WHERE range_end <= %(before)s AND hypertable_name = ANY (%(tables)s)
+            AND _timescaledb_functions.chunk_status(name::regclass) & %(mask)s <> %(compressed)s
+        ORDER BY array_position(%(tables)s, hypertable_name::text), range_start
+        """,
+        {
+            "tables": list(COLUMNSTORE),
+            "before": to_datetime(before),
+            "mask": _COMPRESSED | _UNORDERED | _PARTIAL,
+            "compressed": _COMPRESSED,
+        },
+    )
+    return [Chunk(row[0], row[1], from_datetime(row[2]), from_datetime(row[3]), row[4]) for row in rows]
+
+
+def size(connection: Connection, chunk: Chunk) -> int:
+    """The bytes that a chunk takes on disk now, with its indexes."""
+    row = connection.execute(
+        """
+        SELECT total_bytes FROM chunks_detailed_size(%s::regclass)
+        WHERE format('%%I.%%I', chunk_schema, chunk_name) = %s
+        """,
+        (chunk.table, chunk.name),
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def compress(url: str, chunk: Chunk) -> Proof:
+    """Compress a chunk, unless its rows would not be the same.
+
+    Nobody writes into it meanwhile, and nobody reads it while it is read again.
+
+    Raises:
+        Busy: somebody works on it.
+    """
+    info = make_conninfo(url, connect_timeout=_CONNECT_SECONDS, application_name="deltatape compress")
+    try:
+        # It all happens in one transaction, which closing ends without a trace.
+        with adbc.connect(info) as session, session.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
+            cursor.execute(f"LOCK TABLE {chunk.name} IN EXCLUSIVE MODE")
+            before = _fingerprints(cursor, chunk)
+            _rows(cursor, sql.SQL("SELECT compress_chunk({})::text").format(chunk.name))
+            difference = _difference(before, _fingerprints(cursor, chunk))
+            if difference is None:
+                session.commit()
+    except adbc_driver_manager.Error as error:
+        if error.sqlstate in _BUSY:
+            raise Busy from error
+        raise
+    return Proof(sum(each.rows for each in before.values()), difference)
+
+
+def _fingerprints(cursor: adbc.Cursor, chunk: Chunk) -> dict[_Day, Fingerprint]:
+    """The rows of a chunk, instrument by instrument and day by day, as everybody reads them."""
+    span = sql.SQL("timestamp >= {} AND timestamp < {}")
+    table = sql.Identifier(chunk.table)
+    days = _rows(
+        cursor,
+        sql.SQL("""
+            SELECT DISTINCT exchange, symbol, date_bin('1 day', timestamp, 'epoch') AS day FROM {} WHERE {}
+            ORDER BY exchange, symbol, day
+        """).format(table, span.format(to_datetime(chunk.begin), to_datetime(chunk.end))),
+    )
+    found = {}
+    for exchange, symbol, day in days.with_columns(pl.col("day").to_physical()).iter_rows():
+        begin, end = max(day, chunk.begin), min(day + DAY, chunk.end)
+        rows = sql.SQL("SELECT {} FROM {} WHERE exchange = {} AND symbol = {} AND {} ORDER BY {}").format(
+            _columns(chunk.table),
+            table,
+            exchange,
+            symbol,
+            span.format(*map(to_datetime, (begin, end))),
+            _order(chunk.table),
+        )
+        found[exchange, symbol, day] = of_frame(_rows(cursor, rows))
+    return found
+
+
+def _columns(table: str) -> sql.Composed:
+    """Every column, as a type that Arrow knows."""
+    return sql.SQL(", ").join(
+        sql.SQL("{0}::text AS {0}" if isinstance(column.type, JSONB) else "{0}").format(
+            sql.Identifier(column.name)
+        )
+        for column in metadata.tables[table].columns
+    )
+
+
+def _order(table: str) -> sql.Composed:
+    """Tape order; where that leaves two rows equal, the key."""
+    layout = COLUMNSTORE[table]
+    key = [column.name for column in metadata.tables[table].primary_key]
+    return sql.SQL(", ").join(map(sql.Identifier, dict.fromkeys((*layout.segments, *layout.order, *key))))
+
+
+def _rows(cursor: adbc.Cursor, query: sql.Composed) -> pl.DataFrame:
+    cursor.execute(query.as_string())
+    frame = pl.from_arrow(cursor.fetch_arrow_table())
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table becomes a frame
+    return frame
+
+
+def _difference(before: Mapping[_Day, Fingerprint], after: Mapping[_Day, Fingerprint]) -> str | None:
+    """The first instrument and day whose rows differ, in words."""
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if old == new:
+            continue
+        exchange, symbol, day = key
+        counts = [0 if each is None else each.rows for each in (old, new)]
+        what = "other values" if counts[0] == counts[1] else f"{counts[1]:,} of {counts[0]:,} rows"
+        return f"compressed, {exchange} {symbol} {to_datetime(day):%Y-%m-%d} would have {what}"
+    return None
