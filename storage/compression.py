@@ -120,7 +120,7 @@ def _prepare(connection: Connection) -> None:
 def _handle(connection: Connection, url: str, chunk: Chunk, *, is_dry_run: bool) -> Compression:
     holes = list_holes(connection, begin=chunk.begin, end=chunk.end, statuses=OPEN)
     if holes:
-        note = f"{len(holes):,} open holes in its time: deltatape gaps"
+        note = f"{len(holes):,} open hole{'s' * (len(holes) > 1)} in its time: deltatape gaps"
         return Compression(chunk=chunk, outcome="waiting", bytes=chunk.bytes, note=note)
     if is_dry_run:
         return Compression(chunk=chunk, outcome="due", bytes=chunk.bytes)

@@ -16,13 +16,17 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 SCHEMA_REVISION = "0007"
 
 _CONNECT_SECONDS = 10
-# A parallel plan would have to send the state of `first(price, (timestamp, trade_seq))` between processes,
-# and PostgreSQL cannot read an anonymous row back. Where TimescaleDB compresses, it refuses a statement that
-# unpacks more rows than a limit; to heal a day, or to rebuild its candles, touches each of them.
-_SESSION = (
-    "-c timezone=UTC -c max_parallel_workers_per_gather=0"
-    " -c timescaledb.max_tuples_decompressed_per_dml_transaction=0"
-)
+# Neither a parallel plan nor TimescaleDB's aggregation chunk by chunk: both would send the state of
+# `first(price, (timestamp, trade_seq))` from one part of the plan to another, and PostgreSQL cannot read an
+# anonymous row back. And where TimescaleDB compresses, it refuses a statement that unpacks more rows than a
+# limit; to heal a day, or to rebuild its candles, touches each of them.
+_SETTINGS = {
+    "timezone": "UTC",
+    "max_parallel_workers_per_gather": "0",
+    "timescaledb.enable_chunkwise_aggregation": "off",
+    "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
+}
+_SESSION = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
 
 
 def connect(
