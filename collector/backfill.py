@@ -142,12 +142,16 @@ class Backfill:
         return asking
 
     async def _find_parts(self, begin: int, end: int) -> list[_Part]:
-        self._islands = await asyncio.to_thread(self._read_islands)
-        return list(uncovered(self._islands, begin, end))
+        self._islands, settled = await asyncio.to_thread(self._read_ledger)
+        return list(uncovered(settled, begin, end))
 
-    def _read_islands(self) -> list[tuple[int, int]]:
+    def _read_ledger(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """The coverage; and the same with the days that have left the database, which nobody fills."""
         with database.connect(self._url) as connection:
-            return StoredTape(connection, self._adapter.exchange, self._symbol).islands()
+            tape = StoredTape(connection, self._adapter.exchange, self._symbol)
+            islands = tape.islands()
+            left = [(day, day + DAY) for day in tape.past().trades]
+        return islands, joined([*islands, *left])
 
     async def _fill(self, part: _Part) -> None:
         """Ask for a part, and write it as it comes."""
@@ -234,6 +238,17 @@ def uncovered(islands: Iterable[tuple[int, int]], begin: int, end: int) -> Itera
         if last >= begin:
             begin, is_after = last, True
     yield from _part(begin, end, is_after, False)
+
+
+def joined(intervals: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """These half-open intervals in order of time, those that touch or overlap as one."""
+    found: list[tuple[int, int]] = []
+    for begin, end in sorted(intervals):
+        if found and begin <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((begin, end))
+    return found
 
 
 def _part(begin: int, end: int, is_after: bool, is_before: bool) -> Iterator[_Part]:

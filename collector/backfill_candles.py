@@ -8,7 +8,7 @@ from collector.exchanges.adapter import Adapter
 from collector.exchanges.events import CandleSeen
 from collector.rest import Rest
 from market import Candle, Timeframe, WrongUse
-from market.timeframe import from_datetime, to_datetime
+from market.timeframe import DAY, from_datetime, to_datetime
 from storage import database, tape
 from storage.instruments import note_instruments
 from storage.stored import StoredTape
@@ -48,7 +48,10 @@ async def backfill_candles(
     """
     with database.connect(url) as connection:
         note_instruments(connection, [adapter.instrument_for(symbol)])
-        islands = StoredTape(connection, adapter.exchange, symbol).islands()
+        tape = StoredTape(connection, adapter.exchange, symbol)
+        islands = tape.islands()
+        # What was dropped is not missing.
+        islands += [(day, day + DAY) for interval, day in tape.past().candles if interval == timeframe]
         parts = list(_missing(connection, adapter.exchange, symbol, timeframe, begin, end, islands))
     total = sum(last - first for first, last in parts)
     done = written = 0

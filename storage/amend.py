@@ -12,10 +12,12 @@ from collections.abc import Collection, Mapping, Sequence
 
 from psycopg import sql
 
-from market import Trade
+from market import Trade, WrongUse
+from market.timeframe import DAY, to_datetime
 from storage import ledger, rebuild, tape
 from storage.coverage import Span, add_coverage, recount
 from storage.database import Connection
+from storage.stored import StoredTape
 from storage.tape import Received
 
 __all__ = ["amend", "last_revision", "lock_tapes", "revised_since"]
@@ -62,9 +64,11 @@ def amend(
         How many of the trades were new.
 
     Raises:
-        WrongUse: aggregates would mix with single trades.
+        WrongUse: aggregates would mix with single trades; or a trade's day has left the database, and it lies
+            in no coverage there.
     """
     lock_tapes(connection, exchange, [symbol])
+    trades, received = _present(connection, exchange, symbol, trades, received)
     inserted = tape.merge_trades(connection, exchange, trades, received)
     times = [trade.timestamp for trade in inserted]
     for span in spans:
@@ -91,6 +95,34 @@ def amend(
         recount(connection, exchange, symbol, "trades", begin, end)
         rebuild.rebuild_changed(connection, exchange, symbol, begin, end, cause)
     return len(inserted)
+
+
+def _present(
+    connection: Connection, exchange: str, symbol: str, trades: Sequence[Trade], received: Received
+) -> tuple[Sequence[Trade], Received]:
+    """Those of days that are in the database; of the others coverage says that the tape has them."""
+    times = [trade.timestamp for trade in trades]
+    stored = StoredTape(connection, exchange, symbol)
+    gone = stored.past(min(times), max(times) + 1).trades if times else {}
+    kept = [number for number, time in enumerate(times) if time - time % DAY not in gone]
+    if len(kept) == len(times):
+        return trades, received
+    islands = stored.islands()
+    for time in times:
+        day = time - time % DAY
+        if day in gone and not any(begin <= time < end for begin, end in islands):
+            raise WrongUse(_refusal(exchange, symbol, day, is_moved=gone[day]))
+    return [trades[at] for at in kept], received and [received[at] for at in kept]
+
+
+def _refusal(exchange: str, symbol: str, day: int, *, is_moved: bool) -> str:
+    date = f"{to_datetime(day):%Y-%m-%d}"
+    if is_moved:
+        return (
+            f"{exchange} {symbol} {date} was moved to the tier; to add trades to it, bring it back first:"
+            f" deltatape db tier --restore {date} --exchange {exchange} --symbol {symbol}"
+        )
+    return f"{exchange} {symbol} {date} was dropped, as [[retain]] says: no trades are added to that day"
 
 
 def last_revision(connection: Connection) -> int:

@@ -18,7 +18,8 @@ Proof = Literal["ids", "connection", "rest", "file"]
 Origin = Literal["live", "healed", "backfill", "replay", "import"]
 StreamKey = tuple[str, str, Stream]
 """Exchange id, unified symbol, stream."""
-_TABLES: dict[Stream, str] = {"trades": "trades", "book": "orderbook_snapshots", "candles": "candles"}
+STREAM_TABLES: dict[Stream, str] = {"trades": "trades", "book": "orderbook_snapshots", "candles": "candles"}
+"""Where the rows of each stream lie."""
 
 
 @dataclass(frozen=True)
@@ -231,12 +232,22 @@ def _replace(
 
 
 def _rows_in(connection: Connection, key: StreamKey, span: Span) -> int:
+    """Those in the database, and those of days that have left it."""
+    table = STREAM_TABLES[key[2]]
     query = sql.SQL("""
-        SELECT count(*) FROM {}
-        WHERE exchange = %(exchange)s AND symbol = %(symbol)s
-            AND timestamp >= %(from)s AND timestamp < %(to)s
-    """).format(sql.Identifier(_TABLES[key[2]]))
-    row = connection.execute(query, _parameters(key, span)).fetchone()
+        SELECT (
+            SELECT count(*) FROM {}
+            WHERE exchange = %(exchange)s AND symbol = %(symbol)s
+                AND timestamp >= %(from)s AND timestamp < %(to)s
+        ) + (
+            SELECT coalesce(sum((part ->> 2)::bigint), 0)
+            FROM past_days, jsonb_array_elements(coverage) AS part
+            WHERE exchange = %(exchange)s AND symbol = %(symbol)s AND table_name = %(table)s
+                AND dropped_timestamp IS NOT NULL
+                AND (part ->> 0)::bigint >= %(from_us)s AND (part ->> 1)::bigint <= %(to_us)s)
+    """).format(sql.Identifier(table))
+    bounds = {"table": table, "from_us": span.from_timestamp, "to_us": span.to_timestamp}
+    row = connection.execute(query, {**_parameters(key, span), **bounds}).fetchone()
     return 0 if row is None else int(row[0])
 
 

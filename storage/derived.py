@@ -7,7 +7,9 @@ and are rounded once, as in `market.decimals`, so that the results equal the str
 
 Parameters: exchange, symbol; from, to: whole UTC days; start, start_day: where the tape changed, and its
 day; island_from, island_to: coverage, touching spans joined; settled: CVD points up to here are due; closed:
-candles that end by here are closed; carry_price, carry_time: of the last trade before `from`.
+candles that end by here are closed; carry_price, carry_time: of the last trade before `from`; bookless,
+pointless, and past_candles with past_intervals: days whose book snapshots, CVD points and candles have left
+the database. What books gave to candles stays there then; points and candles that have left come not again.
 """
 
 from collections.abc import Sequence
@@ -124,6 +126,16 @@ _CANDLES = sql.SQL("""
         UNION ALL
         SELECT interval, length, timestamp, price, price, price, price, 0, 0, 0, NULL, 0, cvd_close
         FROM flat
+    ), stored AS (
+        SELECT * FROM candles
+        WHERE exchange = %(exchange)s AND symbol = %(symbol)s
+            AND timestamp >= %(from)s AND timestamp < %(to)s
+    ), seen AS (
+        SELECT * FROM books WHERE date_bin('1 day', timestamp, 'epoch') <> ALL (%(bookless)s::timestamptz[])
+        UNION ALL
+        SELECT interval, timestamp, imbalance_mean, imbalance_last, spread_bps_mean, snapshot_count
+        FROM stored
+        WHERE date_bin('1 day', timestamp, 'epoch') = ANY (%(bookless)s::timestamptz[])
     ), wanted AS (
         SELECT placed.*, imbalance_mean, imbalance_last, spread_bps_mean,
             coalesce(snapshot_count, 0) AS snapshot_count,
@@ -132,11 +144,7 @@ _CANDLES = sql.SQL("""
                 SELECT FROM islands
                 WHERE from_timestamp <= timestamp AND timestamp + length <= to_timestamp) AS is_whole,
             'trades' AS source
-        FROM placed LEFT JOIN books USING (interval, timestamp)
-    ), stored AS (
-        SELECT * FROM candles
-        WHERE exchange = %(exchange)s AND symbol = %(symbol)s
-            AND timestamp >= %(from)s AND timestamp < %(to)s
+        FROM placed LEFT JOIN seen USING (interval, timestamp)
     )
 """)
 
@@ -213,9 +221,9 @@ TRADE_CHANGES = sql.SQL("""
 
 
 def _changes(
-    key: Sequence[str], values: Sequence[str], is_kept: sql.SQL, is_same: sql.Composed
+    key: Sequence[str], values: Sequence[str], is_kept: sql.SQL, is_same: sql.Composed, is_past: sql.SQL
 ) -> sql.Composed:
-    """The rows of `wanted` and `stored` that differ, side by side."""
+    """The rows of `wanted` and `stored` that differ, side by side, without those that have left."""
     sides = [
         sql.SQL("{} AS {}").format(sql.Identifier(table, column), sql.Identifier(f"{prefix}_{column}"))
         for prefix, table in (("new", "wanted"), ("old", "stored"))
@@ -230,9 +238,15 @@ def _changes(
                 WHEN wanted.{first} IS NULL THEN NOT ({is_kept})
                 WHEN stored.{first} IS NULL THEN true
                 ELSE NOT ({is_same}) END
+                AND NOT ({is_past})
         )
     """).format(
-        key=names(key), sides=sql.SQL(", ").join(sides), first=first, is_kept=is_kept, is_same=is_same
+        key=names(key),
+        sides=sql.SQL(", ").join(sides),
+        first=first,
+        is_kept=is_kept,
+        is_same=is_same,
+        is_past=is_past,
     )
 
 
@@ -254,12 +268,26 @@ CANDLE_CHANGES = sql.SQL(", ").join(
             # What others gave stays; and a candle that was closed is never open again.
             sql.SQL("stored.source <> 'trades'"),
             _same(_OTHER_VALUES) + sql.SQL(" AND (stored.is_closed OR NOT wanted.is_closed)"),
+            sql.SQL("""
+                (interval, date_bin('1 day', timestamp, 'epoch')) IN (
+                    SELECT * FROM unnest(%(past_intervals)s::text[], %(past_candles)s::timestamptz[]))
+            """),
         ),
     ]
 )
 """`changes` of `candles`: interval, timestamp, and both sides of `CANDLE_VALUES`."""
 
 CVD_CHANGES = sql.SQL(", ").join(
-    [_ISLANDS, _CVD, _changes(("timestamp",), CVD_VALUES, sql.SQL("false"), _same(CVD_VALUES))]
+    [
+        _ISLANDS,
+        _CVD,
+        _changes(
+            ("timestamp",),
+            CVD_VALUES,
+            sql.SQL("false"),
+            _same(CVD_VALUES),
+            sql.SQL("date_bin('1 day', timestamp, 'epoch') = ANY (%(pointless)s::timestamptz[])"),
+        ),
+    ]
 )
 """`changes` of `cvd_snapshots`: timestamp, and both sides of `CVD_VALUES`."""

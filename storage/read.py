@@ -18,6 +18,7 @@ from uuid import UUID
 import adbc_driver_manager
 import adbc_driver_postgresql.dbapi as adbc
 import polars as pl
+import pyarrow as pa
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import (
     Column,
@@ -41,7 +42,9 @@ from market.errors import Unavailable, WrongUse
 from market.timeframe import to_datetime
 from storage import tables
 from storage.database import describe
+from storage.past import PastTable
 from storage.resample import Buckets, resample
+from storage.tier_files import read_across
 
 __all__ = ["books", "candles", "coverage", "cvd", "equity", "runs", "signals", "trades"]
 
@@ -60,9 +63,7 @@ def trades(
     limit: int | None = None,
 ) -> pl.DataFrame:
     """The trades of an instrument in tape order: by time, then by trade_seq."""
-    where = {"exchange": exchange, "symbol": symbol}
-    span = _span(tables.trades.c.timestamp, start, end)
-    return _read(url, _Query(tables.trades, where, span, ("timestamp", "trade_seq"), limit))
+    return _tape(url, "trades", exchange, symbol, start, end, limit)
 
 
 def candles(
@@ -117,9 +118,7 @@ def cvd(
     limit: int | None = None,
 ) -> pl.DataFrame:
     """The CVD snapshots of an instrument."""
-    where = {"exchange": exchange, "symbol": symbol}
-    span = _span(tables.cvd_snapshots.c.timestamp, start, end)
-    return _read(url, _Query(tables.cvd_snapshots, where, span, ("timestamp",), limit))
+    return _tape(url, "cvd_snapshots", exchange, symbol, start, end, limit)
 
 
 def books(
@@ -131,9 +130,36 @@ def books(
     limit: int | None = None,
 ) -> pl.DataFrame:
     """The order book snapshots of an instrument; the levels as JSON text, best first."""
+    return _tape(url, "orderbook_snapshots", exchange, symbol, start, end, limit)
+
+
+def _tape(
+    url: str, table: PastTable, exchange: str, symbol: str, start: Moment, end: Moment, limit: int | None
+) -> pl.DataFrame:
+    """Rows of an instrument, whether a day lies in the database or was moved to the tier."""
+    _check_limit(limit)
+    since, until = (None if each is None else _microseconds(each) for each in (start, end))
+
+    def read(begin: int | None, stop: int | None, rows: int | None) -> pl.DataFrame:
+        return stored(url, table, exchange, symbol, begin, stop, rows)
+
+    return read_across(url, table, exchange, symbol, since, until, limit, read)
+
+
+def stored(
+    url: str,
+    table: PastTable,
+    exchange: str,
+    symbol: str,
+    begin: int | None,
+    end: int | None,
+    limit: int | None = None,
+) -> pl.DataFrame:
+    """What the database itself holds of an instrument's [begin, end), microseconds UTC, in tape order."""
     where = {"exchange": exchange, "symbol": symbol}
-    span = _span(tables.orderbook_snapshots.c.timestamp, start, end)
-    return _read(url, _Query(tables.orderbook_snapshots, where, span, ("timestamp",), limit))
+    source = tables.metadata.tables[table]
+    order = ("timestamp", "trade_seq") if table == "trades" else ("timestamp",)
+    return _read(url, _Query(source, where, _span(source.c.timestamp, begin, end), order, limit))
 
 
 def signals(

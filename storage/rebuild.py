@@ -57,9 +57,9 @@ def rebuild(
         The revision's id; None where every row was right already.
     """
     with recomputing(connection):
-        scope = _scope(connection, exchange, symbol, start_us, end_us)
         changed = [
             row
+            for scope in _scopes(connection, exchange, symbol, start_us, end_us)
             for query in (_WRITE_TRADES, _WRITE_CANDLES, _WRITE_CVD)
             if (row := connection.execute(query, scope).fetchone()) is not None and row[0] is not None
         ]
@@ -97,16 +97,17 @@ def differences(
     connection: Connection, exchange: str, symbol: str, start_us: int, end_us: int
 ) -> list[Difference]:
     """The rows that `rebuild` would write or delete; nothing is written."""
+    found: list[Difference] = []
     with recomputing(connection):
-        scope = _scope(connection, exchange, symbol, start_us, end_us)
-        found = [
-            Difference("trades", from_datetime(at), trade_id, {"cvd_at_trade": old}, {"cvd_at_trade": new})
-            for at, trade_id, old, new in connection.execute(_READ_TRADES, scope)
-        ]
-        for at, interval, *values in connection.execute(_READ_CANDLES, scope):
-            found.append(Difference("candles", from_datetime(at), interval, *_sides(CANDLE_VALUES, values)))
-        for at, *values in connection.execute(_READ_CVD, scope):
-            found.append(Difference("cvd_snapshots", from_datetime(at), "", *_sides(CVD_VALUES, values)))
+        for scope in _scopes(connection, exchange, symbol, start_us, end_us):
+            for at, trade_id, old, new in connection.execute(_READ_TRADES, scope):
+                stored, rebuilt = {"cvd_at_trade": old}, {"cvd_at_trade": new}
+                found.append(Difference("trades", from_datetime(at), trade_id, stored, rebuilt))
+            for at, interval, *values in connection.execute(_READ_CANDLES, scope):
+                sides = _sides(CANDLE_VALUES, values)
+                found.append(Difference("candles", from_datetime(at), interval, *sides))
+            for at, *values in connection.execute(_READ_CVD, scope):
+                found.append(Difference("cvd_snapshots", from_datetime(at), "", *_sides(CVD_VALUES, values)))
     return found
 
 
@@ -136,28 +137,36 @@ def _sides(
 # What is recomputed
 
 
-def _scope(connection: Connection, exchange: str, symbol: str, start: int, end: int) -> dict[str, object]:
-    """The parameters of `storage.derived` for a tape that changed in [start, end)."""
+def _scopes(
+    connection: Connection, exchange: str, symbol: str, start: int, end: int
+) -> Iterator[dict[str, object]]:
+    """The parameters of `storage.derived` for a tape that changed in [start, end).
+
+    Days whose trades have left the database stay as they are: what lies between them is a scope of its own.
+    """
     tape = StoredTape(connection, exchange, symbol)
     islands = tape.islands()
     first = tape.open_day_before(_first_day(islands, start))
     last = _last_day(tape, islands, end)
-    return {
-        **parameters(tape, islands, first, last),
-        "exchange": exchange,
-        "symbol": symbol,
-        "start": to_datetime(start),
-        "start_day": to_datetime(start - start % DAY),
-    }
+    for begin, until in tape.past(first, last).present(first, last):
+        changed = max(start, begin)
+        yield {
+            **parameters(tape, islands, begin, until),
+            "exchange": exchange,
+            "symbol": symbol,
+            "start": to_datetime(changed),
+            "start_day": to_datetime(changed - changed % DAY),
+        }
 
 
 def parameters(tape: StoredTape, islands: list[tuple[int, int]], first: int, last: int) -> dict[str, object]:
     """What the days [first, last) of a tape with this coverage are recomputed from."""
     settled = max((max(end - GRACE, begin) for begin, end in islands), default=0)
     newest = tape.last_trade(settled)
-    carry = tape.last_trade(
+    carry = tape.price_before(
         max((begin for begin, end in islands if begin < first < end), default=first), first
     )
+    gone = tape.past(first, last)
     return {
         "from": to_datetime(first),
         "to": to_datetime(last),
@@ -165,8 +174,12 @@ def parameters(tape: StoredTape, islands: list[tuple[int, int]], first: int, las
         "island_to": [to_datetime(end) for begin, end in islands if begin <= last and end >= first],
         "settled": to_datetime(settled),
         "closed": to_datetime(max(settled, newest[0].timestamp if newest else 0)),
-        "carry_time": to_datetime(carry[0].timestamp) if carry else None,
-        "carry_price": carry[0].price if carry else None,
+        "carry_time": to_datetime(carry[0]) if carry else None,
+        "carry_price": carry[1] if carry else None,
+        "bookless": list(map(to_datetime, gone.books)),
+        "pointless": list(map(to_datetime, gone.cvd)),
+        "past_intervals": [interval for interval, _ in gone.candles],
+        "past_candles": [to_datetime(day) for _, day in gone.candles],
     }
 
 

@@ -4,6 +4,7 @@ from market import Side, Trade
 from market.timeframe import DAY, from_datetime, to_datetime
 from storage.database import Connection
 from storage.ledger import spans
+from storage.past import Past, past
 
 
 class StoredTape:
@@ -23,6 +24,54 @@ class StoredTape:
             else:
                 islands.append((span.from_timestamp, span.to_timestamp))
         return islands
+
+    def past(self, begin: int | None = None, end: int | None = None) -> Past:
+        """What of [begin, end) has left the database."""
+        return past(self._connection, self._exchange, self._symbol, begin, end)
+
+    def price_before(self, begin: int, day: int) -> tuple[int, float] | None:
+        """The time and price of the last trade in [begin, day), where `day` begins a UTC day.
+
+        Where trades of [begin, day) have left the database, the candles beside that midnight say the price,
+        and the last moment before it stands for the time.
+        """
+        present = max(begin, self._past_until(day))
+        found = self.last_trade(present, day)
+        if found is not None:
+            return found[0].timestamp, found[0].price
+        close = None if present == begin else self._close_at(day)
+        return None if close is None else (day - 1, close)
+
+    def _past_until(self, day: int) -> int:
+        """The end of the last day before this one whose trades have left; 0 without any."""
+        row = self._connection.execute(
+            """
+            SELECT max(day) FROM past_days
+            WHERE exchange = %s AND symbol = %s AND table_name = 'trades' AND interval = ''
+                AND dropped_timestamp IS NOT NULL AND day < %s
+            """,
+            (self._exchange, self._symbol, to_datetime(day)),
+        ).fetchone()
+        return 0 if row is None or row[0] is None else from_datetime(row[0]) + DAY
+
+    def _close_at(self, day: int) -> float | None:
+        """The price at a midnight: of a candle that ends there, or of a quiet one that begins."""
+        row = self._connection.execute(
+            """
+            SELECT close FROM candles
+            WHERE exchange = %(exchange)s AND symbol = %(symbol)s AND source = 'trades'
+                AND timestamp >= %(before)s AND timestamp <= %(day)s
+                AND (timestamp + interval::interval = %(day)s OR (timestamp = %(day)s AND trade_count = 0))
+            ORDER BY timestamp LIMIT 1
+            """,
+            {
+                "exchange": self._exchange,
+                "symbol": self._symbol,
+                "before": to_datetime(day - DAY),
+                "day": to_datetime(day),
+            },
+        ).fetchone()
+        return None if row is None else float(row[0])
 
     def first_trade_time(self, begin: int, end: int) -> int | None:
         """The time of the first trade in [begin, end)."""

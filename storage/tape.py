@@ -186,12 +186,20 @@ def merge_trades(
 
 
 def has_trades_since(connection: Connection, exchange: str, symbol: str, timestamp: int) -> bool:
-    """Whether the tape holds a trade at or after `timestamp` (microseconds UTC)."""
-    found = connection.execute(
-        "SELECT FROM trades WHERE exchange = %s AND symbol = %s AND timestamp >= %s LIMIT 1",
-        (exchange, symbol, to_datetime(timestamp)),
-    )
-    return found.fetchone() is not None
+    """Whether the tape holds a trade at or after `timestamp` (microseconds UTC), or held one that left."""
+    row = connection.execute(
+        """
+        SELECT EXISTS (
+            SELECT FROM trades
+            WHERE exchange = %(exchange)s AND symbol = %(symbol)s AND timestamp >= %(from)s
+        ) OR EXISTS (
+            SELECT FROM past_days
+            WHERE exchange = %(exchange)s AND symbol = %(symbol)s AND table_name = 'trades' AND interval = ''
+                AND dropped_timestamp IS NOT NULL AND day > %(from)s - '1 day'::interval)
+        """,
+        {"exchange": exchange, "symbol": symbol, "from": to_datetime(timestamp)},
+    ).fetchone()
+    return row is not None and bool(row[0])
 
 
 def write_candles(connection: Connection, exchange: str, candles: Iterable[Candle]) -> int:

@@ -152,8 +152,12 @@ class TapeProof:
         }
         first = _EVER[0] if begin is None else begin - begin % DAY
         last = _EVER[1] if end is None else end
-        self.days = [day for day in sorted(self._all_days()) if first <= day < last]
+        days = [day for day in sorted(self._all_days()) if first <= day < last]
+        left = self._tape.past().trades
+        self.days = [day for day in days if day not in left]
         """00:00 UTC (microseconds) of each day with coverage, a hole or trades; oldest first."""
+        self.past = [day for day in days if day in left]
+        """Those that have left the database, in the same way: they cannot be proven here."""
 
     def standing_holes(self) -> list[Hole]:
         """The holes on record that nobody has healed, on any of `days`."""

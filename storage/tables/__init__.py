@@ -12,6 +12,7 @@ from storage.tables.backtests import (
 )
 from storage.tables.columns import metadata
 from storage.tables.ledger import (
+    past_days,
     rejected_messages,
     stream_coverage,
     stream_gaps,
@@ -51,6 +52,7 @@ __all__ = [
     "instruments",
     "metadata",
     "orderbook_snapshots",
+    "past_days",
     "positions",
     "rejected_messages",
     "signal_outcomes",

@@ -1,4 +1,4 @@
-"""The ledger of completeness: which spans of each stream are proven whole, and every hole."""
+"""The ledger of completeness: which spans of each stream are proven whole, every hole, and what went away."""
 
 from sqlalchemy import (
     BigInteger,
@@ -13,7 +13,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
 
-from storage.tables.columns import count, metadata, moment, number, one_of, words
+from storage.tables.columns import big, count, document, metadata, moment, number, one_of, words
 
 STREAMS = ("trades", "book", "candles")
 
@@ -115,4 +115,29 @@ rejected_messages = Table(
     words("stream", null=True),
     words("reason"),
     Column("raw", LargeBinary, CheckConstraint("octet_length(raw) <= 4096", name="raw"), nullable=False),
+)
+
+past_days = Table(
+    "past_days",
+    metadata,
+    words("exchange"),
+    words("symbol"),
+    one_of("table_name", ("trades", "orderbook_snapshots", "cvd_snapshots", "candles")),
+    words("interval", default=""),
+    moment("day"),
+    count("row_count"),
+    document("coverage", default="[]"),
+    words("url", null=True),
+    words("digest", null=True),
+    document("fingerprint", null=True),
+    count("bytes", null=True),
+    big("revision", null=True),
+    moment("copied_timestamp", null=True),
+    moment("dropped_timestamp", null=True),
+    PrimaryKeyConstraint("exchange", "symbol", "table_name", "interval", "day"),
+    CheckConstraint("(interval <> '') = (table_name = 'candles')", name="interval"),
+    CheckConstraint(
+        "num_nulls(url, digest, fingerprint, bytes, revision, copied_timestamp) IN (0, 6)", name="copy"
+    ),
+    CheckConstraint("url IS NOT NULL OR dropped_timestamp IS NOT NULL", name="place"),
 )

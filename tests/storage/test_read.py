@@ -260,5 +260,5 @@ def test_what_cannot_be_meant_is_wrong_use(database: str) -> None:
 def test_what_is_missing_is_unavailable(empty_database: str) -> None:
     with pytest.raises(Unavailable, match="run: deltatape db upgrade"):
         read.trades(empty_database, "binance", "BTC/USDT")
-    with pytest.raises(Unavailable, match=r"cannot read from database x at 127\.0\.0\.1"):
+    with pytest.raises(Unavailable, match=r"cannot connect to database x at 127\.0\.0\.1"):
         read.trades("postgresql://127.0.0.1:1/x", "binance", "BTC/USDT")

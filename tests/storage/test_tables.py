@@ -111,6 +111,13 @@ ROWS: dict[str, dict[str, Any]] = {
         "bytes_before": 2000,
         "bytes_after": 200,
     },
+    "past_days": {
+        **INSTRUMENT,
+        "table_name": "trades",
+        "day": NOON,
+        "row_count": 9,
+        "dropped_timestamp": NOON,
+    },
     "rejected_messages": {"timestamp": NOON, "exchange": "kraken", "reason": "no", "raw": b"{"},
     "indicators": {**AT, "interval": "1m", "name": "rsi_14", "value": 50.0},
     "signals": {
