@@ -47,10 +47,11 @@ class InstrumentTape(Struct, frozen=True):
 
 def row_counts(connection: Connection) -> dict[str, int]:
     """Rows of each table of COUNTED; of a large one an estimate."""
-    return {name: _count(connection, name) for name in COUNTED}
+    return {name: count_rows(connection, name) for name in COUNTED}
 
 
-def _count(connection: Connection, name: str) -> int:
+def count_rows(connection: Connection, name: str) -> int:
+    """Rows of a table; of one larger than EXACT_BYTES an estimate."""
     size = connection.execute(
         "SELECT coalesce(hypertable_size(to_regclass(%(name)s)), pg_total_relation_size(%(name)s::regclass))",
         {"name": name},

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from deltatape import settings
+from deltatape.cli import db_compress, db_stats
 from deltatape.cli.output import console, print_json, say
 from market import Unavailable, WrongUse
 from storage import server
@@ -126,6 +127,10 @@ def downgrade(
     current = settings.load()
     migrations.downgrade(current.database(), revision)
     _print_status(_status(current))
+
+
+app.command(epilog="Example: deltatape db stats")(db_stats.stats)
+app.command(epilog="Example: deltatape db compress --dry-run")(db_compress.compress)
 
 
 def _psql(current: settings.Settings) -> Path:

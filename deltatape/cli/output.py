@@ -100,6 +100,14 @@ def _cell(value: Any) -> str | Text:
     return "" if value is None else escape(str(value))
 
 
+def size(count: float) -> str:
+    """Bytes in the largest unit that fits."""
+    for unit, length in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= length:
+            return f"{count / length:,.1f} {unit}"
+    return f"{count:,.0f} B"
+
+
 def age(seconds: float) -> str:
     """How long ago, in the largest unit that fits; `stale` is said for what is older than a minute."""
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):

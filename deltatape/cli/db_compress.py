@@ -1,0 +1,98 @@
+"""`deltatape db compress`: settled chunks take a tenth of the room, where the server can do it."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from deltatape import settings
+from deltatape.cli import output
+from market import MICROSECONDS
+from market.timeframe import format_time
+
+if TYPE_CHECKING:
+    from storage.compression import Compression
+
+LISTED = 20
+"""Chunks that are named one by one."""
+
+
+def compress(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be compressed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what became of each chunk as JSON.")] = False,
+) -> None:
+    """Compress the chunks that are settled.
+
+    That is each one that ended 48 hours ago and in whose time no hole is open. It needs TimescaleDB's
+    Community edition, as docker-compose.yml has it. Each chunk is read before and after, and stays as it was
+    if any value differs: then the exit code is 1.
+    """
+    from storage.compression import compress_settled
+
+    url = settings.load().database()
+    with _progress() as progress:
+        done = compress_settled(url, round(time() * MICROSECONDS), is_dry_run=dry_run, progress=progress)
+    if as_json:
+        output.print_json(done)
+    else:
+        _show(done, dry_run=dry_run)
+    if any(each.outcome == "refused" for each in done):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    """How far it has come, on stderr where that is a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TextColumn("chunks"))
+    with Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=output.errors,
+        transient=True,
+        disable=not output.errors.is_terminal,
+    ) as progress:
+        task = progress.add_task("looking for chunks", total=None)
+        yield lambda done, total, text: progress.update(task, description=text, completed=done, total=total)
+
+
+def _show(done: "list[Compression]", *, dry_run: bool) -> None:
+    wanted = "due" if dry_run else "compressed"
+    tables: dict[str, list[Compression]] = defaultdict(list)
+    for each in done:
+        if each.outcome == wanted:
+            tables[each.chunk.table].append(each)
+    output.table(
+        "chunks that are due" if dry_run else "compressed chunks",
+        ["table", "chunks", "size"] if dry_run else ["table", "chunks", "rows", "before", "after", "ratio"],
+        [_row(table, chunks, dry_run=dry_run) for table, chunks in tables.items()],
+        empty="no chunk is due: each was compressed before, or ended less than 48 hours ago"
+        if not done
+        else "no chunk was compressed",
+    )
+    left = [each for each in done if each.outcome != wanted]
+    for each in left[:LISTED]:
+        is_wrong = each.outcome == "refused"
+        output.console.print(
+            f"{'✗' if is_wrong else '·'} {each.chunk.table} {format_time(each.chunk.begin)[:10]}"
+            f" {each.outcome}: {each.note}",
+            style="red" if is_wrong else None,
+            markup=False,
+            soft_wrap=True,
+        )
+    if len(left) > LISTED:
+        output.console.print(f"· and {len(left) - LISTED:,} more: --json lists all", markup=False)
+
+
+def _row(table: str, chunks: "list[Compression]", *, dry_run: bool) -> list[Text]:
+    before, after = sum(each.chunk.bytes for each in chunks), sum(each.bytes for each in chunks)
+    cells = [f"{len(chunks):,}", output.size(before)]
+    if not dry_run:
+        rows = sum(each.rows or 0 for each in chunks)
+        cells = [cells[0], f"{rows:,}", cells[1], output.size(after), f"{before / after:.1f} ×"]
+    return [Text(table), *(Text(cell, justify="right") for cell in cells)]
