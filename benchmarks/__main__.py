@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     "backtest": "benchmarks.backtest",
     "collect": "benchmarks.collect",
+    "latest": "benchmarks.latest",
+    "read": "benchmarks.read",
     "replay": "benchmarks.replay",
+    "write": "benchmarks.write",
 }
 """Each benchmark's name and the module whose `run() -> Figures` it is."""
 

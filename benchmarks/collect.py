@@ -6,20 +6,18 @@ the rows that they became into the same tables; each measured alone, in a proces
 """
 
 import asyncio
-import multiprocessing
-import resource
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from msgspec.json import Decoder
 from websockets.asyncio.client import connect
 
 from benchmarks import Figure, Figures
+from benchmarks.apart import in_process, peak_memory, spawn
 from benchmarks.databases import fresh_database, raw_copy
 from benchmarks.flood import CHANNELS, SYMBOLS, serve_flood
 from collector.collect import Target, look_for_cycles_seldom, open_collector
@@ -42,14 +40,11 @@ class Load(NamedTuple):
     unloaded: float
 
 
-_spawn = multiprocessing.get_context("spawn")
-
-
 def run() -> Figures:
     """Messages a second of the whole and of its parts; lag and memory."""
     with _flood(HOURS) as (count, ws_url, rest_url), fresh_database() as url, fresh_database() as bare:
-        receiving = _in_process(receive, ws_url, count)
-        seconds, lag, cpu, peak, unloaded = _in_process(collect, url, ws_url, rest_url, count)
+        receiving = in_process(receive, ws_url, count)
+        seconds, lag, cpu, peak, unloaded = in_process(collect, url, ws_url, rest_url, count)
         rows, copying = raw_copy(url, bare)
     slower = min(count / receiving, count / copying)
     return [
@@ -66,8 +61,8 @@ def run() -> Figures:
 
 @contextmanager
 def _flood(hours: float) -> Iterator[tuple[int, str, str]]:
-    ours, theirs = _spawn.Pipe()
-    process = _spawn.Process(target=serve_flood, args=(theirs, hours, CHANNELS))
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=serve_flood, args=(theirs, hours, CHANNELS))
     process.start()
     try:
         count, port, rest_port = ours.recv()
@@ -75,21 +70,6 @@ def _flood(hours: float) -> Iterator[tuple[int, str, str]]:
     finally:
         ours.send(None)
         process.join()
-
-
-def _in_process(work: Callable[..., Any], *arguments: Any) -> Any:
-    """What `work` gives in a fresh process, so that nothing is warm and its memory is its own."""
-    ours, theirs = _spawn.Pipe()
-    process = _spawn.Process(target=_tell, args=(theirs, work, arguments))
-    process.start()
-    try:
-        return ours.recv()
-    finally:
-        process.join()
-
-
-def _tell(pipe: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    pipe.send(work(*arguments))
 
 
 def receive(ws_url: str, count: int) -> float:
@@ -119,7 +99,7 @@ async def _collect(url: str, ws_url: str, rest_url: str, count: int, spool: Path
     target = Target(exchange="simulated", symbols=SYMBOLS, ws_url=ws_url, rest_url=rest_url)
     collector = await open_collector(target, url, spool)
     look_for_cycles_seldom()
-    unloaded, began = _peak(), process_time()
+    unloaded, began = peak_memory(), process_time()
     running = asyncio.create_task(collector.run())
     feed, outlet = collector.feed, collector.outlet
     while collector.counts.messages < count or feed.unwritten or not outlet.is_idle:
@@ -131,8 +111,4 @@ async def _collect(url: str, ws_url: str, rest_url: str, count: int, spool: Path
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await collector.close()
-    return Load(seconds, lag, cpu, _peak(), unloaded)
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Load(seconds, lag, cpu, peak_memory(), unloaded)

@@ -22,6 +22,8 @@ from storage import database, overview
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from signals.options import SignalOptions
+
 EXCHANGE = "simulated"
 SYMBOLS = ("BTC/USDT", "ETH/USDT")
 SEED = 7
@@ -67,6 +69,18 @@ def start_time(url: str, hours: float) -> int:
     if len(known) < len(SYMBOLS) or min(known) < now - LONGEST_PAUSE:
         return now - int(hours * HOUR)
     return min(known)
+
+
+def follow_signals(url: str, options: SignalOptions) -> None:
+    """Bring the signals up to what is stored, however far the daemon has come with them."""
+    from signals.run import Follower
+    from signals.target import Selection
+
+    with database.connect(url, autocommit=True) as connection:
+        follower = Follower(connection, options, Selection())
+        follower.look()
+        for _ in follower.advance():
+            pass
 
 
 @asynccontextmanager

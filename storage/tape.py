@@ -125,7 +125,7 @@ def write_trades(
         return
     with all_or_nothing(connection):
         _refuse_mixture(connection, exchange, [trade for trade, _ in trades])
-        copy_rows(connection, "trades", TRADE_COLUMNS, _packed_trades(exchange, trades, received))
+        copy_rows(connection, "trades", TRADE_COLUMNS, packed_trades(exchange, trades, received))
 
 
 def merge_trades(
@@ -157,7 +157,7 @@ def merge_trades(
         _refuse_mixture(connection, exchange, trades)
         rows = [(trade, 0.0) for trade, _ in first.values()]
         times = [at for _, at in first.values()]
-        staged = stage_rows(connection, "trades", TRADE_COLUMNS, _packed_trades(exchange, rows, times))
+        staged = stage_rows(connection, "trades", TRADE_COLUMNS, packed_trades(exchange, rows, times))
         written = connection.execute(
             sql.SQL("""
                 INSERT INTO trades ({columns}) SELECT {columns} FROM {staged} AS staged
@@ -339,9 +339,10 @@ def write_rejected(
         )
 
 
-def _packed_trades(
+def packed_trades(
     exchange: str, trades: Sequence[tuple[Trade, float]], received: Received
 ) -> Packed[tuple[tuple[Trade, float], int | None]]:
+    """Trades as binary COPY wants them, in the order of TRADE_COLUMNS."""
     columns, name = len(TRADE_COLUMNS), text_field(exchange)
     symbols = {symbol: name + text_field(symbol) for symbol in {trade.symbol for trade, _ in trades}}
 

@@ -122,6 +122,8 @@ class Screen:
             await asyncio.sleep(0.2)
         self._phase = "live: the exchange runs at real speed"
         await asyncio.sleep(live)
+        self._phase = "signals up to now"
+        await asyncio.to_thread(job.follow_signals, self._url, self._settings.signals)
         self._phase = "sweeping over what was collected"
         combinations = 25
         self._progress.update(self._swept, visible=True, total=combinations)
