@@ -29,6 +29,7 @@ __all__ = [
     "coverage",
     "cvd",
     "equity",
+    "indicators",
     "runs",
     "signals",
     "trade_days",
@@ -107,24 +108,49 @@ def _days(
     return cache.frames(since, until, lambda begin, stop: reader(url, exchange, symbol, begin, stop))
 
 
+def indicators(
+    exchange: str,
+    symbol: str,
+    timeframe: str = "1m",
+    name: str | None = None,
+    start: Moment = None,
+    end: Moment = None,
+    limit: int | None = None,
+) -> pl.DataFrame:
+    """Values of the indicators that the settings keep, a row for each candle and name."""
+    return read.indicators(_url(), exchange, symbol, timeframe, name, start, end, limit)
+
+
 def signals(
     exchange: str | None = None,
     symbol: str | None = None,
     timeframe: str | None = None,
     limit: int | None = None,
+    *,
+    strategy: str | None = None,
+    start: Moment = None,
+    end: Moment = None,
 ) -> pl.DataFrame:
     """Signals with their reasons and warnings, as today's tape says."""
-    return read.signals(_url(), exchange, symbol, timeframe, limit=limit)
+    return read.signals(_url(), exchange, symbol, timeframe, strategy, start, end, limit)
 
 
-def coverage(exchange: str | None = None, symbol: str | None = None) -> pl.DataFrame:
+def coverage(
+    exchange: str | None = None,
+    symbol: str | None = None,
+    stream: str | None = None,
+    start: Moment = None,
+    end: Moment = None,
+) -> pl.DataFrame:
     """The spans that are proven whole, how, and where they came from."""
-    return read.coverage(_url(), exchange, symbol)
+    return read.coverage(_url(), exchange, symbol, stream, start, end)
 
 
-def runs(strategy: str | None = None, limit: int | None = None) -> pl.DataFrame:
-    """Stored backtests."""
-    return read.runs(_url(), strategy, limit=limit)
+def runs(
+    strategy: str | None = None, limit: int | None = None, *, start: Moment = None, end: Moment = None
+) -> pl.DataFrame:
+    """Stored backtests, by the time they ran."""
+    return read.runs(_url(), strategy, start=start, end=end, limit=limit)
 
 
 def equity(backtest_id: str) -> pl.DataFrame:

@@ -46,7 +46,7 @@ from storage.past import PastTable
 from storage.resample import Buckets, resample
 from storage.tier_files import read_across
 
-__all__ = ["books", "candles", "coverage", "cvd", "equity", "runs", "signals", "trades"]
+__all__ = ["books", "candles", "coverage", "cvd", "equity", "indicators", "runs", "signals", "trades"]
 
 Moment = int | str | None
 
@@ -164,6 +164,23 @@ def stored(
     return _read(url, _Query(source, where, _span(source.c.timestamp, begin, end), order, limit))
 
 
+def indicators(
+    url: str,
+    exchange: str,
+    symbol: str,
+    timeframe: str,
+    name: str | None = None,
+    start: Moment = None,
+    end: Moment = None,
+    limit: int | None = None,
+) -> pl.DataFrame:
+    """The kept values of an instrument's indicators, or of one of them, by candle and name."""
+    where = {"exchange": exchange, "symbol": symbol, "interval": Timeframe.parse(timeframe)}
+    span = _span(tables.indicators.c.timestamp, start, end)
+    order = ("timestamp", "name")
+    return _read(url, _Query(tables.indicators, where | _given(name=name), span, order, limit))
+
+
 def signals(
     url: str,
     exchange: str | None = None,
@@ -213,12 +230,21 @@ def equity(url: str, backtest_id: str | UUID) -> pl.DataFrame:
 
 
 def coverage(
-    url: str, exchange: str | None = None, symbol: str | None = None, stream: str | None = None
+    url: str,
+    exchange: str | None = None,
+    symbol: str | None = None,
+    stream: str | None = None,
+    start: Moment = None,
+    end: Moment = None,
+    limit: int | None = None,
 ) -> pl.DataFrame:
-    """The spans that are proven whole, stream by stream."""
+    """The spans that are proven whole, stream by stream; with a time, those that reach into the span."""
     where = _given(exchange=exchange, symbol=symbol, stream=stream)
+    table = tables.stream_coverage
+    reaching = [] if start is None else [table.c.to_timestamp > _datetime(start)]
+    reaching += [] if end is None else [table.c.from_timestamp < _datetime(end)]
     order = ("exchange", "symbol", "stream", "from_timestamp")
-    return _read(url, _Query(tables.stream_coverage, where, (), order))
+    return _read(url, _Query(table, where, reaching, order, limit))
 
 
 def _is_newest_revision() -> ColumnElement[bool]:

@@ -211,6 +211,24 @@ def test_coverage(connection: Connection, database: str) -> None:
     assert frame["from_timestamp"].to_list() == [T, T + timedelta(hours=2)]
     assert read.coverage(database)["stream"].to_list() == ["book", "trades", "trades"]
     assert read.coverage(database, symbol="ETH/USD").is_empty()
+    reaching = read.coverage(database, start="2026-03-01T00:30:00Z", end="2026-03-01T02:00:00Z")
+    assert reaching["stream"].to_list() == ["book", "trades"]
+
+
+def test_indicators(connection: Connection, database: str) -> None:
+    for name, minute, value in (("RSI_14", 0, 50.5), ("EMA_20", 0, None), ("RSI_14", 1, 51.0)):
+        connection.execute(
+            "INSERT INTO indicators (timestamp, exchange, symbol, interval, name, value)"
+            " VALUES (%s, 'kraken', 'BTC/USD', '1m', %s, %s)",
+            (T + timedelta(minutes=minute), name, value),
+        )
+    connection.commit()
+    every = read.indicators(database, "kraken", "BTC/USD", "1m")
+    assert every.select("name", "value").rows() == [("EMA_20", None), ("RSI_14", 50.5), ("RSI_14", 51.0)]
+    assert read.indicators(database, "kraken", "BTC/USD", "1m", "RSI_14", limit=1)["value"].to_list() == [
+        51.0
+    ]
+    assert read.indicators(database, "kraken", "BTC/USD", "5m").is_empty()
 
 
 def test_empty_frames_have_the_tables_columns_and_types(database: str) -> None:
@@ -219,6 +237,7 @@ def test_empty_frames_have_the_tables_columns_and_types(database: str) -> None:
         "candles": read.candles(database, "no", "NO/NO", "1d", limit=5),
         "cvd_snapshots": read.cvd(database, "no", "NO/NO"),
         "orderbook_snapshots": read.books(database, "no", "NO/NO"),
+        "indicators": read.indicators(database, "no", "NO/NO", "1h"),
         "signals": read.signals(database),
         "backtest_runs": read.runs(database),
         "backtest_equity_curve": read.equity(database, RUN),
