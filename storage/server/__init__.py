@@ -15,7 +15,7 @@ from market.errors import WrongUse
 from storage.server import account, binaries, cluster
 from storage.server.layout import Layout, layout, make_home, make_private, reachable
 
-__all__ = ["ServerStatus", "program", "reachable_home", "start", "status", "stop", "url"]
+__all__ = ["ServerStatus", "locked", "program", "reachable_home", "start", "status", "stop", "url"]
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,10 @@ def start(home: Path, *, durable: bool = True, report: Callable[[str], None] = _
         return place.url()
     owner = account.choose(place.cluster)
     make_home(place.home, owner)
-    with _locked(place):
+    with locked(place):
         if cluster.is_ready(place):
             return place.url()
+        cluster.take_place(place)
         found = binaries.find(place, report)
         report(f"Starting PostgreSQL {found.postgresql} with TimescaleDB in {place.home} …")
         make_private(place.socket, owner)
@@ -76,7 +77,7 @@ def stop(home: Path) -> bool:
     found = binaries.read_record(place)
     if found is None or cluster.pid(place) is None:
         return False
-    with _locked(place):
+    with locked(place):
         cluster.halt(place, found, account.choose(place.cluster))
     return True
 
@@ -121,8 +122,12 @@ def reachable_home(home: Path) -> Path:
 
 
 @contextmanager
-def _locked(place: Layout) -> Iterator[None]:
-    """Hold the home's lock; the kernel drops it when its holder dies."""
+def locked(place: Layout) -> Iterator[None]:
+    """Hold the home's lock, as whoever starts or stops the server does; the kernel drops a dead holder's.
+
+    Raises:
+        WrongUse: it cannot be written.
+    """
     try:
         handle = os.open(place.lock, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:

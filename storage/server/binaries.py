@@ -47,15 +47,16 @@ class Binaries:
         return Path(self.folder) / name
 
 
-def find(place: Layout, report: Report) -> Binaries:
+def find(place: Layout, report: Report, major: int | None = None) -> Binaries:
     """The binaries for this home, unpacked there if need be.
 
-    An existing cluster keeps the binaries that are on record, or others of the same major version.
+    An existing cluster keeps the binaries that are on record, or others of the same major version. A backup
+    that is to become the cluster says by `major` what it needs.
 
     Raises:
         Unavailable: none can be had; the message says what to do instead.
     """
-    major = _cluster_major(place)
+    major = major or _cluster_major(place)
     recorded = read_record(place)
     if recorded and recorded.major == major and recorded.program("postgres").exists():
         # Versions are read anew: the machine's own packages may have been upgraded meanwhile.
@@ -64,7 +65,7 @@ def find(place: Layout, report: Report) -> Binaries:
         if major in {None, candidate.major}:
             return candidate
     raise Unavailable(
-        f"{place.cluster} was made by PostgreSQL {major}, which is no longer here: install it with "
+        f"{place.cluster} is of PostgreSQL {major}, which is not on this machine: install it with "
         "TimescaleDB, or set DELTATAPE_HOME to a new folder"
     )
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -19,6 +20,8 @@ SUPERUSER = "postgres"
 _RECOVERY = 300.0
 _DYING = 20.0
 _STOP = 60.0
+# In the folder of a restored cluster: it is whole, and this is what the old one will be called.
+_READY = "ready"
 
 _SETTINGS = """\
 # Written at every start; your own settings go into postgresql.conf, below the line that includes it.
@@ -47,6 +50,10 @@ log_rotation_age = 1d
 log_rotation_size = 0
 fsync = {fsync}
 full_page_writes = {fsync}
+# So that an archive of the log is begun and ended without a restart; without one, nothing is kept.
+archive_mode = on
+archive_command = 'true'
+include_if_exists 'deltatape_archive.conf'
 """
 
 
@@ -71,7 +78,7 @@ def make(place: Layout, binaries: Binaries, account: Account, *, durable: bool) 
     done = account.run([binaries.program("initdb"), *options, "-D", fresh], timeout=300)
     if done.returncode:
         raise Unavailable(f"cannot make a database in {place.home}: {_last_line(done.stderr)}")
-    _write(fresh / "pg_hba.conf", "local all all trust\n", account)
+    write(fresh / "pg_hba.conf", "local all all trust\n", account)
     with (fresh / "postgresql.conf").open("a") as settings:
         settings.write("\ninclude 'deltatape.conf'\n")
     if place.cluster.exists():
@@ -79,32 +86,37 @@ def make(place: Layout, binaries: Binaries, account: Account, *, durable: bool) 
     fresh.rename(place.cluster)
 
 
-def launch(place: Layout, binaries: Binaries, account: Account, *, durable: bool) -> None:
+def launch(
+    place: Layout, binaries: Binaries, account: Account, *, durable: bool, patience: float = _RECOVERY
+) -> None:
     """Start the server and wait until it answers; harmless where it already runs.
 
     A server that was killed leaves lock files and dying processes for a second or two: retried. One
-    that recovers from a crash is waited for.
+    that recovers, from a crash or to a moment, is waited for, `patience` seconds at most.
 
     Raises:
         Unavailable: it does not come up; the message says why.
     """
     socket = str(place.socket).replace("'", "''")
     text = _SETTINGS.format(port=PORT, socket=socket, fsync="on" if durable else "off")
-    _write(place.cluster / "deltatape.conf", text, account)
+    write(place.cluster / "deltatape.conf", text, account)
     log = place.cluster / "start.log"
     command: list[str | Path] = [binaries.program("pg_ctl"), "start", "-s", "-w"]
-    command += ["-t", str(int(_RECOVERY)), "-D", place.cluster, "-l", log]
-    begun = time.monotonic()
+    command += ["-t", str(int(patience)), "-D", place.cluster, "-l", log]
+    begun, is_alive, is_started = time.monotonic(), pid(place) is not None, False
     while True:
-        if pid(place) is None:
+        if not is_alive:
+            is_started = True
             _drop_stale_pid(place)
             log.unlink(missing_ok=True)
-            account.run(command, timeout=2 * _RECOVERY)
+            account.run(command, timeout=2 * patience)
         if is_up(place):
             return
+        # One that was started here and has died is not simply started again: it has said why.
         is_alive, waited, reason = pid(place) is not None, time.monotonic() - begun, _last_error(place)
         is_passing = "lock file" in reason or "shared memory" in reason
-        if waited > _RECOVERY or (not is_alive and (waited > _DYING or not is_passing)):
+        is_over = is_started and not is_alive and (waited > _DYING or not is_passing)
+        if waited > patience or is_over:
             raise Unavailable(f"the private server does not start: {reason} (see {log})")
         time.sleep(0.5)
 
@@ -123,6 +135,24 @@ def halt(place: Layout, binaries: Binaries, account: Account) -> None:
     done = account.run([*command, "-s", "-D", place.cluster], timeout=2 * _STOP)
     if done.returncode and pid(place) is not None:
         raise Unavailable(f"the private server does not stop: {_last_line(done.stderr)}")
+
+
+def give_place(place: Layout, aside: str) -> None:
+    """Put the restored cluster in the place of the stopped one, which is renamed to `aside`."""
+    (place.restoring.home / _READY).write_text(aside)
+    take_place(place)
+
+
+def take_place(place: Layout) -> None:
+    """Finish what `give_place` has begun, where it was interrupted or anything is left to do."""
+    ready = place.restoring.home / _READY
+    if not ready.exists():
+        return
+    if place.restoring.cluster.exists():
+        if place.cluster.exists():
+            place.cluster.rename(place.home / ready.read_text())
+        place.restoring.cluster.rename(place.cluster)
+    shutil.rmtree(place.restoring.home)
 
 
 def is_up(place: Layout) -> bool:
@@ -202,7 +232,8 @@ def _drop_stale_pid(place: Layout) -> None:
         (place.cluster / "postmaster.pid").unlink(missing_ok=True)
 
 
-def _write(path: Path, text: str, account: Account) -> None:
+def write(path: Path, text: str, account: Account) -> None:
+    """Write a file that only the account may read."""
     path.write_text(text)
     path.chmod(0o600)
     if not account.is_self:
@@ -214,7 +245,8 @@ def _last_error(place: Layout) -> str:
     logs = sorted((place.cluster / "log").glob("*.log"), key=lambda path: path.stat().st_mtime)
     for log in (place.cluster / "start.log", *logs[-1:]):
         text = log.read_text(errors="replace") if log.exists() else ""
-        if said := re.findall(r"(?:FATAL|PANIC): +(.*)", text):
+        # Whoever asked too early was refused, which says nothing.
+        if said := re.findall(r"(?:FATAL|PANIC): +(?!the database system is )(.*)", text):
             return str(said[-1])
     return "it ended without a word"
 

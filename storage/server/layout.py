@@ -46,6 +46,16 @@ class Layout:
         return self.home / "server.lock"
 
     @property
+    def archive(self) -> Path:
+        """Which folder the cluster's log is archived in (JSON)."""
+        return self.home / "archive.json"
+
+    @property
+    def restoring(self) -> "Layout":
+        """Where a backup is unpacked and brought to its moment, before it takes the cluster's place."""
+        return Layout(self.home / "restoring")
+
+    @property
     def socket(self) -> Path:
         """The folder of the unix socket: in the home, or a short one in /tmp where that is too long."""
         inside = self.home / "socket"
