@@ -16,7 +16,7 @@ from pydantic_settings import (
 
 from market import WrongUse
 from signals.options import SignalOptions
-from storage import database, server
+from storage import backup, database, server
 
 
 def default_home() -> Path:
@@ -71,6 +71,23 @@ class DeadmanOptions(BaseModel):
         return url
 
 
+class BackupOptions(BaseModel):
+    """Where the private server is backed up to, how many base backups stay, and what may wait of its log."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: Path | None = None
+    keep: int = Field(default=backup.KEEP, ge=1)
+    waiting_bytes: int = Field(default=backup.MOST_WAITING_BYTES, gt=0)
+
+    @field_validator("folder")
+    @classmethod
+    def _is_absolute(cls, folder: Path | None) -> Path | None:
+        if folder is not None and not folder.expanduser().is_absolute():
+            raise ValueError("write it from the root on, like /mnt/backups/deltatape")
+        return folder and folder.expanduser()
+
+
 class SweepOptions(BaseModel):
     """One grid that `deltatape up` backtests each day, at the time `at` (HH:MM, UTC)."""
 
@@ -102,6 +119,7 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     endpoint: EndpointOptions = Field(default_factory=EndpointOptions)
     deadman: DeadmanOptions = Field(default_factory=DeadmanOptions)
+    backup: BackupOptions = Field(default_factory=BackupOptions)
     signals: SignalOptions = Field(default_factory=SignalOptions)
     collect: tuple[CollectOptions, ...] = ()
     sweep: tuple[SweepOptions, ...] = ()

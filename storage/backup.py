@@ -23,7 +23,7 @@ from market.timeframe import from_datetime, to_datetime
 from storage import server
 from storage.base_backup import RECORD, Backup, first_segment, read_manifest, verify
 from storage.server import account, archive, binaries
-from storage.server.archive import SEGMENT_BYTES, Archived, ArchiveState, segment_number
+from storage.server.archive import SEGMENT_BYTES, Archived, ArchiveState, Owner, segment_number
 from storage.server.cluster import SUPERUSER
 from storage.server.layout import Layout, layout
 
@@ -112,8 +112,7 @@ def restorable(folder: Path) -> Restorable:
     Raises:
         Unavailable: it cannot be read, or holds no backups.
     """
-    if archive.owner_of(folder) is None:
-        raise Unavailable(f"{folder} holds no backups; make one: deltatape db backup")
+    require(folder)
     backups, files = list_backups(folder), archive.archived(folder)
     size = sum(path.stat().st_size for path in (folder / "wal").glob("*.gz"))
     if not backups:
@@ -125,11 +124,35 @@ def restorable(folder: Path) -> Restorable:
     return Restorable(
         folder=str(folder),
         backups=backups,
-        earliest=backups[0].finished,
+        earliest=_first_joined(backups, files).finished,
         latest=max(backups[-1].finished, newest[-1].timestamp if newest else 0),
         broken_after=(newest[-1].name if newest else backups[-1].first_segment) if is_broken else None,
         log_bytes=size,
     )
+
+
+def require(folder: Path) -> Owner:
+    """Whose backups `folder` holds.
+
+    Raises:
+        Unavailable: none, or it is not there.
+    """
+    known = archive.owner_of(folder)
+    if known is None:
+        state = "holds no backups; make one: deltatape db backup" if folder.is_dir() else "is not there"
+        raise Unavailable(f"{folder} {state}")
+    return known
+
+
+def _first_joined(backups: list[Backup], files: list[Archived]) -> Backup:
+    """The oldest backup from which the log leads up to the newest one."""
+    first = backups[-1]
+    for one in reversed(backups[:-1]):
+        end = reach(files, one)
+        if not end or (end[-1].number or 0) < (segment_number(first.first_segment) or 0) - 1:
+            break
+        first = one
+    return first
 
 
 def reach(files: list[Archived], backup: Backup) -> list[Archived]:

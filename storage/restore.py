@@ -90,9 +90,9 @@ def restore(
     make_home(place.home, owner)
     with server.locked(place):
         cluster.take_place(place)
-        _archive_the_rest(place, folder, report)
         most_waiting = max(1, most_waiting_bytes // SEGMENT_BYTES)
         work = _Restore(place, owner, folder, to, most_waiting, durable=durable, report=report)
+        _archive_the_rest(place, folder, report)
         with work.beside():
             reached, timeline = work.recover()
             work.settle(timeline, reached)
@@ -162,10 +162,7 @@ class _Restore:
         self._place, self._side, self._account = place, place.restoring, owner
         self._folder, self._to, self._most_waiting = folder, to, most_waiting
         self._durable, self._report = durable, report
-        known = archive.owner_of(folder)
-        if known is None:
-            raise Unavailable(f"{folder} holds no backups; make one: deltatape db backup")
-        self.is_own = known.home == str(place.home)
+        self.is_own = backup.require(folder).home == str(place.home)
         """Whether the backups are this home's, so that its log is archived there again."""
         self.backup, self._timeline = choose(backup.list_backups(folder), pasts_of(folder), to)
         self._binaries = self._find()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from deltatape import settings
-from deltatape.cli import db_compress, db_stats
+from deltatape.cli import db_backup, db_compress, db_restore, db_stats
 from deltatape.cli.output import console, print_json, say
 from market import Unavailable, WrongUse
 from storage import server
@@ -53,13 +53,18 @@ def stop() -> None:
 def status(as_json: JsonFlag = False) -> None:
     """Say which database is in use.
 
-    And whether it runs, its versions and size; nothing is started.
+    And whether it runs, its versions and size, and how its backups do; nothing is started.
     """
-    found = _status(settings.load())
+    from deltatape.doctor import backups
+
+    current = settings.load()
+    found, findings = _status(current), list(backups.check(current))
     if as_json:
-        print_json(found)
+        print_json(found | {"backups": findings})
     else:
         _print_status(found)
+        for finding in findings:
+            console.print(f"{finding.check}: {finding.text}", markup=False, soft_wrap=True)
 
 
 @app.command(epilog='Example: psql "$(deltatape db url)"')
@@ -131,6 +136,8 @@ def downgrade(
 
 app.command(epilog="Example: deltatape db stats")(db_stats.stats)
 app.command(epilog="Example: deltatape db compress --dry-run")(db_compress.compress)
+app.command(epilog="Example: deltatape db backup --folder /mnt/backups/deltatape")(db_backup.backup)
+app.command(epilog="Example: deltatape db restore --to 2026-03-01T12:00:00Z --yes")(db_restore.restore)
 
 
 def _psql(current: settings.Settings) -> Path:

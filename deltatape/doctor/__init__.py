@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psycopg
 
-from deltatape.doctor import collecting, machine, server
+from deltatape.doctor import backups, collecting, machine, server
 from deltatape.doctor.finding import Finding, State
 from deltatape.settings import Settings
 from market import DeltatapeError
@@ -31,6 +31,7 @@ def examine(settings: Settings | str, home: Path) -> Iterator[Finding]:
     yield found.finding
     if found.url is not None:
         yield from _in_database(found.url, settings)
+        yield from backups.check(settings)
     yield from machine.exchange_clocks(settings.collect)
 
 

@@ -18,7 +18,7 @@ from psycopg import sql
 from market.errors import Unavailable, WrongUse
 from market.timeframe import from_datetime
 from storage.server.account import Account
-from storage.server.cluster import SUPERUSER, write
+from storage.server.cluster import SUPERUSER, is_up, write
 from storage.server.layout import Layout
 
 SEGMENT_BYTES = 16 * 2**20
@@ -224,8 +224,11 @@ hot_standby = off
 
 
 def turn_off(place: Layout) -> None:
-    """Archive no more from the server's next reload on; what is there stays."""
+    """Archive no more, where a server runs from now on; what is there stays."""
     (place.cluster / _CONFIG).unlink(missing_ok=True)
+    if is_up(place):
+        with superuser(place) as connection:
+            connection.execute("SELECT pg_reload_conf()")
 
 
 def state(place: Layout) -> ArchiveState:

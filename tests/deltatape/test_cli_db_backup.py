@@ -1,0 +1,100 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deltatape import doctor
+from deltatape.doctor import backups
+from deltatape.settings import Settings
+from storage.server import archive
+from storage.server.layout import layout
+from tests.soak.parts import eventually, private_server
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    with private_server() as found:
+        yield found.home
+
+
+@pytest.fixture
+def private(home: Path) -> Cli:
+    """Runs `deltatape …` on a private server of its own."""
+
+    def run(*arguments: str) -> Any:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("DELTATAPE_")}
+        return subprocess.run(
+            [Path(sys.executable).parent / "deltatape", *arguments],
+            env={**clean, "DELTATAPE_HOME": str(home)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+def found(home: Path) -> dict[str, tuple[str, str]]:
+    """What doctor says of the backups: state and text by check."""
+    checks = backups.check(Settings(home=home, database_url=None))
+    return {one.check: (one.state, one.text) for one in checks}
+
+
+def test_from_no_backup_to_a_restored_one(private: Cli, home: Path) -> None:
+    folder = home / "backups"
+    nowhere = private("db", "backup")
+    assert nowhere.returncode == 2
+    assert "--folder" in nowhere.stderr
+    assert found(home)["backups"][0] == doctor.State.WARNING
+
+    made = private("db", "backup", "--folder", str(folder))
+    assert made.returncode == 0, made.stderr
+    assert "archive: the log goes to" in made.stdout
+    listed = json.loads(private("db", "backup", "--list", "--json").stdout)
+    assert listed["folder"] == str(folder), "the one used last"
+    assert len(listed["backups"]) == 1
+    assert listed["archive"]["reason"] == ""
+    status = json.loads(private("db", "status", "--json").stdout)
+    assert {one["check"]: one["state"] for one in status["backups"]} == {
+        "archive": "ok",
+        "backups": "warning",
+    }
+
+    refused = private("db", "restore")
+    assert refused.returncode == 2
+    assert "add --yes" in refused.stderr
+    done = json.loads(private("db", "restore", "--yes", "--json").stdout)
+    assert Path(done["aside"]).is_dir()
+    assert done["is_archived"]
+
+    # A folder that is gone is named, and what the server does about it.
+    folder.rename(home / "away")
+    with archive.superuser(layout(home)) as admin:
+        admin.execute("SELECT pg_create_restore_point('x'), pg_switch_wal()")
+    eventually(lambda: found(home)["archive"][0] == doctor.State.ERROR, 30, "doctor sees it")
+    assert "files wait in the data folder" in found(home)["archive"][1]
+    assert found(home)["backups"] == (doctor.State.ERROR, f"{folder} is not there")
+    (home / "away").rename(folder)
+
+    assert private("db", "backup", "--stop").returncode == 0
+    eventually(lambda: "archive" not in found(home), 10, "the log is archived no more")
+
+
+def test_a_named_database_is_not_ours_to_back_up(cli: Cli) -> None:
+    for command in (["backup"], ["restore", "--yes"]):
+        done = cli("db", *command)
+        assert done.returncode == 2
+        assert "docs/backup.md" in done.stderr
+
+
+def test_a_time_that_is_none(private: Cli) -> None:
+    done = private("db", "restore", "--to", "noon", "--yes")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
