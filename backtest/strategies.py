@@ -216,6 +216,7 @@ def find(name: str) -> Strategy:
 def _of_signals(name: str) -> Strategy:
     """A strategy of live signals: the same function over the same arrays, changes found the same way."""
     from signals.engine import evaluate
+    from signals.higher import resampled
     from signals.rows import changes
     from signals.strategies import shipped
 
@@ -231,7 +232,8 @@ def _of_signals(name: str) -> Strategy:
 
     def signals(frame: CandleFrame, values: Mapping[str, Number]) -> Signals:
         changed = {key: value for key, value in values.items() if value != defaults[key]}
-        types = evaluate(strategy.changed(changed), frame).type
+        higher = {each: resampled(frame, each) for each in strategy.confirming(frame.timeframe)}
+        types = evaluate(strategy.changed(changed), frame, higher=higher).type
         where = np.array(changes(types, None), dtype=np.int64)
         return Signals(where, types[where].astype(np.int64))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from signals.blocks import Pass
     from signals.options import Cautions
@@ -17,7 +17,12 @@ UNCALIBRATED = "uncalibrated: confidence is 100 times |score|, its level stays L
 
 
 def warnings_of(
-    part: Pass, i: int, values: Values, silent: Sequence[str], cautions: Cautions
+    part: Pass,
+    i: int,
+    values: Values,
+    silent: Sequence[str],
+    against: Mapping[str, float],
+    cautions: Cautions,
 ) -> Iterator[str]:
     """The warnings of one candle.
 
@@ -26,6 +31,7 @@ def warnings_of(
         i: its index in the pass.
         values: the numbers cited for it, NaN where unknown.
         silent: kinds of the rules that abstained.
+        against: higher timeframes that clearly say the opposite, each with its score.
         cautions: the limits.
     """
     yield from _data(part, i, cautions)
@@ -34,6 +40,8 @@ def warnings_of(
         yield "no book inside the candle"
     if np.isnan(part.frame.buy_volume[i]):
         yield "no order flow: buy and sell volume of the candle are not known"
+    for name, score in against.items():
+        yield f"conflicting timeframes: {name} candles score {score:+.2f}"
     if silent:
         yield f"without an opinion: {', '.join(silent)}"
     yield UNCALIBRATED

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +12,12 @@ import numpy.typing as npt
 
 from signals.blocks import Pass, passes
 from signals.cautions import warnings_of
+from signals.higher import Higher, seen, seen_at
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from market.timeframe import Timeframe
     from signals.frame import Array, CandleFrame
     from signals.options import Thresholds
     from signals.strategies import Strategy
@@ -34,6 +37,7 @@ class SignalType(StrEnum):
 
 CODES = {kind: code for code, kind in enumerate(SignalType, -2)}
 TYPES = {code: kind for kind, code in CODES.items()}
+NO_HIGHER: Higher = MappingProxyType({})
 UNDEFINED = -128
 """The code where a strategy has no opinion: before it is warm, or without its quorum."""
 
@@ -70,43 +74,59 @@ class Explanation:
     contributions: dict[str, float]
 
 
-def evaluate(strategy: Strategy, frame: CandleFrame, start: int = 0) -> SignalSeries:
+def evaluate(
+    strategy: Strategy, frame: CandleFrame, start: int = 0, higher: Higher = NO_HIGHER
+) -> SignalSeries:
     """The signals of the candles of `frame` from index `start` on.
 
     A candle's values depend on it and on earlier candles back to `signals.blocks.anchor` only: not
-    on later ones, nor on where the frame begins, if it begins there or before.
+    on later ones, nor on where the frame begins, if it begins there or before. The same holds for the
+    higher candles that it sees.
 
     Args:
         strategy: what to evaluate.
         frame: closed candles.
         start: index of the first candle wanted.
+        higher: closed candles of the timeframes that confirm it; one that is missing abstains.
     """
     score = np.full(len(frame), np.nan)
+    opinions = _opinions(strategy, frame, start, higher)
     for part in passes(frame, strategy.warmup, start):
-        block = _score(strategy, part)[part.lead :]
-        score[part.start : part.start + len(block)] = block
+        block = slice(part.start, part.start + len(part.frame) - part.lead)
+        total, weight = _weigh(strategy, part)
+        total, weight = total[part.lead :], weight[part.lead :]
+        is_quorate = _quorate(strategy, weight)
+        for opinion in opinions.values():
+            _add(total, weight, strategy.confirm_weight, opinion[block])
+        np.divide(total, weight, out=score[block], where=is_quorate)
     score = score[start:]
     return SignalSeries(score, type_codes(score, strategy.thresholds), 100.0 * np.abs(score))
 
 
-def explain(strategy: Strategy, frame: CandleFrame, bars: Sequence[int]) -> list[Explanation]:
+def explain(
+    strategy: Strategy, frame: CandleFrame, bars: Sequence[int], higher: Higher = NO_HIGHER
+) -> list[Explanation]:
     """Reasons and warnings of some candles of `frame`.
 
     Args:
         strategy: what was evaluated.
         frame: the candles that it was evaluated on.
         bars: their indices, ascending.
+        higher: the higher candles that it was evaluated with.
     """
     explanations: list[Explanation] = []
     wanted = np.asarray(bars, dtype=np.int64)
     if not len(wanted):
         return explanations
+    opinions = _opinions(strategy, frame, int(wanted[0]), higher)
     for part in passes(frame, strategy.warmup, int(wanted[0])):
         stop = part.start + len(part.frame) - part.lead
         inside = wanted[(wanted >= part.start) & (wanted < stop)]
         if len(inside):
             scores = {w.rule.kind: w.rule.score(part) for w in strategy.rules}
-            explanations.extend(_explain(strategy, part, scores, int(i)) for i in inside)
+            for bar in inside:
+                said = {name: float(opinion[bar]) for name, opinion in opinions.items()}
+                explanations.append(_explain(strategy, part, scores, int(bar), said))
     return explanations
 
 
@@ -128,18 +148,36 @@ def level(confidence: float, thresholds: Thresholds, *, is_calibrated: bool) -> 
     return "HIGH" if confidence >= thresholds.high else "MEDIUM"
 
 
-def _score(strategy: Strategy, part: Pass) -> Array:
-    """The weighted mean of the rules with an opinion; NaN where they are fewer than the quorum."""
+def _opinions(
+    strategy: Strategy, frame: CandleFrame, start: int, higher: Higher
+) -> Mapping[Timeframe, Array]:
+    """What the rules say on each higher timeframe, as the candles of `frame` from `start` on see it."""
+    opinions: dict[Timeframe, Array] = {}
+    for timeframe in strategy.confirming(frame.timeframe):
+        candles = higher.get(timeframe)
+        if candles is None or start >= len(frame):
+            continue
+        first = seen_at(frame.timeframe, int(frame.timestamp[start]), timeframe)
+        since = candles.find(first)
+        score = np.full(len(candles), np.nan)
+        score[since:] = evaluate(replace(strategy, confirm=()), candles, since).score
+        opinions[timeframe] = seen(frame, candles, score)
+    return opinions
+
+
+def _weigh(strategy: Strategy, part: Pass) -> tuple[Array, Array]:
+    """The weighted sum of the rules with an opinion, and their weight."""
     total = np.zeros(len(part.frame))
     weight = np.zeros(len(part.frame))
     for weighted in strategy.rules:
-        score = weighted.rule.score(part)
-        has_opinion = ~np.isnan(score)
-        total += np.where(has_opinion, weighted.weight * score, 0.0)
-        weight += np.where(has_opinion, weighted.weight, 0.0)
-    result = np.full(len(total), np.nan)
-    np.divide(total, weight, out=result, where=_quorate(strategy, weight))
-    return result
+        _add(total, weight, weighted.weight, weighted.rule.score(part))
+    return total, weight
+
+
+def _add(total: Array, weight: Array, share: float, score: Array) -> None:
+    has_opinion = ~np.isnan(score)
+    total += np.where(has_opinion, share * score, 0.0)
+    weight += np.where(has_opinion, share, 0.0)
 
 
 def _quorate(strategy: Strategy, weight: Array) -> npt.NDArray[np.bool_]:
@@ -148,18 +186,31 @@ def _quorate(strategy: Strategy, weight: Array) -> npt.NDArray[np.bool_]:
     return enough
 
 
-def _explain(strategy: Strategy, part: Pass, scores: dict[str, Array], bar: int) -> Explanation:
+def _explain(
+    strategy: Strategy, part: Pass, scores: dict[str, Array], bar: int, said: Mapping[Timeframe, float]
+) -> Explanation:
     i = bar - part.start + part.lead
     values = {name: float(part[name][i]) for name in strategy.cites}
     scored = {kind: float(score[i]) for kind, score in scores.items()}
     active = [w for w in strategy.rules if not np.isnan(scored[w.rule.kind])]
-    weight = sum(w.weight for w in active)
-    shares = {w.rule.kind: w.weight * scored[w.rule.kind] / weight for w in active}
-    active.sort(key=lambda w: -abs(shares[w.rule.kind]))
     silent = [w.rule.kind for w in strategy.rules if w not in active]
+    heard = {str(timeframe): score for timeframe, score in said.items() if not np.isnan(score)}
+    weight = sum(w.weight for w in active) + strategy.confirm_weight * len(heard)
+    shares = {w.rule.kind: w.weight * scored[w.rule.kind] / weight for w in active}
+    shares |= {name: strategy.confirm_weight * score / weight for name, score in heard.items()}
+    reasons = {w.rule.kind: w.rule.reason(values) for w in active}
+    reasons |= {name: f"on {name} candles the same rules score {score:+.2f}" for name, score in heard.items()}
+    overall = sum(shares.values())
+    against = {
+        name: score
+        for name, score in heard.items()
+        if score * overall < 0 and abs(score) >= strategy.thresholds.weak
+    }
     return Explanation(
-        tuple(f"{w.rule.reason(values)} [{shares[w.rule.kind]:+.2f}]" for w in active),
-        tuple(warnings_of(part, i, values, silent, strategy.cautions)),
+        tuple(
+            f"{reasons[name]} [{shares[name]:+.2f}]" for name in sorted(shares, key=lambda n: -abs(shares[n]))
+        ),
+        tuple(warnings_of(part, i, values, silent, against, strategy.cautions)),
         {name: value for name, value in values.items() if not np.isnan(value)},
         shares,
     )

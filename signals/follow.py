@@ -12,7 +12,7 @@ from signals.announce import announce
 from signals.blocks import anchor
 from signals.engine import evaluate
 from signals.indicator_store import write_indicators
-from signals.reading import first_from, last_before, read_frame
+from signals.reading import first_from, last_before, read_frame, read_higher
 from signals.registry import find
 from signals.rows import last_type, signal_rows
 from signals.store import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from signals.engine import SignalType
+    from signals.higher import Higher
     from signals.store import Written
     from signals.strategies import Strategy
     from signals.target import Target
@@ -180,12 +181,18 @@ def _span(
     lead = anchor(job.target.timeframe, first, job.warmup)
     frame = read_frame(connection, job.target, lead, stop)
     index = frame.find(first)
-    series = evaluate(job.strategy, frame, index)
-    rows = signal_rows(job.strategy, frame, index, series, last)
+    higher = _higher(connection, job, first, stop)
+    series = evaluate(job.strategy, frame, index, higher)
+    rows = signal_rows(job.strategy, frame, index, series, last, higher)
     until = int(frame.timestamp[-1])
     written = reconcile(connection, job.key, rows, start, until + length)
     write_indicators(connection, job.target, frame, index, job.indicators)
     return Step(job, len(frame) - index, until, tuple(written), last_type(series.type) or last)
+
+
+def _higher(connection: Connection, job: Job, start: int, stop: int) -> Higher:
+    timeframes = job.strategy.confirming(job.target.timeframe)
+    return read_higher(connection, job.target, timeframes, job.strategy.warmup, start, stop)
 
 
 def _type_before(connection: Connection, job: Job, start: int) -> SignalType | None:
@@ -195,7 +202,8 @@ def _type_before(connection: Connection, job: Job, start: int) -> SignalType | N
         block = anchor(timeframe, before, 0)
         lead = anchor(timeframe, before, job.strategy.warmup)
         frame = read_frame(connection, job.target, lead, stop)
-        found = last_type(evaluate(job.strategy, frame, frame.find(block)).type)
+        higher = _higher(connection, job, block, stop)
+        found = last_type(evaluate(job.strategy, frame, frame.find(block), higher).type)
         if found is not None:
             return found
         stop = block

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, LiteralString
 
 import numpy as np
 from psycopg import sql
 
 from market.timeframe import from_datetime, to_datetime
+from signals.blocks import anchor
 from signals.frame import COLUMNS, CandleFrame
+from signals.higher import Higher, seen_at
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from market.timeframe import Timeframe
     from signals.target import Target
     from storage.database import Connection
 
@@ -44,6 +50,23 @@ def read_frame(connection: Connection, target: Target, start: int, end: int) -> 
         **columns,
         is_whole=np.array(flags, dtype=np.bool_),
     )
+
+
+def read_higher(
+    connection: Connection, target: Target, timeframes: Iterable[Timeframe], warmup: int, start: int, end: int
+) -> Higher:
+    """The candles of higher timeframes that the candles of `target` that open in [start, end) see.
+
+    With those before them that their values depend on, given the `warmup` of what is evaluated.
+    """
+    found: dict[Timeframe, CandleFrame] = {}
+    for timeframe in timeframes:
+        first = seen_at(target.timeframe, start, timeframe)
+        # What closes by the close of the last candle is seen, and nothing later.
+        stop = seen_at(target.timeframe, end - target.timeframe.microseconds, timeframe) + 1
+        lead = anchor(timeframe, first, warmup)
+        found[timeframe] = read_frame(connection, replace(target, timeframe=timeframe), lead, stop)
+    return found
 
 
 def first_from(connection: Connection, target: Target, start: int) -> int | None:

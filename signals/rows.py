@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from signals.engine import CODES, TYPES, UNDEFINED, SignalSeries, explain, level
+from signals.engine import CODES, NO_HIGHER, TYPES, UNDEFINED, SignalSeries, explain, level
 
 if TYPE_CHECKING:
     from signals.engine import Explanation, SignalType, Types
     from signals.frame import CandleFrame
+    from signals.higher import Higher
     from signals.strategies import Strategy
 
 
@@ -69,7 +70,12 @@ def last_type(types: Types) -> SignalType | None:
 
 
 def signal_rows(
-    strategy: Strategy, frame: CandleFrame, start: int, series: SignalSeries, last: SignalType | None
+    strategy: Strategy,
+    frame: CandleFrame,
+    start: int,
+    series: SignalSeries,
+    last: SignalType | None,
+    higher: Higher = NO_HIGHER,
 ) -> list[SignalRow]:
     """The rows that the candles of `frame` from index `start` on call for, in order.
 
@@ -79,9 +85,10 @@ def signal_rows(
         start: index of the first candle evaluated.
         series: the strategy's signals from there on.
         last: the last defined type before them.
+        higher: the higher candles that it was evaluated with.
     """
     found = changes(series.type, last)
-    explanations = explain(strategy, frame, [start + i for i in found])
+    explanations = explain(strategy, frame, [start + i for i in found], higher)
     return [
         _row(strategy, frame, start + i, float(series.score[i]), int(series.type[i]), why)
         for i, why in zip(found, explanations, strict=True)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from market import Timeframe
 from market.errors import WrongUse
 from signals.frame import COLUMNS
 from signals.options import Cautions, SignalOptions, Thresholds
@@ -47,12 +48,16 @@ class Strategy:
         rules: each with its weight; at most one of a kind.
         thresholds: from score to type and level.
         cautions: from where on a signal carries a warning.
+        confirm: higher timeframes on which the same rules are asked too.
+        confirm_weight: the weight of each of them in the mean.
     """
 
     name: str
     rules: tuple[Weighted, ...]
     thresholds: Thresholds = field(default_factory=Thresholds)
     cautions: Cautions = field(default_factory=Cautions)
+    confirm: tuple[Timeframe, ...] = ()
+    confirm_weight: float = 1.0
 
     @cached_property
     def cites(self) -> tuple[str, ...]:
@@ -74,7 +79,12 @@ class Strategy:
             "rules": [{"kind": w.rule.kind, "weight": w.weight, **_parameters(w.rule)} for w in self.rules],
             "thresholds": asdict(self.thresholds),
             "cautions": asdict(self.cautions),
+            "confirm": {timeframe.value: self.confirm_weight for timeframe in self.confirm},
         }
+
+    def confirming(self, timeframe: Timeframe) -> tuple[Timeframe, ...]:
+        """The timeframes that confirm its signals on candles of `timeframe`."""
+        return tuple(each for each in self.confirm if each.microseconds > timeframe.microseconds)
 
     @cached_property
     def config_hash(self) -> str:
@@ -125,6 +135,7 @@ def composite() -> Strategy:
             Weighted(FlowTrend(), 1.0),
             Weighted(BookPressure(), 0.5),
         ),
+        confirm=(Timeframe.H1,),
     )
 
 

@@ -11,6 +11,7 @@ from backtest.strategies import find
 from market import Timeframe, WrongUse
 from signals.engine import evaluate
 from signals.frame import CandleFrame
+from signals.higher import resampled
 from signals.rows import changes
 from signals.strategies import shipped
 
@@ -97,7 +98,8 @@ def test_no_signal_knows_the_future(name):
 
 def test_a_live_strategy_trades_the_changes_that_live_signals_store(real_frame):
     strategy = shipped("composite")
-    types = evaluate(strategy, real_frame).type
+    higher = {each: resampled(real_frame, each) for each in strategy.confirm}
+    types = evaluate(strategy, real_frame, higher=higher).type
     where = changes(types, None)
     assert signals_of("composite", real_frame) == [(i, int(types[i])) for i in where]
 
