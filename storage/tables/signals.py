@@ -53,6 +53,20 @@ calibrations = Table(
     document("bins"),
     count("sample_count"),
     moment("created_timestamp", now=True),
+    words("exchange"),
+    words("symbol"),
+    one_of("interval", Timeframe),
+    Column("horizon", Interval, nullable=False),
+    UniqueConstraint(
+        "strategy_name",
+        "config_hash",
+        "exchange",
+        "symbol",
+        "interval",
+        "horizon",
+        "cutoff_timestamp",
+        name="calibrations_cut_key",
+    ),
 )
 
 signals = Table(
