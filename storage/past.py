@@ -23,6 +23,7 @@ __all__ = [
     "PastTable",
     "copies",
     "forget_drop",
+    "has_rows",
     "past",
     "record_copy",
     "record_drop",
@@ -123,6 +124,25 @@ def past(
         cvd=[day for table, _, day, _ in found if table == "cvd_snapshots"],
         candles=[(interval, day) for table, interval, day, _ in found if table == "candles"],
     )
+
+
+def has_rows(
+    connection: Connection, table: PastTable, exchange: str, symbol: str, begin: int | None, end: int | None
+) -> bool:
+    """Whether the database holds rows of an instrument's [begin, end)."""
+    row = connection.execute(
+        f"""
+        SELECT EXISTS (
+            SELECT FROM {table} WHERE exchange = %s AND symbol = %s AND timestamp >= %s AND timestamp < %s)
+        """.encode(),  # noqa: S608 - names of our own
+        (
+            exchange,
+            symbol,
+            "-infinity" if begin is None else to_datetime(begin),
+            "infinity" if end is None else to_datetime(end),
+        ),
+    ).fetchone()
+    return row is not None and bool(row[0])
 
 
 # The ledger

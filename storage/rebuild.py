@@ -166,7 +166,8 @@ def parameters(tape: StoredTape, islands: list[tuple[int, int]], first: int, las
     carry = tape.price_before(
         max((begin for begin, end in islands if begin < first < end), default=first), first
     )
-    gone = tape.past(first, last)
+    # The point at the end of the last day lies in the day after.
+    gone = tape.past(first, last + 1)
     return {
         "from": to_datetime(first),
         "to": to_datetime(last),

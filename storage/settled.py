@@ -49,11 +49,11 @@ class Settled:
 
 
 def newest_revision(connection: Connection, exchange: str, symbol: str, day: int) -> int:
-    """The newest revision that touches an instrument's day; 0 without any."""
+    """The newest revision that touches an instrument's day, or its first moment; 0 without any."""
     row = connection.execute(
         """
         SELECT coalesce(max(id), 0) FROM tape_revisions
-        WHERE exchange = %s AND symbol = %s AND from_timestamp < %s AND to_timestamp > %s
+        WHERE exchange = %s AND symbol = %s AND from_timestamp < %s AND to_timestamp >= %s
         """,
         (exchange, symbol, to_datetime(day + DAY), to_datetime(day)),
     ).fetchone()

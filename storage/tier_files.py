@@ -14,7 +14,7 @@ from psycopg.errors import UndefinedTable
 from market import Unavailable, WrongUse
 from market.timeframe import DAY, to_datetime
 from storage.database import connect, require_schema
-from storage.past import Copy, DayKey, PastTable, copies
+from storage.past import Copy, DayKey, PastTable, copies, has_rows
 from storage.tier_file import decode
 
 __all__ = ["ReadRows", "digest", "fetch", "load", "read_across", "remove", "store", "url_of"]
@@ -136,9 +136,15 @@ def read_across(
                 raise
             return {day: copy for day, copy in days.items() if copy.is_dropped}
 
+        def read_present(since: int | None, until: int | None, rows: int | None) -> pl.DataFrame | None:
+            # To connect for a read takes longer than a look, and mostly nothing lies before moved days.
+            is_all = (since, until) == (begin, end)
+            is_there = is_all or has_rows(connection, table, exchange, symbol, since, until)
+            return read(since, until, rows) if is_there else None
+
         days = moved()
         while True:
-            found = _read(days, begin, end, limit, read)
+            found = _read(days, begin, end, limit, read_present)
             # A day that was moved meanwhile may have been missed at both places.
             before, days = days, moved()
             if days == before:
@@ -146,25 +152,30 @@ def read_across(
 
 
 def _read(
-    days: dict[int, Copy], begin: int | None, end: int | None, limit: int | None, read: ReadRows
+    days: dict[int, Copy],
+    begin: int | None,
+    end: int | None,
+    limit: int | None,
+    read: Callable[[int | None, int | None, int | None], pl.DataFrame | None],
 ) -> pl.DataFrame:
     """The newest part first, as far back as the limit asks for."""
     parts: list[pl.DataFrame] = []
-    left = limit
-    until = end
+    left, until = limit, end
+
+    def take(part: pl.DataFrame | None) -> None:
+        nonlocal left
+        if part is not None:
+            parts.append(part)
+            left = None if left is None else left - len(part)
+
     for day in sorted(days, reverse=True):
-        if until is None or until > day + DAY:
-            parts.append(read(day + DAY, until, left))
-            left = None if left is None else left - len(parts[-1])
-        if left == 0:
-            break
-        parts.append(_cut(load(days[day]), begin, end, left))
-        left = None if left is None else left - len(parts[-1])
+        if left != 0 and (until is None or until > day + DAY):
+            take(read(day + DAY, until, left))
+        if left != 0:
+            take(_cut(load(days[day]), begin, end, left))
         until = day
-        if left == 0:
-            break
-    if left != 0 and (not parts or until is None or begin is None or begin < until):
-        parts.append(read(begin, until, left))
+    if left != 0 and (until is None or begin is None or begin < until or not parts):
+        take(read(begin, until, left))
     return pl.concat(parts[::-1]) if len(parts) > 1 else parts[0]
 
 
