@@ -12,6 +12,7 @@ BENCHMARKS = {
     "backtest": "benchmarks.backtest",
     "collect": "benchmarks.collect",
     "latest": "benchmarks.latest",
+    "month": "benchmarks.month",
     "read": "benchmarks.read",
     "replay": "benchmarks.replay",
     "write": "benchmarks.write",
