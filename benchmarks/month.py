@@ -16,9 +16,10 @@ from psycopg import sql
 from benchmarks import Figure, Figures
 from benchmarks.busy_symbol import SYMBOL, BusySymbol, Minute
 from benchmarks.databases import TABLES, fresh_database
-from market import DAY, parse_time
+from market import DAY, MICROSECONDS, parse_time
 from storage import read, tape, tier_file
 from storage.compression import compress_settled
+from storage.coverage import Stream, add_coverage
 from storage.database import Connection, connect, edition
 from storage.sizes import table_sizes
 
@@ -66,13 +67,19 @@ def _write_day(connection: Connection, symbol: BusySymbol) -> None:
 
 
 def _write(connection: Connection, minutes: list[Minute]) -> None:
-    """As the collector does; the proof of coverage is a row or two, and left out."""
+    """As the collector does."""
     trades = [trade for minute in minutes for trade in minute.trades]
     received = [at for minute in minutes for at in minute.received]
     tape.write_trades(connection, EXCHANGE, trades, received)
     tape.write_books(connection, EXCHANGE, [book for minute in minutes for book in minute.books])
     tape.write_candles(connection, EXCHANGE, [candle for minute in minutes for candle in minute.candles])
     tape.write_cvd(connection, EXCHANGE, [point for minute in minutes for point in minute.points])
+    begin, end = minutes[0].books[0].timestamp, minutes[-1].books[-1].timestamp + MICROSECONDS
+    counts: dict[Stream, int] = {"trades": len(trades), "book": 60 * len(minutes)}
+    for stream, count in counts.items():
+        add_coverage(
+            connection, EXCHANGE, SYMBOL, stream, begin, end, None, None, "connection", "live", count
+        )
     connection.commit()
 
 

@@ -15,6 +15,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from sqlalchemy.dialects.postgresql import JSONB
 
+from market import Unavailable
 from market.timeframe import DAY, from_datetime, to_datetime
 from storage.database import Connection
 from storage.fingerprint import Fingerprint, of_frame
@@ -24,8 +25,8 @@ __all__ = ["COLUMNSTORE", "LOCK_WAIT", "Busy", "Chunk", "Columnstore", "Proof", 
 
 LOCK_WAIT = "2s"
 """For so long a lock is waited for: whoever reads a chunk for longer is not kept waiting in turn."""
-_BUSY = ("40P01", "55P03")
-"""What the server says where two wait for each other, or one has waited for too long."""
+_BUSY = ("40P01", "55P03", "42P01")
+"""What the server says where two wait for each other, one waited for too long, or the chunk was dropped."""
 _COMPRESSED, _UNORDERED, _PARTIAL = 1, 2, 8
 """What TimescaleDB's status of a chunk is made of: the latter two say that rows came in since."""
 _SETTINGS = {
@@ -125,6 +126,7 @@ def compress(url: str, chunk: Chunk) -> Proof:
 
     Raises:
         Busy: somebody works on it.
+        Unavailable: the server fails, or has no room left.
     """
     info = make_conninfo(url, connect_timeout=_CONNECT_SECONDS, application_name="deltatape compress")
     try:
@@ -141,7 +143,8 @@ def compress(url: str, chunk: Chunk) -> Proof:
     except adbc_driver_manager.Error as error:
         if error.sqlstate in _BUSY:
             raise Busy from error
-        raise
+        said = str(error).strip().splitlines()[0].removeprefix("IO: [libpq] ")
+        raise Unavailable(f"cannot compress {chunk.name} of {chunk.table}: {said}") from error
     return Proof(sum(each.rows for each in before.values()), difference)
 
 

@@ -37,12 +37,13 @@ def stats(
 
 def _show(found: "list[TableSize]") -> None:
     held = [each for each in found if each.rows]
+    growth = [each.bytes_per_day for each in held if each.bytes_per_day is not None]
     total = (
         "all of them",
         "",
         output.size(sum(each.bytes for each in held)),
         "",
-        output.size(sum(each.bytes_per_day or 0.0 for each in held)),
+        output.size(sum(growth)) if growth else "–",
         output.size(sum(each.bytes_in_a_year for each in held)),
     )
     output.table(

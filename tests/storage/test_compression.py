@@ -1,6 +1,7 @@
 """Compressing settled chunks; all but what the Apache edition says needs a server of the Community one."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import polars as pl
@@ -263,7 +264,43 @@ def test_a_chunk_in_use_is_left_for_the_next_run(connection: Connection, communi
     compressed(community_database)
 
 
+def test_what_is_healed_meanwhile_is_not_lost(connection: Connection, community_database: str) -> None:
+    write(connection, TRADES)
+    late = [
+        Trade(SYMBOL, trade.timestamp + SECOND, f"x{n}", n, 100.0, 1.0, None)
+        for n, trade in enumerate(MISSING)
+    ]
+    connection.execute("UPDATE instruments SET trade_ids_consecutive = false")
+    connection.commit()
+    with ThreadPoolExecutor(1) as pool:
+        compressing = pool.submit(compress_settled, community_database, NOW)
+        for begin in range(0, len(late), 10):
+            amend(connection, EXCHANGE, SYMBOL, late[begin : begin + 10], None, [], "late_trade")
+            connection.commit()
+        assert {each.outcome for each in compressing.result(60)} <= {"compressed", "busy"}
+    assert len(read.trades(community_database, EXCHANGE, SYMBOL)) == len(TRADES) + len(late)
+    assert_verified(connection)
+    connection.commit()
+    compressed(community_database)
+    assert_verified(connection)
+
+
 def test_only_one_run_at_a_time(connection: Connection, community_database: str) -> None:
     connection.execute("SELECT pg_advisory_lock(hashtextextended('compress', 0))")
     with pytest.raises(Unavailable, match="already"):
+        compress_settled(community_database, NOW)
+
+
+def test_a_server_that_fails_is_said_in_one_line(connection: Connection, community_database: str) -> None:
+    write(connection, TRADES)
+    connection.execute("CREATE SCHEMA fault")
+    connection.execute("""
+        CREATE FUNCTION fault.compress_chunk(chunk regclass) RETURNS regclass LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full';
+        END $$
+    """)
+    connection.execute(f"ALTER DATABASE {connection.info.dbname} SET search_path = fault, public")
+    connection.commit()
+    with pytest.raises(Unavailable, match=r"^cannot compress \S+ of trades: .*no space left on device"):
         compress_settled(community_database, NOW)
