@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from signals.options import Cautions
     from signals.rules import Values
 
-UNCALIBRATED = "uncalibrated: confidence is 100 times |score|, its level stays LOW"
-
 
 def warnings_of(
     part: Pass,
@@ -44,7 +42,6 @@ def warnings_of(
         yield f"conflicting timeframes: {name} candles score {score:+.2f}"
     if silent:
         yield f"without an opinion: {', '.join(silent)}"
-    yield UNCALIBRATED
 
 
 def _data(part: Pass, i: int, cautions: Cautions) -> Iterator[str]:

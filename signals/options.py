@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+HORIZON = 16
+"""Candles after a signal at whose end confidence asks whether it was right."""
+HORIZONS = (1, 4, HORIZON, 64)
+MOST_CANDLES = 1_000
+"""The longest horizon."""
+
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
@@ -59,6 +65,8 @@ class SignalOptions:
         thresholds: of every strategy.
         cautions: of every strategy.
         alert_channels: where a fresh signal is announced.
+        horizons: after how many candles it is asked what became of a signal; 16 is always among them,
+            since confidence is the chance to be right there.
     """
 
     strategies: tuple[str, ...] = ("composite",)
@@ -66,3 +74,8 @@ class SignalOptions:
     thresholds: Thresholds = field(default_factory=Thresholds)
     cautions: Cautions = field(default_factory=Cautions)
     alert_channels: tuple[str, ...] = ("console",)
+    horizons: tuple[int, ...] = HORIZONS
+
+    def __post_init__(self) -> None:
+        if HORIZON not in self.horizons or not 0 < min(self.horizons) <= max(self.horizons) <= MOST_CANDLES:
+            raise ValueError(f"horizons must lie between 1 and {MOST_CANDLES} candles, {HORIZON} among them")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from signals.engine import CODES, NO_HIGHER, TYPES, UNDEFINED, SignalSeries, explain, level
+from signals.calibration import cut_before
+from signals.engine import CODES, NO_HIGHER, TYPES, UNDEFINED, SignalSeries, SignalType, explain, level
 
 if TYPE_CHECKING:
-    from signals.engine import Explanation, SignalType, Types
+    from collections.abc import Iterable, Mapping
+
+    from signals.calibration import Calibration
+    from signals.engine import Explanation, Types
     from signals.frame import CandleFrame
     from signals.higher import Higher
+    from signals.options import Thresholds
     from signals.strategies import Strategy
+
+UNCALIBRATED = "uncalibrated: confidence is 100 times |score|, its level stays LOW"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +30,10 @@ class SignalRow:
     Attributes:
         timestamp: close time of the candle, microseconds UTC.
         signal_type: the new type.
-        confidence_score: 0 … 100.
-        confidence_level: LOW, MEDIUM or HIGH.
+        confidence_score: 0 … 100: the chance to be right, in percent, as the calibration says it; without
+            one 100 times |score|.
+        confidence_level: LOW, MEDIUM or HIGH; LOW without a calibration.
+        calibration_id: the calibration's row, None without one.
         score: -1 … 1.
         price: the candle's close.
         cvd: the day's CVD at the close, where it is known.
@@ -38,6 +47,7 @@ class SignalRow:
     signal_type: str
     confidence_score: float
     confidence_level: str
+    calibration_id: int | None
     score: float
     price: float
     cvd: float | None
@@ -95,6 +105,34 @@ def signal_rows(
     ]
 
 
+def calibrated(
+    rows: Iterable[SignalRow], calibrations: Mapping[int, Calibration], thresholds: Thresholds
+) -> list[SignalRow]:
+    """The rows with the confidence of the calibration in force: that of the latest cut before each.
+
+    A NEUTRAL one says nothing that could be right, and stays as it is; so does one whose cut has none.
+
+    Args:
+        rows: as `signal_rows` gives them, uncalibrated.
+        calibrations: by cut, microseconds UTC.
+        thresholds: from confidence to level.
+    """
+    return [_calibrated(row, calibrations.get(cut_before(row.timestamp)), thresholds) for row in rows]
+
+
+def _calibrated(row: SignalRow, calibration: Calibration | None, thresholds: Thresholds) -> SignalRow:
+    if calibration is None or row.signal_type == SignalType.NEUTRAL:
+        return row
+    confidence = calibration.confidence(row.score)
+    return replace(
+        row,
+        confidence_score=confidence,
+        confidence_level=level(confidence, thresholds, is_calibrated=True),
+        calibration_id=calibration.id,
+        warnings=[warning for warning in row.warnings if warning != UNCALIBRATED],
+    )
+
+
 def _row(
     strategy: Strategy, frame: CandleFrame, bar: int, score: float, code: int, why: Explanation
 ) -> SignalRow:
@@ -104,12 +142,13 @@ def _row(
         signal_type=TYPES[code].value,
         confidence_score=confidence,
         confidence_level=level(confidence, strategy.thresholds, is_calibrated=False),
+        calibration_id=None,
         score=score,
         price=float(frame.close[bar]),
         cvd=_known(frame.cvd_close[bar]),
         orderbook_imbalance=_known(frame.imbalance_last[bar], frame.imbalance_mean[bar]),
         reasons=list(why.reasons),
-        warnings=list(why.warnings),
+        warnings=[*why.warnings, UNCALIBRATED],
         indicators=why.values,
         metadata={"contributions": why.contributions},
     )

@@ -126,7 +126,6 @@ def test_an_explanation_has_the_numbers(make_frame: MakeFrame) -> None:
     text = "\n".join(why.warnings)
     for words in ("thin volume: 0.00", "wide spread: 50.0 bps", "not whole", "no book", "book_pressure"):
         assert words in text
-    assert "uncalibrated" in why.warnings[-1]
     assert "hole in the data" not in text
     assert "imbalance_mean" not in why.values
 

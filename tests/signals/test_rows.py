@@ -4,9 +4,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from signals.calibration import Bin, Calibration, cut_before
 from signals.engine import UNDEFINED, SignalType, evaluate
 from signals.frame import CandleFrame
-from signals.rows import changes, last_type, signal_rows
+from signals.rows import UNCALIBRATED, calibrated, changes, last_type, signal_rows
 from signals.strategies import composite
 
 MakeFrame = Callable[..., CandleFrame]
@@ -47,4 +48,29 @@ def test_a_row_holds_what_its_candle_says(make_frame: MakeFrame) -> None:
         assert row.orderbook_imbalance == (None if np.isnan(book) else book)
         assert row.confidence_score == 100 * abs(row.score)
         assert row.confidence_level == "LOW"
+        assert row.calibration_id is None
         assert row.reasons
+
+
+def test_confidence_is_that_of_the_latest_cut_before_the_signal(make_frame: MakeFrame) -> None:
+    frame, strategy = make_frame(400), composite()
+    rows = signal_rows(strategy, frame, 100, evaluate(strategy, frame, 100), None)
+    month = cut_before(rows[0].timestamp)
+    old, new = (
+        Calibration(number, cut, (Bin(0.2, 100, 60, 0.6), Bin(0.4, 100, 70, 0.7)))
+        for number, cut in ((1, month - 1), (2, month))
+    )
+    assert calibrated(rows, {old.cutoff: old}, strategy.thresholds) == rows
+    found = calibrated(rows, {old.cutoff: old, new.cutoff: new}, strategy.thresholds)
+    for row, plain in zip(found, rows, strict=True):
+        assert plain.warnings[-1] == UNCALIBRATED
+        if plain.signal_type == "NEUTRAL":
+            assert row == plain
+        else:
+            is_strong = abs(plain.score) >= 0.4
+            assert (row.confidence_score, row.confidence_level) == (
+                (70, "HIGH") if is_strong else (60, "MEDIUM")
+            )
+            assert row.calibration_id == 2
+            assert row.warnings == plain.warnings[:-1]
+    assert {row.confidence_level for row in found} == {"LOW", "MEDIUM", "HIGH"}

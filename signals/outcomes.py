@@ -1,0 +1,195 @@
+"""What became of signals: the return of each from its first legal fill to the end of several horizons.
+
+A signal becomes known at T, the close of its candle; the next candle opens at T, and that open is its first
+legal fill. A horizon of n candles ends at the close of the n-th one from there. The return is signed by the
+signal's direction and net of a round trip's costs. A NEUTRAL signal has no direction and no outcome; nor has
+one whose fill or whose horizon's last candle lies in a hole, until the hole is healed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+from psycopg import sql
+
+from market.timeframe import to_datetime
+from signals.engine import CODES, SignalType
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from signals.frame import Array, Indices
+    from signals.store import Key
+    from signals.target import Target
+    from storage.database import Connection
+
+ROUND_TRIP = 0.0022
+"""Two fills at the default costs of a backtest: a fee of 10 basis points and 1 of slippage each."""
+
+# Signals whose fill, or whose horizon's last candle, opens in [start, end).
+_TOUCHED = sql.SQL("""
+SELECT signal.id, (extract(epoch FROM signal.timestamp) * 1000000)::bigint, signal.signal_type,
+    horizon.candles, outcome.return_net
+FROM unnest(%(horizons)s::int[]) AS horizon (candles)
+CROSS JOIN LATERAL (
+    SELECT id, timestamp, signal_type FROM signals
+    WHERE strategy_name = %(strategy)s AND config_hash = %(config)s AND exchange = %(exchange)s
+        AND symbol = %(symbol)s AND interval = %(interval)s
+        AND timestamp >= %(start)s - (horizon.candles - 1) * %(length)s AND timestamp < %(end)s
+        AND (timestamp >= %(start)s OR timestamp < %(end)s - (horizon.candles - 1) * %(length)s)
+        AND signal_type <> 'NEUTRAL' AND NOT is_withdrawn) AS signal
+LEFT JOIN signal_outcomes AS outcome
+    ON outcome.signal_id = signal.id AND outcome.horizon = horizon.candles * %(length)s
+""")
+
+_PRICES = """
+SELECT (extract(epoch FROM timestamp) * 1000000)::bigint, open, close FROM candles
+WHERE exchange = %s AND symbol = %s AND interval = %s AND timestamp >= %s AND timestamp <= %s
+    AND timestamp = ANY(%s) AND is_closed ORDER BY timestamp
+"""
+
+_WRITE = """
+INSERT INTO signal_outcomes (signal_id, horizon, outcome_timestamp, return_net, is_right)
+SELECT *, return_net > 0 FROM unnest(%s::bigint[], %s::interval[], %s::timestamptz[], %s::float8[])
+    AS outcome (signal_id, horizon, outcome_timestamp, return_net)
+ON CONFLICT (signal_id, horizon) DO UPDATE
+    SET (return_net, is_right) = (excluded.return_net, excluded.is_right)
+"""
+
+_DELETE = """
+DELETE FROM signal_outcomes WHERE (signal_id, horizon) IN (SELECT * FROM unnest(%s::bigint[], %s::interval[]))
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prices:
+    """Closed candles: open times (microseconds UTC, ascending), opens and closes."""
+
+    timestamp: Indices
+    open: Array
+    close: Array
+
+
+@dataclass(frozen=True, slots=True)
+class _Touched:
+    """A signal at one horizon, in candles, with the outcome that is stored."""
+
+    id: int
+    timestamp: int
+    signal_type: str
+    horizon: int
+    stored: float | None
+
+
+def direction(types: Sequence[str]) -> Array:
+    """1 where a type buys, -1 where it sells, 0 where it is NEUTRAL."""
+    return np.array([np.sign(CODES[SignalType(kind)]) for kind in types], dtype=np.float64)
+
+
+def net_returns(prices: Prices, at: Indices, signs: Array, horizon: Indices | int, length: int) -> Array:
+    """The outcomes of signals; NaN where the fill's candle or the horizon's last one is not there.
+
+    Args:
+        prices: candles, a superset of those needed.
+        at: when each signal became known, microseconds UTC.
+        signs: 1 for a signal that buys, -1 for one that sells.
+        horizon: candles from the fill on.
+        length: of a candle, microseconds.
+    """
+    bought, sold = _at(prices, at), _at(prices, at + (horizon - 1) * length)
+    is_known = (bought >= 0) & (sold >= 0)
+    returns = np.full(len(at), np.nan)
+    moves = prices.close[sold[is_known]] / prices.open[bought[is_known]] - 1.0
+    returns[is_known] = signs[is_known] * moves - ROUND_TRIP
+    return returns
+
+
+def settle(connection: Connection, key: Key, horizons: Sequence[int], start: int, end: int) -> int:
+    """Make outcomes equal to today's tape wherever they touch the candles that open in [start, end).
+
+    Called in the transaction that evaluates those candles, for new ones and for revised ones alike: so each
+    outcome is written when its horizon has ended, once, and again only where the tape says otherwise now.
+
+    Args:
+        connection: its transaction is the caller's.
+        key: whose signals.
+        horizons: in candles.
+        start: microseconds UTC.
+        end: microseconds UTC.
+
+    Returns:
+        How many outcomes were written or taken away.
+    """
+    touched = _touched(connection, key, horizons, start, end)
+    if not touched:
+        return 0
+    length = key.target.timeframe.microseconds
+    at = np.array([each.timestamp for each in touched], dtype=np.int64)
+    horizon = np.array([each.horizon for each in touched], dtype=np.int64)
+    signs = direction([each.signal_type for each in touched])
+    prices = _read_prices(connection, key.target, np.union1d(at, at + (horizon - 1) * length))
+    returns = net_returns(prices, at, signs, horizon, length).tolist()
+    pairs = list(zip(touched, returns, strict=True))
+    gone = [each for each, value in pairs if np.isnan(value) and each.stored is not None]
+    changed = [(each, value) for each, value in pairs if not np.isnan(value) and value != each.stored]
+    if gone:
+        connection.execute(_DELETE, ([each.id for each in gone], [_span(each, length) for each in gone]))
+    if changed:
+        _write(connection, changed, length)
+    return len(gone) + len(changed)
+
+
+def _at(prices: Prices, times: Indices) -> Indices:
+    """The index of the candle that opens at each of `times`; -1 where there is none."""
+    if not len(prices.timestamp):
+        return np.full(len(times), -1, dtype=np.int64)
+    places = np.minimum(np.searchsorted(prices.timestamp, times), len(prices.timestamp) - 1)
+    return np.where(prices.timestamp[places] == times, places, -1)
+
+
+def _touched(
+    connection: Connection, key: Key, horizons: Sequence[int], start: int, end: int
+) -> list[_Touched]:
+    target = key.target
+    values = {
+        "horizons": list(horizons),
+        "strategy": key.strategy_name,
+        "config": key.config_hash,
+        "exchange": target.exchange,
+        "symbol": target.symbol,
+        "interval": target.timeframe.value,
+        "start": to_datetime(start),
+        "end": to_datetime(end),
+        "length": timedelta(microseconds=target.timeframe.microseconds),
+    }
+    return [_Touched(*row) for row in connection.execute(_TOUCHED, values)]
+
+
+def _read_prices(connection: Connection, target: Target, times: Indices) -> Prices:
+    wanted = [to_datetime(int(time)) for time in times]
+    place = (target.exchange, target.symbol, target.timeframe.value)
+    with connection.cursor(binary=True) as cursor:
+        rows = cursor.execute(_PRICES, (*place, wanted[0], wanted[-1], wanted)).fetchall()
+    stamps, opens, closes = zip(*rows, strict=True) if rows else ((), (), ())
+    return Prices(
+        np.array(stamps, dtype=np.int64),
+        np.array(opens, dtype=np.float64),
+        np.array(closes, dtype=np.float64),
+    )
+
+
+def _write(connection: Connection, changed: Sequence[tuple[_Touched, float]], length: int) -> None:
+    columns = (
+        [each.id for each, _ in changed],
+        [_span(each, length) for each, _ in changed],
+        [to_datetime(each.timestamp + each.horizon * length) for each, _ in changed],
+        [value for _, value in changed],
+    )
+    connection.execute(_WRITE, columns)
+
+
+def _span(touched: _Touched, length: int) -> timedelta:
+    return timedelta(microseconds=touched.horizon * length)
