@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,8 +76,10 @@ def follow_signals(url: str, options: SignalOptions) -> None:
     from signals.run import Follower
     from signals.target import Selection
 
-    with database.connect(url, autocommit=True) as connection:
-        follower = Follower(connection, options, Selection())
+    with (
+        database.connect(url, autocommit=True) as connection,
+        closing(Follower(connection, options, Selection())) as follower,
+    ):
         follower.look()
         for _ in follower.advance():
             pass

@@ -2,11 +2,20 @@
 
 import os
 import tomllib
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -14,7 +23,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from market import WrongUse
+from market import Timeframe, WrongUse
 from signals.options import SignalOptions
 from storage import backup, database, server
 
@@ -88,6 +97,15 @@ class BackupOptions(BaseModel):
         return folder and folder.expanduser()
 
 
+class RoleOptions(BaseModel):
+    """What `deltatape db roles` gives as passwords; without one, a role keeps the one that it has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reader_password: SecretStr | None = None
+    writer_password: SecretStr | None = None
+
+
 class SweepOptions(BaseModel):
     """One grid that `deltatape up` backtests each day, at the time `at` (HH:MM, UTC)."""
 
@@ -106,6 +124,55 @@ class SweepOptions(BaseModel):
     keep: int = Field(default=3, ge=0)
 
 
+class RetainOptions(BaseModel):
+    """For how many days something stays in the database; of several that fit, the last one counts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    table: Literal["trades", "orderbook_snapshots", "cvd_snapshots", "candles"]
+    days: Annotated[int, Field(ge=2)] | Literal["forever"]
+    exchange: str | None = None
+    symbol: str | None = None
+    interval: Timeframe | None = None
+
+    @model_validator(mode="after")
+    def _interval_is_candles(self) -> Self:
+        if self.interval is not None and self.table != "candles":
+            raise ValueError("only candles have an interval")
+        return self
+
+
+class TierOptions(BaseModel):
+    """Where files of old days are kept: a folder, or an address that fsspec knows, such as s3://bucket/tape."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str | None = None
+    tables: tuple[Literal["trades", "orderbook_snapshots", "cvd_snapshots"], ...] = (
+        "trades",
+        "orderbook_snapshots",
+        "cvd_snapshots",
+    )
+    days: int = Field(default=7, ge=2)
+
+    @field_validator("url")
+    @classmethod
+    def _is_one_place(cls, url: str | None) -> str | None:
+        if url and "://" not in url and not Path(url).expanduser().is_absolute():
+            raise ValueError("name the folder from the root on, like /mnt/tape")
+        return str(Path(url).expanduser()) if url and "://" not in url else url
+
+
+class UpkeepOptions(BaseModel):
+    """What `deltatape up` does to old days, once a day at the time `at` (HH:MM, UTC), and whom it tells."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: str = Field(default="03:30", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    compress: bool = True
+    alert_channels: tuple[str, ...] = ("console",)
+
+
 class Settings(BaseSettings):
     """Everything that can be set. `home` holds the private server and the reports."""
 
@@ -115,14 +182,19 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=default_home)
     database_url: str | None = None
+    reader_url: str | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "WARNING"
     log_format: Literal["text", "json"] = "text"
     endpoint: EndpointOptions = Field(default_factory=EndpointOptions)
     deadman: DeadmanOptions = Field(default_factory=DeadmanOptions)
     backup: BackupOptions = Field(default_factory=BackupOptions)
+    roles: RoleOptions = Field(default_factory=RoleOptions)
     signals: SignalOptions = Field(default_factory=SignalOptions)
     collect: tuple[CollectOptions, ...] = ()
     sweep: tuple[SweepOptions, ...] = ()
+    retain: tuple[RetainOptions, ...] = ()
+    tier: TierOptions = Field(default_factory=TierOptions)
+    upkeep: UpkeepOptions = Field(default_factory=UpkeepOptions)
     spool_bytes: int = Field(default=4 * 1024**3, gt=0)
 
     @field_validator("log_level", mode="before")
@@ -142,6 +214,12 @@ class Settings(BaseSettings):
         """Flags win over the environment, the environment over the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
 
+    @model_validator(mode="after")
+    def _own_strategies(self) -> Self:
+        if self.signals.folder is None:
+            self.signals = replace(self.signals, folder=self.home / "strategies")
+        return self
+
     @property
     def spool(self) -> Path:
         """Where collectors keep what the database does not take, at most `spool_bytes` each."""
@@ -159,6 +237,10 @@ class Settings(BaseSettings):
 
             migrations.upgrade(url)
         return url
+
+    def reading(self) -> str:
+        """The URL that `deltatape sql` and notebooks read with: the reader's, where one is named."""
+        return self.reader_url or self.database()
 
 
 def load(**flags: Any) -> Settings:

@@ -170,7 +170,10 @@ def _weigh(strategy: Strategy, part: Pass) -> tuple[Array, Array]:
     total = np.zeros(len(part.frame))
     weight = np.zeros(len(part.frame))
     for weighted in strategy.rules:
-        _add(total, weight, weighted.weight, weighted.rule.score(part))
+        score = weighted.rule.score(part)
+        if score.shape != total.shape or np.any(np.abs(score) > 1.0):
+            raise ValueError(f"{weighted.rule.kind} must score each candle from -1 to 1, or NaN")
+        _add(total, weight, weighted.weight, score)
     return total, weight
 
 

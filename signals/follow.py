@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from signals.announce import announce
 from signals.blocks import anchor
-from signals.engine import evaluate
+from signals.calibrate import in_force
 from signals.indicator_store import write_indicators
+from signals.judging import judge
+from signals.options import HORIZONS
+from signals.outcomes import settle
 from signals.reading import first_from, last_before, read_frame, read_higher
 from signals.registry import find
-from signals.rows import last_type, signal_rows
+from signals.rows import calibrated
 from signals.store import (
     Key,
     State,
@@ -27,10 +30,12 @@ from signals.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from signals.engine import SignalType
     from signals.higher import Higher
+    from signals.judging import Judge
+    from signals.options import SignalOptions
     from signals.store import Written
     from signals.strategies import Strategy
     from signals.target import Target
@@ -49,12 +54,14 @@ class Job:
         target: on whose candles.
         indicators: names whose values are kept on the way.
         channels: where a fresh signal is announced.
+        horizons: candles after which it is written what became of its signals.
     """
 
     strategy: Strategy
     target: Target
     indicators: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
+    horizons: tuple[int, ...] = HORIZONS
 
     @property
     def key(self) -> Key:
@@ -86,7 +93,21 @@ class Step:
     last: SignalType | None
 
 
-def follow(connection: Connection, job: Job, untyped: dict[Key, State] | None = None) -> Iterator[Step]:
+def jobs(
+    strategies: Sequence[Strategy], target: Target, options: SignalOptions, channels: tuple[str, ...] = ()
+) -> list[Job]:
+    """What there is to do on `target`: a job for each strategy that is meant for its timeframe."""
+    meant = [each for each in strategies if not each.timeframes or target.timeframe in each.timeframes]
+    return [
+        # The values kept are the same for every strategy: once is enough.
+        Job(each, target, options.indicators if i == 0 else (), channels, options.horizons)
+        for i, each in enumerate(meant)
+    ]
+
+
+def follow(
+    connection: Connection, job: Job, untyped: dict[Key, State] | None = None, judge: Judge = judge
+) -> Iterator[Step]:
     """Bring a job up to the newest closed candle, from where it was left, chunk by chunk.
 
     A tape revision makes it recompute from the first candle that changed; what differs becomes a new
@@ -98,6 +119,10 @@ def follow(connection: Connection, job: Job, untyped: dict[Key, State] | None = 
         job: what to follow.
         untyped: where jobs were left that have no type yet, which the table cannot remember; kept by
             the caller between calls, or else such a job begins anew.
+        judge: what evaluates the strategy.
+
+    Raises:
+        BadStrategy: it cannot be evaluated; what came before is stored.
     """
     untyped = {} if untyped is None else untyped
     while True:
@@ -108,7 +133,8 @@ def follow(connection: Connection, job: Job, untyped: dict[Key, State] | None = 
             state = read_state(connection, job.key) or untyped.get(job.key)
             state = state or State(-job.target.timeframe.microseconds, newest, None)
             is_revised = newest > state.revision_watermark
-            step = _redo(connection, job, state, newest) if is_revised else _advance(connection, job, state)
+            bring = _redo if is_revised else _advance
+            step = bring(connection, job, state, newest, judge)
             if step is None:
                 return
             state = State(step.until, newest, step.last)
@@ -120,7 +146,7 @@ def follow(connection: Connection, job: Job, untyped: dict[Key, State] | None = 
         yield step
 
 
-def recompute(connection: Connection, job: Job, start: int, end: int) -> Iterator[Step]:
+def recompute(connection: Connection, job: Job, start: int, end: int, judge: Judge = judge) -> Iterator[Step]:
     """Make signals and indicators equal to today's tape for the candles that open in [start, end).
 
     It neither announces anything nor moves the watermark of `follow`.
@@ -130,28 +156,32 @@ def recompute(connection: Connection, job: Job, start: int, end: int) -> Iterato
         job: what to compute.
         start: microseconds UTC.
         end: microseconds UTC.
+        judge: what evaluates the strategy.
+
+    Raises:
+        BadStrategy: it cannot be evaluated; what came before is stored.
     """
-    last = _type_before(connection, job, start)
+    last = _type_before(connection, job, start, judge)
     while True:
         with connection.transaction():
             lock(connection, job.key)
-            step = _span(connection, job, start, end, last)
+            step = _span(connection, job, start, end, last, judge)
         if step is None:
             return
         yield step
         start, last = step.until + job.target.timeframe.microseconds, step.last
 
 
-def _advance(connection: Connection, job: Job, state: State) -> Step | None:
+def _advance(connection: Connection, job: Job, state: State, _: int, judge: Judge) -> Step | None:
     """The next chunk of new candles; None when there is none."""
     start = state.candle_watermark + job.target.timeframe.microseconds
-    step = _span(connection, job, start, None, state.last_type)
+    step = _span(connection, job, start, None, state.last_type, judge)
     if step is not None:
         announce(connection, step.written, job.channels)
     return step
 
 
-def _redo(connection: Connection, job: Job, state: State, newest: int) -> Step:
+def _redo(connection: Connection, job: Job, state: State, newest: int, judge: Judge) -> Step:
     """Everything up to the watermark that newer revisions of the tape may have changed."""
     length = job.target.timeframe.microseconds
     changed = changed_from(connection, job.target, state.revision_watermark, newest)
@@ -159,15 +189,15 @@ def _redo(connection: Connection, job: Job, state: State, newest: int) -> Step:
     if changed is None or job.target.timeframe.open_of(changed) > state.candle_watermark:
         return step
     start, end = job.target.timeframe.open_of(changed), state.candle_watermark + length
-    step = replace(step, last=_type_before(connection, job, start))
-    while part := _span(connection, job, start, end, step.last):
+    step = replace(step, last=_type_before(connection, job, start, judge))
+    while part := _span(connection, job, start, end, step.last, judge):
         step = Step(job, step.candles + part.candles, step.until, step.written + part.written, part.last)
         start = part.until + length
     return step
 
 
 def _span(
-    connection: Connection, job: Job, start: int, end: int | None, last: SignalType | None
+    connection: Connection, job: Job, start: int, end: int | None, last: SignalType | None, judge: Judge
 ) -> Step | None:
     """One chunk of the candles that open in [start, end); None when there is none."""
     length = job.target.timeframe.microseconds
@@ -176,18 +206,21 @@ def _span(
         if end is not None:
             # Candles that gave signals once may be gone.
             reconcile(connection, job.key, [], start, end)
+            settle(connection, job.key, job.horizons, start, end)
         return None
     stop = first + CHUNK * length if end is None else min(first + CHUNK * length, end)
     lead = anchor(job.target.timeframe, first, job.warmup)
     frame = read_frame(connection, job.target, lead, stop)
     index = frame.find(first)
     higher = _higher(connection, job, first, stop)
-    series = evaluate(job.strategy, frame, index, higher)
-    rows = signal_rows(job.strategy, frame, index, series, last, higher)
+    judged = judge(job.strategy, frame, index, last, higher)
+    calibrations = in_force(connection, job.strategy, job.target, judged.rows, judge)
+    rows = calibrated(judged.rows, calibrations, job.strategy.thresholds)
     until = int(frame.timestamp[-1])
     written = reconcile(connection, job.key, rows, start, until + length)
+    settle(connection, job.key, job.horizons, start, until + length)
     write_indicators(connection, job.target, frame, index, job.indicators)
-    return Step(job, len(frame) - index, until, tuple(written), last_type(series.type) or last)
+    return Step(job, len(frame) - index, until, tuple(written), judged.last)
 
 
 def _higher(connection: Connection, job: Job, start: int, stop: int) -> Higher:
@@ -195,7 +228,7 @@ def _higher(connection: Connection, job: Job, start: int, stop: int) -> Higher:
     return read_higher(connection, job.target, timeframes, job.strategy.warmup, start, stop)
 
 
-def _type_before(connection: Connection, job: Job, start: int) -> SignalType | None:
+def _type_before(connection: Connection, job: Job, start: int, judge: Judge) -> SignalType | None:
     """The last defined type of the candles before `start`, on today's tape."""
     timeframe, stop = job.target.timeframe, start
     while (before := last_before(connection, job.target, stop)) is not None:
@@ -203,7 +236,7 @@ def _type_before(connection: Connection, job: Job, start: int) -> SignalType | N
         lead = anchor(timeframe, before, job.strategy.warmup)
         frame = read_frame(connection, job.target, lead, stop)
         higher = _higher(connection, job, block, stop)
-        found = last_type(evaluate(job.strategy, frame, frame.find(block), higher).type)
+        found = judge(job.strategy, frame, frame.find(block), None, higher).last
         if found is not None:
             return found
         stop = block

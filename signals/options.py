@@ -1,8 +1,9 @@
 """What can be set about signals, with the defaults; free of numpy, so that settings load fast."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from market import Timeframe
 
 HORIZON = 16
 """Candles after a signal at whose end confidence asks whether it was right."""
@@ -56,11 +57,39 @@ class Cautions:
 
 
 @dataclass(frozen=True, slots=True)
+class StrategyOptions:
+    """A table [signals.strategy.NAME]: a strategy that is put together from rules.
+
+    Attributes:
+        rules: the kind of each rule and its parameters, among them `weight`, 1 where it is left out.
+        timeframes: of the candles that it is evaluated on; all where there are none.
+        confirm: higher timeframes on which the same rules are asked too.
+        confirm_weight: the weight of each of them in the mean.
+        thresholds: its own, where they differ from those of every strategy.
+    """
+
+    rules: dict[str, dict[str, float]]
+    timeframes: tuple[Timeframe, ...] = ()
+    confirm: tuple[Timeframe, ...] = ()
+    confirm_weight: float = 1.0
+    thresholds: Thresholds | None = None
+
+    def __post_init__(self) -> None:
+        if not self.rules:
+            raise ValueError("a strategy needs a rule, such as [signals.strategy.NAME.rules.ema_trend]")
+        if not self.confirm_weight > 0:
+            raise ValueError("confirm_weight must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
 class SignalOptions:
     """The [signals] table of the configuration.
 
     Attributes:
         strategies: names of the strategies that `signals run` and `signals compute` evaluate.
+        strategy: those that are put together from rules here, by name.
+        folder: holds Python files with strategies of one's own; None where there are none.
+        time_limit: seconds that a strategy of one's own may take for one read of candles.
         indicators: names whose values are kept in the table `indicators`.
         thresholds: of every strategy.
         cautions: of every strategy.
@@ -70,6 +99,9 @@ class SignalOptions:
     """
 
     strategies: tuple[str, ...] = ("composite",)
+    strategy: dict[str, StrategyOptions] = field(default_factory=dict)
+    folder: Path | None = None
+    time_limit: float = 10.0
     indicators: tuple[str, ...] = ("rsi_14", "atr_14", "cvd_20")
     thresholds: Thresholds = field(default_factory=Thresholds)
     cautions: Cautions = field(default_factory=Cautions)

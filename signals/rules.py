@@ -213,6 +213,13 @@ class BookPressure:
         return f"book imbalance {imbalance:+.1f}% over the candle: the {side} weigh more"
 
 
+KINDS: dict[str, type[Rule]] = {
+    rule.kind: rule
+    for rule in (EmaTrend, RsiReversal, MacdMomentum, BollingerReversal, FlowTrend, BookPressure)
+}
+"""The rules that ship, by kind."""
+
+
 def _limited(values: Array) -> Array:
     return np.clip(values, -1.0, 1.0)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from signals.follow import Job, Step, follow
+from signals.follow import Step, follow, jobs
+from signals.judging import Apart, BadStrategy, TooSlow
 from signals.strategies import configured
 from signals.target import Target, newest_closed, stored_targets
 from storage.database import connect, require_schema
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from signals.store import Key, State
     from signals.target import Selection
     from storage.database import Connection
+
+log = logging.getLogger(__name__)
 
 CHANNEL = "candles"
 POLL_SECONDS = 1.0
@@ -56,6 +61,9 @@ class Follower:
         self._targets: list[Target] = []
         self._seen: dict[Target, _Seen] = {}
         self._untyped: dict[Key, State] = {}
+        self._apart = Apart(options)
+        self._bad: dict[str, str] = {}
+        self._too_slow: set[str] = set()
 
     def look(self) -> None:
         """Find the targets that candles are stored of by now."""
@@ -71,11 +79,23 @@ class Follower:
                 self._seen[target] = seen
 
     def _follow(self, target: Target) -> Iterator[Step]:
-        for i, strategy in enumerate(self._strategies):
-            # The values kept are the same for every strategy: once is enough.
-            kept = self._options.indicators if i == 0 else ()
-            job = Job(strategy, target, kept, self._options.alert_channels)
-            yield from follow(self._connection, job, self._untyped)
+        for job in jobs(self._strategies, target, self._options, self._options.alert_channels):
+            name = job.strategy.name
+            if name in self._too_slow:
+                continue
+            try:
+                yield from follow(self._connection, job, self._untyped, self._apart.judge)
+            except BadStrategy as error:
+                # The others go on; this one is tried again when the next candle closes.
+                if self._bad.get(name) != str(error):
+                    log.warning("%s; the other strategies go on", error)
+                self._bad[name] = str(error)
+                if isinstance(error, TooSlow):
+                    self._too_slow.add(name)
+
+    def close(self) -> None:
+        """End what was started beside it."""
+        self._apart.close()
 
 
 def run(url: str, options: SignalOptions, selection: Selection, stop: Event) -> Iterator[tuple[Step, ...]]:
@@ -102,18 +122,19 @@ def _run(url: str, options: SignalOptions, selection: Selection, stop: Event) ->
         require_schema(connection)
         follower = Follower(connection, options, selection)
         look_again = 0.0
-        for _ in listen(url, [CHANNEL], timeout=POLL_SECONDS):
-            if time.monotonic() >= look_again:
-                follower.look()
-                look_again = time.monotonic() + _LOOK_SECONDS
-            done: list[Step] = []
-            for step in follower.advance():
-                done.append(step)
+        with closing(follower):
+            for _ in listen(url, [CHANNEL], timeout=POLL_SECONDS):
+                if time.monotonic() >= look_again:
+                    follower.look()
+                    look_again = time.monotonic() + _LOOK_SECONDS
+                done: list[Step] = []
+                for step in follower.advance():
+                    done.append(step)
+                    if stop.is_set():
+                        break
+                yield tuple(done)
                 if stop.is_set():
-                    break
-            yield tuple(done)
-            if stop.is_set():
-                return
+                    return
 
 
 def _revisions(connection: Connection) -> dict[tuple[str, str], int]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from market import Timeframe
 from market.errors import WrongUse
 from signals.frame import COLUMNS
-from signals.options import Cautions, SignalOptions, Thresholds
+from signals.options import Cautions, SignalOptions, StrategyOptions, Thresholds
+from signals.own import load
 from signals.registry import find
 from signals.rules import (
+    KINDS,
     BollingerReversal,
     BookPressure,
     EmaTrend,
@@ -50,6 +52,8 @@ class Strategy:
         cautions: from where on a signal carries a warning.
         confirm: higher timeframes on which the same rules are asked too.
         confirm_weight: the weight of each of them in the mean.
+        timeframes: of the candles that it is meant for; all where there are none.
+        source: what its code is known by, where it does not ship.
     """
 
     name: str
@@ -58,6 +62,8 @@ class Strategy:
     cautions: Cautions = field(default_factory=Cautions)
     confirm: tuple[Timeframe, ...] = ()
     confirm_weight: float = 1.0
+    timeframes: tuple[Timeframe, ...] = ()
+    source: str = ""
 
     @cached_property
     def cites(self) -> tuple[str, ...]:
@@ -80,6 +86,7 @@ class Strategy:
             "thresholds": asdict(self.thresholds),
             "cautions": asdict(self.cautions),
             "confirm": {timeframe.value: self.confirm_weight for timeframe in self.confirm},
+            "source": self.source,
         }
 
     def confirming(self, timeframe: Timeframe) -> tuple[Timeframe, ...]:
@@ -115,11 +122,7 @@ class Strategy:
             raise WrongUse(f"{self.name} has no {part!r}; it has thresholds, {', '.join(kinds)}")
         rules = list(self.rules)
         place = kinds.index(part)
-        old = rules[place]
-        if name == "weight":
-            rules[place] = _set(old, part, name, value)
-        else:
-            rules[place] = replace(old, rule=_set(old.rule, part, name, value))
+        rules[place] = _set_rule(rules[place], part, name, value)
         return replace(self, rules=tuple(rules))
 
 
@@ -153,9 +156,33 @@ def shipped(name: str) -> Strategy:
     Raises:
         WrongUse: there is none.
     """
+    return known(name, SignalOptions())
+
+
+def known(name: str, options: SignalOptions) -> Strategy:
+    """The strategy of this name: one's own, one that the configuration puts together, or a shipped one.
+
+    Raises:
+        WrongUse: there is none, or it is written wrongly.
+    """
+    own = load(options.folder) if options.folder else {}
+    if name in own:
+        found = own[name]
+        return Strategy(
+            name,
+            (Weighted(found.rule, 1.0),),
+            options.thresholds,
+            options.cautions,
+            found.confirm,
+            timeframes=found.timeframes,
+            source=found.source,
+        )
+    if name in options.strategy:
+        return _put_together(name, options.strategy[name], options)
     if name not in SHIPPED:
-        raise WrongUse(f"unknown strategy {name!r}: use one of {', '.join(SHIPPED)}")
-    return SHIPPED[name]()
+        names = ", ".join(sorted({*own, *options.strategy, *SHIPPED}))
+        raise WrongUse(f"unknown strategy {name!r}: use one of {names}")
+    return replace(SHIPPED[name](), thresholds=options.thresholds, cautions=options.cautions)
 
 
 def configured(options: SignalOptions) -> list[Strategy]:
@@ -164,14 +191,40 @@ def configured(options: SignalOptions) -> list[Strategy]:
     Raises:
         WrongUse: it names one that does not exist.
     """
-    return [
-        replace(shipped(name), thresholds=options.thresholds, cautions=options.cautions)
-        for name in options.strategies
-    ]
+    return [known(name, options) for name in options.strategies]
+
+
+def _put_together(name: str, wanted: StrategyOptions, options: SignalOptions) -> Strategy:
+    rules: list[Weighted] = []
+    for kind, parameters in wanted.rules.items():
+        if kind not in KINDS:
+            raise WrongUse(f"strategy {name}: unknown rule {kind!r}; use {', '.join(KINDS)}")
+        weighted = Weighted(KINDS[kind](), 1.0)
+        for parameter, value in parameters.items():
+            weighted = _set_rule(weighted, f"strategy {name}: {kind}", parameter, value)
+        rules.append(weighted)
+    return Strategy(
+        name,
+        tuple(rules),
+        wanted.thresholds or options.thresholds,
+        options.cautions,
+        wanted.confirm,
+        wanted.confirm_weight,
+        wanted.timeframes,
+    )
+
+
+def _set_rule(weighted: Weighted, part: str, name: str, value: float) -> Weighted:
+    changed: Weighted
+    if name == "weight":
+        changed = _set(weighted, part, name, value)
+    else:
+        changed = replace(weighted, rule=_set(weighted.rule, part, name, value))
+    return changed
 
 
 def _parameters(rule: Any) -> dict[str, float]:
-    return {each.name: getattr(rule, each.name) for each in fields(rule)}
+    return {each.name: getattr(rule, each.name) for each in fields(rule)} if is_dataclass(rule) else {}
 
 
 def _set(thing: Any, part: str, name: str, value: float) -> Any:

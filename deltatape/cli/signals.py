@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deltatape import settings
-from deltatape.cli import output
+from deltatape.cli import output, signals_check
 from deltatape.cli.stopping import Seconds, stop_event
 from market import Timeframe, WrongUse, format_time, parse_time
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from signals.target import Selection
 
 app = typer.Typer(epilog="Example: deltatape signals list --limit 5")
+app.command(epilog="Example: deltatape signals check composite --symbol BTC/USDT")(signals_check.check)
 
 Exchange = Annotated[str | None, typer.Option(help="Only this exchange.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -80,16 +81,21 @@ def compute(
     options = settings.load()
     url = options.database()
     steps: list[Step] = []
+    bad: list[str] = []
     with output.errors.status("computing signals", spinner="dots") as status:
-        for step in batch(url, options.signals, selection, begin, until):
+        for step in batch(url, options.signals, selection, begin, until, bad.append):
             steps.append(step)
             status.update(f"{step.job.target} {step.job.strategy.name}: {_total(steps)}")
-    if not steps:
+    for reason in dict.fromkeys(bad):
+        output.fail(reason)
+    if not steps and not bad:
         raise WrongUse(
             "no closed candles are stored for that: deltatape replay or deltatape collect writes them"
             " (deltatape status shows what there is)"
         )
     _report("computed", steps, as_json=as_json)
+    if bad:
+        raise typer.Exit(1)
 
 
 @app.command("list", epilog="Example: deltatape signals list --limit 5 --symbol BTC/USDT")

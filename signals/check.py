@@ -1,0 +1,212 @@
+"""Proof that a strategy neither looks ahead nor drifts: on given candles, by the pure function alone.
+
+Three questions, each at many candles: does cutting off the future change what was said before it? Does a
+frame that begins earlier or later? Does one candle at a time, as it is live, give what the batch gives?
+Where the answer is yes, the indicator or rule at fault is named with the first candle that differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from signals.blocks import BLOCK, anchor, passes
+from signals.engine import evaluate
+from signals.frame import COLUMNS
+from signals.higher import seen_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from signals.frame import Array, CandleFrame
+    from signals.higher import Higher
+    from signals.strategies import Strategy
+
+CHECKS = ("future", "start", "live")
+"""What is asked: whether the future, the beginning, or the way of computing changes a value."""
+SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a strategy, or a part of it, says in two ways of one candle.
+
+    Attributes:
+        check: one of CHECKS.
+        culprit: the indicator or the rule that differs, else the strategy itself.
+        timestamp: open time of the first candle that differs, microseconds UTC.
+        batch: its value over all candles.
+        other: its value without the future, from another beginning, or live.
+    """
+
+    check: str
+    culprit: str
+    timestamp: int
+    batch: float
+    other: float
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A stretch of candles that must give the values of the batch from `start` on.
+
+    Attributes:
+        frame: the candles.
+        start: index of the first one to compare.
+        offset: index of its first candle in the whole frame.
+        higher: what it sees of higher timeframes.
+    """
+
+    frame: CandleFrame
+    start: int
+    offset: int
+    higher: Higher
+
+
+def check(
+    strategy: Strategy, frame: CandleFrame, higher: Higher, count: int = 100
+) -> Iterator[tuple[str, Difference | None]]:
+    """Ask each question at about `count` candles; yields the question and what differs, one by one.
+
+    Args:
+        strategy: what is checked.
+        frame: closed candles.
+        higher: those of the timeframes that confirm it.
+        count: how many candles are looked at in each way.
+    """
+    batch = evaluate(strategy, frame, higher=higher).score
+    views: dict[str, Callable[[int], _View]] = {
+        "future": lambda bar: _without_future(frame, higher, bar),
+        "start": lambda bar: _from_elsewhere(strategy, frame, higher, bar),
+        "live": lambda bar: _live(strategy, frame, higher, bar),
+    }
+    for bar in _bars(frame, count):
+        for name in CHECKS:
+            view = views[name](bar)
+            yield name, _difference(name, strategy, frame, higher, view, batch)
+
+
+def _bars(frame: CandleFrame, count: int) -> Sequence[int]:
+    """Where to look: around holes and edges of blocks, at the end, and anywhere."""
+    length = frame.timeframe.microseconds
+    is_edge = (np.diff(frame.timestamp) != length) | (np.diff(frame.timestamp // (BLOCK * length)) != 0)
+    edges = [int(i) + step for i in np.flatnonzero(is_edge) for step in (0, 1, 2)]
+    random, last = Random(SEED), len(frame) - 1
+    wanted = [*random.sample(edges, min(len(edges), count // 4)), last, last - 1]
+    wanted += [random.randint(0, max(last, 0)) for _ in range(count - len(wanted))]
+    return sorted({bar for bar in wanted if 0 <= bar <= last})
+
+
+def _without_future(frame: CandleFrame, higher: Higher, bar: int) -> _View:
+    """Everything up to a candle: all values of its block so far must stay as they are."""
+    length = frame.timeframe.microseconds * BLOCK
+    block = frame.find(int(frame.timestamp[bar]) // length * length)
+    known = _closed_by(higher, int(frame.close_time[bar]))
+    return _View(_alone(frame.part(0, bar + 1)), block, 0, known)
+
+
+def _from_elsewhere(strategy: Strategy, frame: CandleFrame, higher: Higher, bar: int) -> _View:
+    """From the last candle on that may be the beginning, up to its block's end: nothing before it counts."""
+    time, length = int(frame.timestamp[bar]), frame.timeframe.microseconds * BLOCK
+    begin = frame.find(anchor(frame.timeframe, time, strategy.warmup))
+    stop = frame.find(time - time % length + length)
+    since = {
+        each: candles.part(
+            candles.find(anchor(each, seen_at(frame.timeframe, time, each), strategy.warmup)), len(candles)
+        )
+        for each, candles in higher.items()
+    }
+    return _View(_alone(frame.part(begin, stop)), bar - begin, begin, since)
+
+
+def _live(strategy: Strategy, frame: CandleFrame, higher: Higher, bar: int) -> _View:
+    """One candle, as it has just closed."""
+    view = _from_elsewhere(strategy, frame, higher, bar)
+    known = _closed_by(view.higher, int(frame.close_time[bar]))
+    return _View(_alone(view.frame.part(0, view.start + 1)), view.start, view.offset, known)
+
+
+def _alone(frame: CandleFrame) -> CandleFrame:
+    """Its candles as arrays of their own: a view would still lead to what lies around it."""
+    columns: dict[str, Any] = {name: frame.column(name).copy() for name in COLUMNS}
+    return replace(frame, **columns)
+
+
+def _closed_by(higher: Higher, time: int) -> Higher:
+    return {
+        each: candles.part(0, int(np.searchsorted(candles.close_time, time, side="right")))
+        for each, candles in higher.items()
+    }
+
+
+def _difference(
+    name: str, strategy: Strategy, frame: CandleFrame, higher: Higher, view: _View, batch: Array
+) -> Difference | None:
+    other = evaluate(strategy, view.frame, view.start, view.higher).score
+    first = view.offset + view.start
+    place = _first_difference(batch[first : first + len(other)], other)
+    if place is None:
+        return None
+    found = _culprit(name, strategy, frame, view)
+    if found is None:
+        found = _culprit_above(name, strategy, frame, higher, view)
+    if found is None:
+        time = int(frame.timestamp[first + place])
+        found = Difference(name, strategy.name, time, float(batch[first + place]), float(other[place]))
+    return found
+
+
+def _culprit(name: str, strategy: Strategy, frame: CandleFrame, view: _View) -> Difference | None:
+    """The indicator, else the rule, whose values differ first."""
+    whole = _parts(strategy, frame, view.offset + view.start)
+    other = _parts(strategy, view.frame, view.start)
+    # An indicator comes before the rules that read it.
+    for part, values in other.items():
+        before = whole[part][: len(values)]
+        place = _first_difference(before, values)
+        if place is not None:
+            time = int(view.frame.timestamp[view.start + place])
+            return Difference(name, part, time, float(before[place]), float(values[place]))
+    return None
+
+
+def _culprit_above(
+    name: str, strategy: Strategy, frame: CandleFrame, higher: Higher, view: _View
+) -> Difference | None:
+    """The same on the higher timeframes, of which only a part was given."""
+    for timeframe in strategy.confirming(frame.timeframe):
+        candles, given = higher.get(timeframe), view.higher.get(timeframe)
+        if candles is None or given is None or not len(given):
+            continue
+        time = seen_at(frame.timeframe, int(view.frame.timestamp[view.start]), timeframe)
+        start, offset = given.find(time), candles.find(int(given.timestamp[0]))
+        if start < len(given):
+            found = _culprit(name, strategy, candles, _View(given, start, offset, {}))
+            if found is not None:
+                return found
+    return None
+
+
+def _parts(strategy: Strategy, frame: CandleFrame, start: int) -> dict[str, Array]:
+    """What indicators and rules give for the candles from `start` on."""
+    indicators = [name for name in strategy.cites if name not in COLUMNS]
+    found = {name: np.full(len(frame), np.nan) for name in indicators}
+    found |= {weighted.rule.kind: np.full(len(frame), np.nan) for weighted in strategy.rules}
+    for part in passes(frame, strategy.warmup, start):
+        block = slice(part.start, part.start + len(part.frame) - part.lead)
+        for name in indicators:
+            found[name][block] = part[name][part.lead :]
+        for weighted in strategy.rules:
+            found[weighted.rule.kind][block] = weighted.rule.score(part)[part.lead :]
+    return {name: values[start:] for name, values in found.items()}
+
+
+def _first_difference(one: Array, other: Array) -> int | None:
+    """Where two arrays differ first in any bit; every NaN is the same."""
+    count = min(len(one), len(other))
+    differs = (one[:count] != other[:count]) & ~(np.isnan(one[:count]) & np.isnan(other[:count]))
+    places = np.flatnonzero(differs)
+    return int(places[0]) if len(places) else None

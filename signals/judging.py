@@ -1,0 +1,152 @@
+"""One strategy on one stretch of candles: pure where it ships, kept apart where somebody else wrote it.
+
+What a strategy does wrong ends its own turn and no other's: it raises, it gives no scores, or it takes too
+long. One of somebody's own is evaluated in a process beside ours, which is ended when its time is over.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from market import DeltatapeError
+from signals.engine import SignalType, evaluate
+from signals.frame import CandleFrame
+from signals.higher import Higher
+from signals.rows import SignalRow, last_type, signal_rows
+from signals.strategies import Strategy, known
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
+
+    from signals.options import SignalOptions
+
+
+class BadStrategy(DeltatapeError):
+    """A strategy cannot be evaluated; the others can."""
+
+
+class TooSlow(BadStrategy):
+    """It took longer than it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a strategy says of some candles.
+
+    Attributes:
+        rows: what is to be stored.
+        last: its last defined type, None where there is none yet.
+    """
+
+    rows: list[SignalRow]
+    last: SignalType | None
+
+
+Judge = Callable[[Strategy, CandleFrame, int, SignalType | None, Higher], Judged]
+
+
+def judge(
+    strategy: Strategy, frame: CandleFrame, start: int, last: SignalType | None, higher: Higher
+) -> Judged:
+    """Evaluate the candles of `frame` from index `start` on.
+
+    Args:
+        strategy: what is evaluated.
+        frame: its candles, with what they depend on before `start`.
+        start: index of the first candle to evaluate.
+        last: the last defined type before it.
+        higher: candles of the timeframes that confirm it.
+
+    Raises:
+        BadStrategy: a rule or an indicator raises, or gives no scores.
+    """
+    try:
+        series = evaluate(strategy, frame, start, higher)
+        rows = signal_rows(strategy, frame, start, series, last, higher)
+    except Exception as error:
+        raise BadStrategy(f"strategy {strategy.name}: {type(error).__name__}: {error}") from error
+    return Judged(rows, last_type(series.type) or last)
+
+
+class Apart:
+    """Evaluates strategies of one's own in a process that can be ended.
+
+    Args:
+        options: where they are, and how long they may take.
+    """
+
+    def __init__(self, options: SignalOptions) -> None:
+        self._options = options
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+
+    def judge(
+        self,
+        strategy: Strategy,
+        frame: CandleFrame,
+        start: int,
+        last: SignalType | None,
+        higher: Higher,
+    ) -> Judged:
+        """As the function `judge`.
+
+        Raises:
+            BadStrategy: as there, or its process died.
+            TooSlow: its time is over.
+        """
+        if not strategy.source:
+            return judge(strategy, frame, start, last, higher)
+        pipe = self._begin()
+        try:
+            pipe.send((strategy.name, frame, start, last, dict(higher)))
+            if not pipe.poll(self._options.time_limit):
+                self.close()
+                limit = self._options.time_limit
+                raise TooSlow(f"strategy {strategy.name}: not done after {limit:g} s, and ended")
+            answer = pipe.recv()
+        except (EOFError, OSError):
+            self.close()
+            raise BadStrategy(f"strategy {strategy.name}: its process died") from None
+        if isinstance(answer, str):
+            raise BadStrategy(answer)
+        found: Judged = answer
+        return found
+
+    def _begin(self) -> Connection:
+        if self._pipe is None:
+            spawn = multiprocessing.get_context("spawn")
+            self._pipe, theirs = spawn.Pipe()
+            self._process = spawn.Process(target=_serve, args=(theirs, self._options), daemon=True)
+            self._process.start()
+            theirs.close()
+            # Starting takes a second that is not the strategy's.
+            self._pipe.recv()
+        return self._pipe
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None and self._pipe is not None:
+            self._pipe.close()
+            self._process.kill()
+            self._process.join()
+        self._process = self._pipe = None
+
+
+def _serve(pipe: Connection, options: SignalOptions) -> None:
+    # Ctrl-C in the terminal is for whoever asks.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pipe.send("ready")
+    while True:
+        try:
+            name, frame, start, last, higher = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send(judge(known(name, options), frame, start, last, higher))
+        except DeltatapeError as error:
+            pipe.send(str(error))
