@@ -13,9 +13,19 @@ from pathlib import Path
 
 from market.errors import WrongUse
 from storage.server import account, binaries, cluster
-from storage.server.layout import Layout, layout, make_home, make_private, reachable
+from storage.server.layout import DATABASE, Layout, layout, make_home, make_private, reachable
 
-__all__ = ["ServerStatus", "locked", "program", "reachable_home", "start", "status", "stop", "url"]
+__all__ = [
+    "ServerStatus",
+    "locked",
+    "program",
+    "reachable_home",
+    "start",
+    "status",
+    "stop",
+    "superuser_url",
+    "url",
+]
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,11 @@ def status(home: Path) -> ServerStatus:
 def url(home: Path) -> str:
     """The URL that `start(home)` gives, whether the server runs or not."""
     return layout(home).url()
+
+
+def superuser_url(home: Path) -> str:
+    """The URL of the same database for who may do everything, such as making roles."""
+    return layout(home).url(DATABASE, cluster.SUPERUSER)
 
 
 def program(home: Path, name: str) -> Path | None:
