@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from signals.frame import COLUMNS, Array, CandleFrame
-from signals.registry import Bound, find
+from signals.registry import Bound, find, locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,9 +59,8 @@ class Pass:
     def __getitem__(self, name: str) -> Array:
         if name in COLUMNS:
             return self.frame.column(name)
-        full_name, _, output = name.partition(".")
-        outputs = self.outputs(find(full_name))
-        return outputs[output] if output else next(iter(outputs.values()))
+        bound, output = locate(name)
+        return self.outputs(bound)[output]
 
     def outputs(self, bound: Bound) -> Mapping[str, Array]:
         """All outputs of an indicator over warm-up and block; NaN before its own warm-up."""
@@ -74,7 +73,7 @@ class Pass:
         # Each indicator starts at its own distance from the block, whatever else the pass holds,
         # so that one name means one value in every strategy.
         skipped = max(self.lead - bound.warmup, 0)
-        outputs = bound.compute(lambda column: self.frame.column(column)[skipped:])
+        outputs = bound.compute(lambda name: self.frame.input(name)[skipped:])
         if not skipped:
             return outputs
         blank = np.full(skipped, np.nan)

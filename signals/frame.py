@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from market.errors import WrongUse
+from signals.candle_trades import CandleTrades
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,6 +30,9 @@ EXTRAS = (
     "spread_bps_mean",
 )
 COLUMNS = PRICES + EXTRAS
+TRADES = "trades"
+INPUTS = (*COLUMNS, "timestamp", TRADES)
+"""What an indicator may read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +48,7 @@ class CandleFrame:
         imbalance_mean, imbalance_last: book imbalance inside the candle, percent.
         spread_bps_mean: mean spread inside the candle, basis points.
         is_whole: whether the candle's bucket lies inside proven coverage.
+        trades: the candles' trades, where somebody needs them: see `with_trades`.
 
     The columns of `EXTRAS` are NaN where the source did not give them.
     """
@@ -62,6 +67,7 @@ class CandleFrame:
     imbalance_last: Array
     spread_bps_mean: Array
     is_whole: Flags
+    trades: CandleTrades | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if np.any(np.diff(self.timestamp) <= 0):
@@ -97,10 +103,33 @@ class CandleFrame:
         values: Array = getattr(self, name)
         return values
 
+    def input(self, name: str) -> Any:
+        """What an indicator reads under this name, an item for each candle."""
+        if name == TRADES:
+            return CandleTrades.unknown(len(self)) if self.trades is None else self.trades
+        return getattr(self, name)
+
+    def with_trades(self, trades: pl.DataFrame) -> Self:
+        """The frame with the trades of its candles.
+
+        Args:
+            trades: as `storage.read.trades` gives them; those outside the candles are left out. A candle
+                whose trades do not add up to its volume counts as one whose trades are not known.
+        """
+        times, length = self.timestamp, self.timeframe.microseconds
+        return self.part(0, len(self))._holding(
+            CandleTrades.of(trades, times, length, self.volume, self.buy_volume)
+        )
+
     def part(self, start: int, stop: int) -> Self:
         """Candles [start, stop) as views of the same arrays."""
-        arrays = (getattr(self, field.name)[start:stop] for field in fields(self)[1:])
-        return type(self)(self.timeframe, *arrays)
+        arrays = (getattr(self, each.name)[start:stop] for each in fields(self)[1:] if each.init)
+        part = type(self)(self.timeframe, *arrays)
+        return part if self.trades is None else part._holding(self.trades[start:stop])
+
+    def _holding(self, trades: CandleTrades) -> Self:
+        object.__setattr__(self, "trades", trades)
+        return self
 
     def find(self, timestamp: int) -> int:
         """Index of the first candle that opens at `timestamp` (µs) or later."""

@@ -1,25 +1,27 @@
 """The one list of indicators: a decorated function is known by name everywhere.
 
-    @indicator(warmup=lambda period: 14 * period)
+    @indicator(warmup=lambda period: 16 * period)
     def ema(close: Array, *, period: Period = 20) -> Array: ...
 
-Its positional arguments name columns of the candle frame, its keyword ones are typed parameters;
-`find("ema_20")` gives it with its parameters bound.
+Its positional arguments name inputs of the candle frame, its keyword ones are typed parameters with
+defaults; `find("ema_20")` gives it with its parameters bound. Every function of TA-Lib is in the list
+too, under its own name; the library, which takes a while to load, is loaded when one is asked for.
 """
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Self, TypeVar, get_args, get_type_hints
 
 import numpy as np
 
 from market.errors import WrongUse
-from signals.frame import COLUMNS, Array
+from signals.frame import INPUTS, TRADES, Array
 
 Number = int | float
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -34,6 +36,7 @@ class Bounds:
 
 
 Period = Annotated[int, Bounds(2, 1000)]
+_ANY = Bounds(-math.inf, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Parameter:
         except ValueError:
             kind = "a whole number" if self.kind is int else "a number"
             raise WrongUse(f"{owner}: {self.name} must be {kind}, not {text!r}") from None
-        if not self.bounds.low <= value <= self.bounds.high:
+        if not (self.bounds.low <= value <= self.bounds.high and math.isfinite(value)):
             low, high = f"{self.bounds.low:g}", f"{self.bounds.high:g}"
             raise WrongUse(f"{owner}: {self.name} must lie in {low} … {high}, not {text}")
         return value
@@ -69,7 +72,7 @@ class Indicator:
     Attributes:
         name: as in configuration, without parameters.
         function: computes it over one stretch of whole candles; NaN until it is warm.
-        inputs: the candle columns it reads.
+        inputs: what it reads of a candle frame: columns, `timestamp`, `trades`.
         parameters: in the order in which they stand in a name.
         outputs: names of its results; one result has the indicator's own name.
         warmup: from the parameters, candles before a block that make its start forgotten.
@@ -92,35 +95,52 @@ class Indicator:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """An indicator with its parameters; equal names compute equal values."""
+    """An indicator with its parameters; equal names compute equal values.
+
+    Attributes:
+        indicator: which.
+        arguments: values of its parameters, in their order.
+        name: name and parameters, such as bbands_20_2.
+        warmup: candles that a pass reads before its block.
+    """
 
     indicator: Indicator
     arguments: tuple[Number, ...]
+    name: str
+    warmup: int
+
+    @classmethod
+    def of(cls, known: Indicator, arguments: tuple[Number, ...]) -> Self:
+        """The indicator with these arguments.
+
+        Raises:
+            WrongUse: it takes each of them, but not together.
+        """
+        warmup = int(known.warmup(**_named(known, arguments)))
+        return cls(known, arguments, _full_name(known.name, arguments), warmup)
 
     @property
-    def name(self) -> str:
-        """Name and parameters, such as bbands_20_2."""
-        return _full_name(self.indicator.name, self.arguments)
+    def reads_trades(self) -> bool:
+        """Whether it needs the trades of the candles."""
+        return TRADES in self.indicator.inputs
 
-    @property
-    def warmup(self) -> int:
-        """Candles that a pass reads before its block."""
-        return int(self.indicator.warmup(**self._named()))
-
-    def compute(self, columns: Callable[[str], Array]) -> Mapping[str, Array]:
+    def compute(self, inputs: Callable[[str], Any]) -> Mapping[str, Array]:
         """Its outputs over one stretch of candles without a hole, each as long as the inputs.
 
         Args:
-            columns: gives a candle column by name.
-        """
-        inputs = [columns(name) for name in self.indicator.inputs]
-        result = self.indicator.function(*inputs, **self._named())
-        arrays = result if isinstance(result, tuple) else (result,)
-        return dict(zip(self.indicator.outputs, map(np.asarray, arrays), strict=True))
+            inputs: gives an input of the candles by name.
 
-    def _named(self) -> dict[str, Number]:
-        names = (parameter.name for parameter in self.indicator.parameters)
-        return dict(zip(names, self.arguments, strict=True))
+        Raises:
+            ValueError: the function gave other results than it is registered with.
+        """
+        given = [inputs(name) for name in self.indicator.inputs]
+        result = self.indicator.function(*given, **_named(self.indicator, self.arguments))
+        arrays = tuple(map(np.asarray, result if isinstance(result, tuple) else (result,)))
+        names, count = self.indicator.outputs, len(given[0])
+        if len(arrays) != len(names) or any(array.shape != (count,) for array in arrays):
+            shapes = ", ".join(str(array.shape) for array in arrays)
+            raise ValueError(f"{self.name} must give {len(names)} arrays of {count} values, not {shapes}")
+        return dict(zip(names, arrays, strict=True))
 
 
 _indicators: dict[str, Indicator] = {}
@@ -138,19 +158,26 @@ def indicator(*, warmup: Callable[..., int], outputs: tuple[str, ...] = ()) -> C
 
     def register(function: Function) -> Function:
         name = function.__name__
+        known = _indicators.get(name)
+        # Once more from the same module is a notebook's cell run again; another's would change what
+        # a name means in every strategy that cites it.
+        if known is not None and known.function.__module__ != function.__module__:
+            raise TypeError(f"an indicator {name!r} exists already, in {known.function.__module__}")
         inputs, parameters = _signature(function)
         summary = (inspect.getdoc(function) or "").partition("\n")[0]
         _indicators[name] = Indicator(name, function, inputs, parameters, outputs or (name,), warmup, summary)
         _bind.cache_clear()
+        locate.cache_clear()
         return function
 
     return register
 
 
 def available() -> list[Indicator]:
-    """Every registered indicator, by name."""
+    """Every indicator by name, those of TA-Lib included."""
     _load()
-    return [_indicators[name] for name in sorted(_indicators)]
+    every = {**_library(), **_indicators}
+    return [every[name] for name in sorted(every)]
 
 
 def find(name: str) -> Bound:
@@ -164,20 +191,52 @@ def find(name: str) -> Bound:
 
 
 @cache
+def locate(name: str) -> tuple[Bound, str]:
+    """The indicator and the one of its outputs that `bbands_20_2.5.upper` means; without one, its first.
+
+    Raises:
+        WrongUse: no indicator has this name, a parameter is wrong, or there is no such output.
+    """
+    full_name, _, output = name.rpartition(".")
+    # What stands behind the last point may be a parameter's decimals.
+    if not output[:1].isalpha() or not full_name:
+        full_name, output = name, ""
+    bound = find(full_name)
+    outputs = bound.indicator.outputs
+    if output and output not in outputs:
+        raise WrongUse(f"{full_name} has no output {output!r}; it has {', '.join(outputs)}")
+    return bound, output or outputs[0]
+
+
+@cache
 def _bind(name: str) -> Bound:
     words = name.split("_")
+    found = _longest(words, _indicators)
+    # Those of TA-Lib only where no other has the name: that loads the library.
+    if found is None:
+        found = _longest(words, _library())
+    if found is None:
+        every = {**_library(), **_indicators}
+        close = difflib.get_close_matches(words[0], every, n=1)
+        hint = f"; did you mean {every[close[0]].default_name}?" if close else ""
+        raise WrongUse(f"unknown indicator {name!r}{hint} (deltatape indicators list)")
+    known, count = found
+    return Bound.of(known, _arguments(known, words[count:], name))
+
+
+def _longest(words: list[str], among: Mapping[str, Indicator]) -> tuple[Indicator, int] | None:
+    """The indicator whose name is most of the first words, and how many they are."""
     for count in range(len(words), 0, -1):
-        known = _indicators.get("_".join(words[:count]))
+        known = among.get("_".join(words[:count]))
         if known is not None:
-            return Bound(known, _arguments(known, words[count:], name))
-    close = difflib.get_close_matches(words[0], _indicators, n=1)
-    hint = f"; did you mean {_indicators[close[0]].default_name}?" if close else ""
-    raise WrongUse(f"unknown indicator {name!r}{hint} (deltatape indicators list)")
+            return known, count
+    return None
 
 
 def _arguments(known: Indicator, words: list[str], name: str) -> tuple[Number, ...]:
     if len(words) > len(known.parameters):
-        raise WrongUse(f"{name}: {known.name} takes {len(known.parameters)} parameters")
+        takes = ", ".join(parameter.name for parameter in known.parameters) or "none"
+        raise WrongUse(f"{name}: too many parameters; {known.name} takes {takes}")
     given = [p.parse(word, name) for p, word in zip(known.parameters, words, strict=False)]
     return (*given, *(parameter.default for parameter in known.parameters[len(words) :]))
 
@@ -186,24 +245,41 @@ def _full_name(name: str, arguments: tuple[Number, ...]) -> str:
     return "_".join([name, *(f"{argument:.10g}" for argument in arguments)])
 
 
+def _named(known: Indicator, arguments: tuple[Number, ...]) -> dict[str, Number]:
+    return dict(zip((parameter.name for parameter in known.parameters), arguments, strict=True))
+
+
 def _signature(function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[Parameter, ...]]:
     hints = get_type_hints(function, include_extras=True)
+    name = function.__name__
     inputs, parameters = [], []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY:
-            parameters.append(_parameter(parameter, hints[parameter.name]))
-        elif parameter.name in COLUMNS:
+            parameters.append(_parameter(parameter, hints.get(parameter.name), name))
+        elif parameter.name in INPUTS:
             inputs.append(parameter.name)
         else:
-            raise TypeError(f"{function.__name__}: {parameter.name} is no column of a candle frame")
+            raise TypeError(f"{name}: {parameter.name} is none of a candle frame's {', '.join(INPUTS)}")
+    if not inputs:
+        raise TypeError(f"{name} reads nothing of a candle frame")
     return tuple(inputs), tuple(parameters)
 
 
-def _parameter(parameter: inspect.Parameter, hint: Any) -> Parameter:
-    kind, bounds = hint.__origin__, hint.__metadata__[0]
+def _parameter(parameter: inspect.Parameter, hint: Any, owner: str) -> Parameter:
+    kind, *metadata = get_args(hint) or (hint,)
+    if kind not in (int, float) or parameter.default is parameter.empty:
+        raise TypeError(f"{owner}: {parameter.name} must be an int or a float with a default")
+    bounds = next((each for each in metadata if isinstance(each, Bounds)), _ANY)
     return Parameter(parameter.name, kind, parameter.default, bounds)
 
 
 def _load() -> None:
     """Import the shipped indicators, which register themselves."""
     import signals.indicators  # noqa: F401
+
+
+def _library() -> Mapping[str, Indicator]:
+    """The functions of TA-Lib."""
+    from signals.indicators.library import functions
+
+    return functions()

@@ -1,5 +1,5 @@
-"""The shipped indicators; importing this registers them."""
+"""The shipped indicators; importing this registers them. TA-Lib's own are loaded when asked for."""
 
-from signals.indicators import flow, momentum, trend, volatility
+from signals.indicators import average_price, flow, footprint, liquidity, momentum, trend, volatility
 
-__all__ = ["flow", "momentum", "trend", "volatility"]
+__all__ = ["average_price", "flow", "footprint", "liquidity", "momentum", "trend", "volatility"]

@@ -4,6 +4,8 @@ Windows are summed afresh for every candle, oldest first, so that a value depend
 and one candle without sides (NaN) spoils only the windows that hold it.
 """
 
+import math
+
 import numpy as np
 
 from signals.frame import Array
@@ -41,6 +43,15 @@ def cvd_trend(buy_volume: Array, sell_volume: Array, volume: Array, *, period: P
     traded = window_sum(volume, period) / period
     traded[traded == 0.0] = np.nan
     return window_walk_slope(buy_volume - sell_volume, period) / traded
+
+
+@indicator(warmup=lambda period: period)
+def cvd_divergence(close: Array, buy_volume: Array, sell_volume: Array, *, period: Period = 20) -> Array:
+    """Half of CVD's trend minus the price's over `period` candles, -1 … 1: above 0, bought while it falls.
+
+    A trend is the correlation with time. Where the price stands still it has none; without flow, NaN.
+    """
+    return window_divergence(close, buy_volume - sell_volume, period)
 
 
 @indicator(warmup=lambda period: period + 1)
@@ -92,4 +103,49 @@ def window_walk_slope(values: Array, period: int) -> Array:
             walk += values[i - period + 1 + j]
             total += (j - middle) * walk
         result[i] = total / spread
+    return result
+
+
+@compiled
+def trend(values: Array) -> float:
+    """Pearson's correlation of values with their positions, -1 … 1; NaN where they are all the same."""
+    count = len(values)
+    # From the first on, so that equal values are 0 without any rounding.
+    mean = 0.0
+    for j in range(count):
+        mean += values[j] - values[0]
+    mean /= count
+    middle = (count - 1) / 2.0
+    shared = 0.0
+    square = 0.0
+    for j in range(count):
+        off = values[j] - values[0] - mean
+        shared += (j - middle) * off
+        square += off * off
+    if square == 0.0:
+        return np.nan
+    found = shared / math.sqrt(square * (count * (count * count - 1.0) / 12.0))
+    return min(max(found, -1.0), 1.0)
+
+
+@compiled
+def window_divergence(values: Array, steps: Array, period: int) -> Array:
+    """Half of: the trend of the steps' running sum minus the values', over the last `period` items.
+
+    Values that are all the same have the trend 0; for a running sum that does not change there is no
+    result.
+    """
+    result = np.full(len(values), np.nan)
+    walk = np.empty(period)
+    for i in range(period - 1, len(values)):
+        first = i - period + 1
+        total = 0.0
+        for j in range(period):
+            total += steps[first + j]
+            walk[j] = total
+        price = trend(values[first : i + 1])
+        # Not a number although the values are: they are all the same.
+        if price != price and values[first] == values[i]:
+            price = 0.0
+        result[i] = (trend(walk) - price) / 2.0
     return result

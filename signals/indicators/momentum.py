@@ -15,7 +15,7 @@ def rsi(close: Array, *, period: Period = 14) -> Array:
 
 @compiled
 def relative_strength(values: Array, period: int) -> Array:
-    """Wilder's RSI (New Concepts in Technical Trading Systems, 1978), in TA-Lib's order.
+    """Wilder's RSI (New Concepts in Technical Trading Systems, 1978), bit for bit as TA-Lib's.
 
     The first `period` values are NaN. Without any move the index is 0/0: NaN here, so that a rule
     abstains, where TA-Lib says 0, which would read as oversold.
@@ -23,6 +23,7 @@ def relative_strength(values: Array, period: int) -> Array:
     result = np.full(len(values), np.nan)
     if len(values) <= period:
         return result
+    share = 1.0 / period
     gain = 0.0
     loss = 0.0
     for i in range(1, period + 1):
@@ -31,8 +32,8 @@ def relative_strength(values: Array, period: int) -> Array:
             loss -= change
         else:
             gain += change
-    gain /= period
-    loss /= period
+    gain *= share
+    loss *= share
     if gain + loss > 0.0:
         result[period] = 100.0 * (gain / (gain + loss))
     for i in range(period + 1, len(values)):
@@ -43,8 +44,8 @@ def relative_strength(values: Array, period: int) -> Array:
             loss -= change
         else:
             gain += change
-        gain /= period
-        loss /= period
+        gain *= share
+        loss *= share
         if gain + loss > 0.0:
             result[i] = 100.0 * (gain / (gain + loss))
     return result

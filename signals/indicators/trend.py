@@ -3,7 +3,7 @@
 import numpy as np
 
 from signals.frame import Array
-from signals.kernel import compiled
+from signals.kernel import compiled, fused
 from signals.registry import Period, indicator
 
 
@@ -14,10 +14,8 @@ def _ema_warmup(period: int) -> int:
 
 @indicator(warmup=lambda period: period)
 def sma(close: Array, *, period: Period = 20) -> Array:
-    """Simple moving average of the close over `period` candles (TA-Lib SMA)."""
-    import talib
-
-    return np.asarray(talib.SMA(close, period))
+    """Simple moving average of the close over `period` candles."""
+    return moving_average(close, period)
 
 
 @indicator(warmup=_ema_warmup)
@@ -33,16 +31,26 @@ def ema(close: Array, *, period: Period = 20) -> Array:
 def macd(
     close: Array, *, fast: Period = 12, slow: Period = 26, signal: Period = 9
 ) -> tuple[Array, Array, Array]:
-    """MACD: fast EMA minus slow EMA of the close, its signal line, their difference (TA-Lib)."""
-    import talib
+    """MACD: fast EMA minus slow EMA of the close, its signal line, their difference."""
+    return convergence(close, min(fast, slow), max(fast, slow), signal)
 
-    line, average, histogram = talib.MACD(close, fast, slow, signal)
-    return np.asarray(line), np.asarray(average), np.asarray(histogram)
+
+@compiled
+def moving_average(values: Array, period: int) -> Array:
+    """Mean of the last `period` values from a rolling sum, bit for bit as TA-Lib's; NaN before."""
+    result = np.full(len(values), np.nan)
+    total = 0.0
+    for i in range(len(values)):
+        total += values[i]
+        if i >= period - 1:
+            result[i] = total / period
+            total -= values[i - period + 1]
+    return result
 
 
 @compiled
 def exponential_average(values: Array, period: int) -> Array:
-    """EMA with the factor 2 / (period + 1), in TA-Lib's order of operations.
+    """EMA with the factor 2 / (period + 1), bit for bit as TA-Lib's.
 
     NaN for the first period - 1 values; the next is the plain mean of the first `period`.
     """
@@ -56,6 +64,17 @@ def exponential_average(values: Array, period: int) -> Array:
     result[period - 1] = average
     factor = 2.0 / (period + 1)
     for i in range(period, len(values)):
-        average = (values[i] - average) * factor + average
+        average = fused(values[i] - average, factor, average)
         result[i] = average
     return result
+
+
+def convergence(values: Array, fast: int, slow: int, signal: int) -> tuple[Array, Array, Array]:
+    """MACD's line, signal and histogram, bit for bit as TA-Lib's: all begin where the slow average does."""
+    line = np.full(len(values), np.nan)
+    average = line.copy()
+    line[slow - 1 :] = exponential_average(values[slow - fast :], fast)[fast - 1 :]
+    line[slow - 1 :] -= exponential_average(values, slow)[slow - 1 :]
+    average[slow - 1 :] = exponential_average(line[slow - 1 :], signal)
+    line[: slow + signal - 2] = np.nan
+    return line, average, line - average

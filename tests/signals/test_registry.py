@@ -30,7 +30,7 @@ def test_the_longest_known_name_wins() -> None:
         ("nothing_at_all", "unknown indicator"),
         ("rsi_x", "whole number"),
         ("rsi_1", "must lie in 2 … 1000"),
-        ("rsi_14_3", "takes 1 parameters"),
+        ("rsi_14_3", "too many parameters; rsi takes period"),
         ("rsi_2.5", "whole number"),
         ("bbands_20_nan", "must lie in"),
         ("", "unknown indicator"),
