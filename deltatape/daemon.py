@@ -1,4 +1,4 @@
-"""Everything in one process: collectors, signals, alerts and scheduled sweeps over one database.
+"""Everything in one process: collectors, signals, alerts, scheduled sweeps and upkeep over one database.
 
 The parts meet in the database alone, so each could as well run in a process of its own.
 """
@@ -12,6 +12,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from collector.collect import look_for_cycles_seldom, open_collector, wall_clock
+from deltatape import upkeep
 from deltatape.parts import Part
 from market import DeltatapeError, Unavailable, WrongUse
 from storage import database
@@ -76,7 +77,7 @@ class Daemon:
         """
         await self._reach_database(wait=wait)
         look_for_cycles_seldom()
-        scheduler = self._schedule() if Part.SWEEPS in self._parts else None
+        scheduler = self._schedule() if {Part.SWEEPS, Part.UPKEEP} & set(self._parts) else None
         collecting = [
             asyncio.create_task(self._keep_collecting(target, wait=wait)) for target in self._targets
         ]
@@ -217,17 +218,17 @@ class Daemon:
         from apscheduler.schedulers.background import BackgroundScheduler
 
         scheduler = BackgroundScheduler(timezone="UTC")
-        for options in self._settings.sweep:
-            hour, minute = options.at.split(":")
-            scheduler.add_job(
-                _sweep_quietly,
-                "cron",
-                (self._url, options),
-                hour=int(hour),
-                minute=int(minute),
-                misfire_grace_time=3600,
-                coalesce=True,
-            )
+
+        def each_day(at: str, work: Callable[..., None], *given: object) -> None:
+            hour, minute = map(int, at.split(":"))
+            timing = {"hour": hour, "minute": minute, "misfire_grace_time": 3600, "coalesce": True}
+            scheduler.add_job(work, "cron", given, **timing)
+
+        if Part.SWEEPS in self._parts:
+            for options in self._settings.sweep:
+                each_day(options.at, _sweep_quietly, self._url, options)
+        if Part.UPKEEP in self._parts:
+            each_day(self._settings.upkeep.at, upkeep.run, self._url, self._settings, self._stop)
         scheduler.start()
         return scheduler
 

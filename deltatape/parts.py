@@ -10,3 +10,4 @@ class Part(StrEnum):
     SIGNALS = "signals"
     ALERTS = "alerts"
     SWEEPS = "sweeps"
+    UPKEEP = "upkeep"

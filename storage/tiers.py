@@ -200,7 +200,7 @@ def check_copies(url: str, progress: Progress = lambda *_: None) -> tuple[int, l
     return len(known), wrong
 
 
-def restore_day(url: str, exchange: str, symbol: str, day: int) -> dict[PastTable, int]:
+def restore_day(url: str, exchange: str, symbol: str, day: int) -> dict[str, int]:
     """Bring an instrument's day back into the database, from all of the tier's tables that have it.
 
     The files stay; a day that does not change afterwards is dropped again when retention says so.
@@ -212,7 +212,7 @@ def restore_day(url: str, exchange: str, symbol: str, day: int) -> dict[PastTabl
         WrongUse: the tier has nothing of that day that is not in the database.
         Unavailable: a file is missing or damaged.
     """
-    done: dict[PastTable, int] = {}
+    done: dict[str, int] = {}
     with connect(url, application_name="deltatape tier", autocommit=True) as connection:
         require_schema(connection)
         with alone(connection):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from deltatape import settings
-from deltatape.cli import db_backup, db_compress, db_restore, db_stats
+from deltatape.cli import db_backup, db_check, db_compress, db_restore, db_retain, db_stats, db_tier
 from deltatape.cli.output import console, print_json, say
 from market import Unavailable, WrongUse
 from storage import server
@@ -136,6 +136,9 @@ def downgrade(
 
 app.command(epilog="Example: deltatape db stats")(db_stats.stats)
 app.command(epilog="Example: deltatape db compress --dry-run")(db_compress.compress)
+app.command(epilog="Example: deltatape db tier --dry-run")(db_tier.tier)
+app.command(epilog="Example: deltatape db retain --dry-run")(db_retain.retain)
+app.command(epilog="Example: deltatape db check --from 2026-03-01")(db_check.check)
 app.command(epilog="Example: deltatape db backup --folder /mnt/backups/deltatape")(db_backup.backup)
 app.command(epilog="Example: deltatape db restore --to 2026-03-01T12:00:00Z --yes")(db_restore.restore)
 

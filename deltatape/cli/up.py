@@ -37,9 +37,9 @@ def up(
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for what is missing at the start.")] = False,
 ) -> None:
-    """Collect, follow signals, send alerts and run the scheduled sweeps until Ctrl-C.
+    """Collect, follow signals, send alerts, run the scheduled sweeps and the upkeep until Ctrl-C.
 
-    What is collected and swept stands in the configuration: [[collect]] and [[sweep]].
+    What is collected, swept and kept stands in the configuration: [[collect]], [[sweep]], [tier], [[retain]].
     """
     from alerts.channels import ConsoleChannel
     from collector.collect import Target
@@ -86,4 +86,6 @@ def _described(parts: "Collection[Part]", targets: "Sequence[Target]", sweeps: i
     shown += [part for part in (Part.SIGNALS, Part.ALERTS) if part in parts]
     if Part.SWEEPS in parts and sweeps:
         shown.append(f"{sweeps} sweeps a day")
+    if Part.UPKEEP in parts:
+        shown.append("upkeep")
     return ", ".join(shown) or "nothing to do"

@@ -43,7 +43,7 @@ def verify(
     wrong or a hole is open. A live collector may run meanwhile.
     """
     first, last = parse_range(begin, end)
-    days, holes = _prove(exchange, symbol, first, last)
+    days, holes, left = _prove(exchange, symbol, first, last)
     is_right = all(proof.ok for proof in days) and not any(hole.is_open for hole in holes)
     if as_json:
         output.print_json(
@@ -51,10 +51,11 @@ def verify(
                 "ok": is_right,
                 "days": [_day_record(proof) for proof in days],
                 "gaps": [as_record(hole) for hole in holes],
+                "past": {name: [_date(day) for day in found] for name, found in left.items()},
             }
         )
     else:
-        _show(days, holes, is_right=is_right)
+        _show(days, holes, left, is_right=is_right)
     if not is_right:
         raise typer.Exit(1)
 
@@ -74,12 +75,13 @@ def parse_range(begin: str | None, end: str | None) -> tuple[int | None, int | N
 
 def _prove(
     exchange: str | None, symbol: str | None, begin: int | None, end: int | None
-) -> tuple[list["DayProof"], list["Hole"]]:
-    """Every day, and the holes in them that are open or cannot be filled."""
+) -> tuple[list["DayProof"], list["Hole"], dict[str, list[int]]]:
+    """Every day, the holes in them that are open or cannot be filled, and the days that have left."""
     from storage import database, verify
 
     days: list[DayProof] = []
     holes: list[Hole] = []
+    left: dict[str, list[int]] = {}
     url = settings.load().database()
     with (
         database.connect(url, application_name="deltatape verify", read_only=True) as connection,
@@ -94,7 +96,9 @@ def _prove(
                     show(f"{known} {name} ({number} of {len(found)})", done, len(tape.days))
                     days.append(tape.prove(day))
                 holes += tape.standing_holes()
-    return days, holes
+                if tape.past:
+                    left[f"{known} {name}"] = tape.past
+    return days, holes, left
 
 
 @contextmanager
@@ -152,13 +156,22 @@ def _day_record(proof: "DayProof") -> dict[str, Any]:
 # For people
 
 
-def _show(days: "list[DayProof]", holes: "list[Hole]", *, is_right: bool) -> None:
+def _show(days: "list[DayProof]", holes: "list[Hole]", left: dict[str, list[int]], *, is_right: bool) -> None:
     output.table(
         "the tape, day by day (UTC)",
         ["instrument", "day", "source", "trades", "proof", "covered"],
         map(_row, days),
-        empty="nothing on the tape in that time: deltatape collect, backfill, import or replay fills it",
+        empty="no day of that time is in the database any more"
+        if left
+        else "nothing on the tape in that time: deltatape collect, backfill, import or replay fills it",
     )
+    for name, past in left.items():
+        output.console.print(
+            f"· {name}: {len(past):,} days from {_date(past[0])} to {_date(past[-1])} have left the database:"
+            " deltatape db tier --check proves those that the tier has",
+            markup=False,
+            soft_wrap=True,
+        )
     if not days:
         return
     for lines, sign in ((_problems(days, holes), "✗"), (_remarks(days, holes), "·")):

@@ -34,7 +34,7 @@ def test_an_empty_tape_says_what_fills_it(cli):
     done = cli("verify")
     assert done.returncode == 0
     assert "deltatape collect" in done.stdout
-    assert json.loads(cli("verify", "--json").stdout) == {"ok": True, "days": [], "gaps": []}
+    assert json.loads(cli("verify", "--json").stdout) == {"ok": True, "days": [], "gaps": [], "past": {}}
 
 
 def test_a_tape_is_proven_and_damage_found(cli, database):

@@ -148,9 +148,20 @@ def test_the_example_settings_are_sound(monkeypatch):
     found = settings.load()
     assert [options.exchange for options in found.collect] == ["kraken", "binance"]
     assert found.endpoint.listen is not None
-    manual = (ROOT / "docs" / "operations.md").read_text()
-    for block in re.findall(r"```toml\n(.*?)```", manual, re.DOTALL):
-        settings.Settings(**tomllib.loads(block))
+    for page in ("operations", "lifecycle"):
+        manual = (ROOT / "docs" / f"{page}.md").read_text()
+        for block in re.findall(r"```toml\n(.*?)```", manual, re.DOTALL):
+            settings.Settings(**tomllib.loads(block))
+
+
+def test_what_is_commented_out_in_the_example_is_sound(monkeypatch, tmp_path):
+    example = (ROOT / "deploy" / "deltatape.example.toml").read_text()
+    whole = tmp_path / "deltatape.toml"
+    whole.write_text(re.sub(r"^# (\[.*\]|\w+ = .*)$", r"\1", example, flags=re.MULTILINE))
+    monkeypatch.setenv("DELTATAPE_CONFIG", str(whole))
+    found = settings.load()
+    assert found.tier.url is not None
+    assert [(options.table, options.days) for options in found.retain] == [("trades", 90)]
 
 
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch, tmp_path):
