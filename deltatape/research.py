@@ -41,7 +41,7 @@ Moment = int | str | None
 
 @cache
 def _url() -> str:
-    return settings.load().database()
+    return settings.load().reading()
 
 
 def trades(

@@ -41,7 +41,9 @@ def sql(
     """
     from deltatape import settings
 
-    names, rows, done = _run(settings.load().database(), query, write=write)
+    current = settings.load()
+    url = current.database() if write else current.reading()
+    names, rows, done = _run(url, query, write=write)
     if form is Format.JSON:
         _print_json(names, rows)
     elif form is Format.CSV:
