@@ -21,6 +21,7 @@ VALUE_AREA = 0.7
 MOST_LEVELS = 65_536
 """Prices that are further apart, a fat finger among them, have no footprint."""
 _WIDTHS = np.array([float(f"{digit}e{power}") for power in range(-18, 18) for digit in (1, 2, 5)])
+_HIGHEST = 2.0**52
 # A price on a level's edge must not fall below it by rounding.
 _NUDGE = 1e-6
 
@@ -68,19 +69,20 @@ def level_volumes(
         The lowest level, and an array of three rows (bought, sold, of unknown side) with an item for each
         level from there to the highest; no item without trades, or if they are too far apart.
     """
-    low = np.iinfo(np.int64).max
-    high = np.iinfo(np.int64).min
+    # Floats until they are known to be near each other: a level may be too high for an integer.
+    low, high = np.inf, -np.inf
     for i in range(start, stop):
-        level = int(np.floor(price[i] / width + _NUDGE))
+        level = np.floor(price[i] / width + _NUDGE)
         low = min(low, level)
         high = max(high, level)
-    if start >= stop or high - low >= MOST_LEVELS:
+    if start >= stop or high - low >= MOST_LEVELS or high > _HIGHEST:
         return 0, np.zeros((3, 0))
-    volumes = np.zeros((3, high - low + 1))
+    lowest = int(low)
+    volumes = np.zeros((3, int(high) - lowest + 1))
     for i in range(start, stop):
         row = 0 if side[i] > 0 else 1 if side[i] < 0 else 2
-        volumes[row, int(np.floor(price[i] / width + _NUDGE)) - low] += size[i]
-    return low, volumes
+        volumes[row, int(np.floor(price[i] / width + _NUDGE)) - lowest] += size[i]
+    return lowest, volumes
 
 
 @compiled

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from signals.blocks import compute
 from signals.frame import Array, CandleFrame
-from signals.indicators.flow import window_slope, window_sum, window_walk_slope
+from signals.indicators.flow import window_divergence, window_slope, window_sum, window_walk_slope
 from signals.indicators.momentum import relative_strength
 from signals.indicators.trend import exponential_average, moving_average
 
@@ -62,6 +62,7 @@ def test_too_few_candles_give_nothing(make_frame: MakeFrame) -> None:
 
 
 finite = st.floats(-1e6, 1e6)
+small = st.integers(-50, 50).map(float)
 
 
 @settings(max_examples=50, deadline=None)
@@ -115,3 +116,43 @@ def test_silence_has_no_relative_volume_and_no_trend(make_frame: MakeFrame) -> N
     assert np.isnan(compute(frame, "relative_volume_5")["relative_volume"]).all()
     assert np.isnan(compute(frame, "cvd_trend_5")["cvd_trend"]).all()
     assert compute(frame, "cvd_5")["cvd"][-1] == 0.0
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(2, 30).flatmap(lambda n: st.tuples(*[arrays(np.float64, n, elements=small)] * 2)),
+    st.integers(2, 12),
+)
+def test_divergence_equals_the_obvious(series: tuple[Array, Array], period: int) -> None:
+    close, steps = series
+    found = window_divergence(close, steps, period)
+    for i in range(len(close)):
+        price, flow = close[i - period + 1 : i + 1], steps[i - period + 1 : i + 1].cumsum()
+        if i < period - 1 or np.ptp(flow) == 0:
+            assert np.isnan(found[i])
+            continue
+        falling = np.corrcoef(range(period), price)[0, 1] if np.ptp(price) else 0.0
+        assert found[i] == pytest.approx((np.corrcoef(range(period), flow)[0, 1] - falling) / 2, abs=1e-6)
+
+
+def test_divergence_is_1_where_a_falling_price_is_bought_all_the_way(make_frame: MakeFrame) -> None:
+    frame = make_frame(40)
+    frame.close[:] = np.linspace(100, 90, 40)
+    frame.buy_volume[:], frame.sell_volume[:] = 2.0, 1.0
+    assert compute(frame, "cvd_divergence_20")["cvd_divergence"][-1] == pytest.approx(1.0)
+    frame.close[:] = 100.0
+    assert compute(frame, "cvd_divergence_20")["cvd_divergence"][-1] == pytest.approx(0.5)
+    frame.close[:] = np.linspace(90, 100, 40)
+    assert compute(frame, "cvd_divergence_20")["cvd_divergence"][-1] == pytest.approx(0.0)
+    frame.sell_volume[25] = np.nan
+    assert np.isnan(compute(frame, "cvd_divergence_20")["cvd_divergence"][25:]).all()
+    frame.sell_volume[:] = 2.0
+    assert np.isnan(compute(frame, "cvd_divergence_20")["cvd_divergence"]).all()
+
+
+def test_realised_volatility_by_hand(make_frame: MakeFrame) -> None:
+    frame = make_frame(60)
+    found = compute(frame, "realised_volatility_20")["realised_volatility"]
+    assert np.flatnonzero(~np.isnan(found))[0] == 20
+    moves = np.diff(np.log(frame.close[30:51]))
+    assert found[50] == pytest.approx(100 * np.sqrt((moves**2).sum()))
