@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +29,8 @@ Read = Callable[[int | None, int | None], pl.DataFrame]
 """Reads [begin, end) from the database, microseconds UTC; None: from or to where the tape ends."""
 SETTLED = 60_000_000
 """How far the tape must have come after a day: books and late trades of its end are stored by then."""
+_PARTS = 4
+"""Of a file's name, between its dots."""
 
 _IDENTITY = """
     SELECT (SELECT value FROM _timescaledb_catalog.metadata WHERE key = 'uuid') || '-' || oid
@@ -35,6 +38,9 @@ _IDENTITY = """
 _CLOSED = """
     SELECT min(from_timestamp), max(to_timestamp) FROM stream_coverage
     WHERE exchange = %s AND symbol = %s AND stream = 'trades'"""
+_GONE = """
+    SELECT day FROM past_days
+    WHERE exchange = %s AND symbol = %s AND table_name = %s AND interval = '' AND url IS NULL"""
 _REVISIONS = """
     SELECT id, created_timestamp, from_timestamp, to_timestamp FROM tape_revisions
     WHERE exchange = %s AND symbol = %s ORDER BY id"""
@@ -51,12 +57,16 @@ class _Revision:
 
 @dataclass(frozen=True, slots=True)
 class _Ledger:
-    """What the database says of an instrument: when its tape begins and has come to, and its revisions."""
+    """What the database says of an instrument: when its tape begins and has come to, and its revisions.
+
+    Rows of the days `gone` were dropped for good: nothing of them may be kept.
+    """
 
     identity: str
     begin: int
     end: int
     revisions: list[_Revision]
+    gone: frozenset[int]
 
     @property
     def newest(self) -> str:
@@ -90,6 +100,7 @@ class DayCache:
 
     def __init__(self, folder: Path, url: str, table: str, exchange: str, symbol: str) -> None:
         self._url = url
+        self._table = table
         self._key = exchange, symbol
         self._place = folder / table / quote(exchange, safe="") / quote(symbol, safe="")
 
@@ -110,8 +121,14 @@ class DayCache:
             return
         if begin != first:
             yield read(begin, first)
-        for day in range(first, last, DAY):
-            yield _Day(place, day).frame(ledger, read)
+        for is_gone, run in groupby(range(first, last, DAY), ledger.gone.__contains__):
+            days = [_Day(place, day) for day in run]
+            if is_gone:
+                for day in days:
+                    day.forget()
+                yield read(days[0].begin, days[-1].begin + DAY)
+            else:
+                yield from (day.frame(ledger, read) for day in days)
         if end != last:
             yield read(last, end)
 
@@ -122,6 +139,7 @@ class DayCache:
             (identity,) = _row(connection, _IDENTITY)
             begin, end = _row(connection, _CLOSED, self._key)
             revisions = connection.execute(_REVISIONS, self._key).fetchall()
+            gone = connection.execute(_GONE, (*self._key, self._table)).fetchall()
             connection.rollback()
         return _Ledger(
             str(identity),
@@ -131,6 +149,7 @@ class DayCache:
                 _Revision(f"{row[0]}-{from_datetime(row[1])}", from_datetime(row[2]), from_datetime(row[3]))
                 for row in revisions
             ],
+            frozenset(from_datetime(day) for (day,) in gone),
         )
 
 
@@ -148,21 +167,28 @@ def _row(connection: Connection, query: str, parameters: tuple[str, ...] = ()) -
 class _Day:
     """One day's file: `2026-03-01.<revision>.<hash>.parquet`."""
 
-    def __init__(self, place: Path, day: int) -> None:
+    def __init__(self, place: Path, begin: int) -> None:
+        self.begin = begin
         self._place = place
-        self._day = day
-        self._name = to_datetime(day).date().isoformat()
+        self._name = to_datetime(begin).date().isoformat()
 
     def frame(self, ledger: _Ledger, read: Read) -> pl.DataFrame:
         for path in self._place.glob(f"{self._name}.*.parquet"):
-            _, revision, digest, _ = path.name.split(".")
-            if ledger.is_fresh(revision, self._day) and (kept := _kept(path, digest)) is not None:
+            name = path.name.split(".")
+            if len(name) != _PARTS or not ledger.is_fresh(name[1], self.begin):
+                continue
+            if (kept := _kept(path, name[2])) is not None:
                 return kept
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-        found = read(self._day, self._day + DAY)
+        self.forget()
+        found = read(self.begin, self.begin + DAY)
         self._keep(found, ledger.newest)
         return found
+
+    def forget(self) -> None:
+        """Delete what there is of the day, also what a reader left that was killed while it wrote."""
+        for path in self._place.glob(f"{self._name}.*"):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def _keep(self, frame: pl.DataFrame, revision: str) -> None:
         buffer = BytesIO()

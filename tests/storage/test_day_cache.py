@@ -1,13 +1,18 @@
 """Days that are kept as files: read once, right always, read anew when the tape changes."""
 
 import resource
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import polars as pl
 import pytest
+from disks import tiny_disk
 from polars.testing import assert_frame_equal
 from streaming import EXCHANGE, HOUR, MIDNIGHT, SECOND, SYMBOL, Recorded, Span, random_trade
 
@@ -16,6 +21,7 @@ from storage import read, repair
 from storage.amend import amend
 from storage.database import Connection
 from storage.day_cache import DayCache
+from storage.retention import Rule, drop_expired
 
 BEGIN = MIDNIGHT - 6 * HOUR
 DAYS = 4
@@ -160,6 +166,48 @@ def test_damaged_files_are_read_anew(reading: Reading) -> None:
     assert reading.asked == EDGES
 
 
+def test_whatever_befalls_a_file_the_rows_are_right(reading: Reading, tmp_path: Path) -> None:
+    day = MIDNIGHT + DAY
+    known = read.trades(reading.url, EXCHANGE, SYMBOL, day, day + DAY)
+    folder, random, asked = tmp_path / "cache", Random(17), 0
+
+    def tape(begin: int | None, end: int | None) -> pl.DataFrame:
+        nonlocal asked
+        asked += 1
+        assert (begin, end) == (day, day + DAY)
+        return known
+
+    for count in range(1, 120):
+        cache = DayCache(folder, reading.url, "trades", EXCHANGE, SYMBOL)
+        (found,) = cache.frames(day, day + DAY, tape)
+        assert_frame_equal(found, known, check_exact=True)
+        assert asked == count
+        (path,) = [path for path in folder.rglob("*") if path.is_file()]
+        body = bytearray(path.read_bytes())
+        match random.randrange(6):
+            case 0:
+                path.write_bytes(body[: random.randrange(len(body))])
+            case 1:
+                body[random.randrange(len(body))] ^= 1 << random.randrange(8)
+                path.write_bytes(body)
+            case 2:
+                begin, end = sorted(random.choices(range(len(body)), k=2))
+                path.write_bytes(body[:begin] + bytes(end - begin + 1) + body[end + 1 :])
+            case 3:
+                path.write_bytes(body + random.randbytes(random.randrange(1, 9)))
+            case 4:
+                path.rename(path.with_name(random.choice((path.name[1:], f"x{path.name}", f"{path.stem}.x"))))
+            case 5:
+                path.unlink()
+                path.with_name(path.name.replace(".", ".9-9.", 1)).write_bytes(body)
+        if random.random() < 0.2:
+            (path.parent / f"{path.name[:10]}.{random.randrange(9)}.partial").write_bytes(body[:9])
+        for stray in path.parent.iterdir():
+            # What has another name is not the day's, and nobody's to delete.
+            if not stray.name.startswith("2024-10-05"):
+                stray.unlink()
+
+
 def test_files_under_another_day_s_name_are_not_used(reading: Reading) -> None:
     reading()
     first, second = reading.files[:2]
@@ -180,6 +228,66 @@ def test_a_full_disk_keeps_nothing(reading: Reading, full_disk: None) -> None:
     reading()
     reading()
     assert reading.files == []
+
+
+@pytest.mark.parametrize("size", [4096, 24576])
+def test_a_disk_that_fills_up_half_way(reading: Reading, size: int) -> None:
+    with tiny_disk(reading.folder, size):
+        for _ in range(3):
+            reading()
+        assert all(path.suffix == ".parquet" for path in reading.files)
+
+
+READER = """
+import sys
+from pathlib import Path
+from shutil import rmtree
+from storage import read
+from storage.day_cache import DayCache
+
+url, folder, begin, end = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+kept = {}
+
+def tape(since, until):
+    if (since, until) not in kept:
+        kept[since, until] = read.trades(url, "simulated", "BTC/USDT", since, until)
+    return kept[since, until]
+
+while True:
+    rmtree(folder, ignore_errors=True)
+    list(DayCache(folder, url, "trades", "simulated", "BTC/USDT").frames(begin, end, tape))
+    print("read", flush=True)
+"""
+
+
+def test_a_reader_that_is_killed_half_way_leaves_nothing_wrong(reading: Reading) -> None:
+    random = Random(23)
+    span = (MIDNIGHT, MIDNIGHT + DAYS * DAY)
+    command = [sys.executable, "-c", READER, reading.url, str(reading.folder), *map(str, span)]
+    for _ in range(3):
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"read\n"
+            time.sleep(random.random() / 20)
+            process.send_signal(signal.SIGKILL)
+        reading(*span)
+        reading(*span)
+        assert reading.asked == []
+        assert len(reading.files) == DAYS
+
+
+def test_a_day_that_was_dropped_is_not_kept_either(reading: Reading) -> None:
+    reading()
+    before = len(reading.files)
+    rule = Rule(table="trades", days=DAYS + 2)
+    dropped = drop_expired(reading.url, [rule], (), END + 4 * DAY)
+    assert {each.outcome for each in dropped} == {"dropped"}
+    gone = {each.key.day for each in dropped}
+    assert MIDNIGHT in gone
+    found = reading()
+    assert not gone & set(found["timestamp"].dt.truncate("1d").to_physical())
+    assert len(reading.files) == before - len(gone & set(range(MIDNIGHT, END, DAY)))
+    reading(MIDNIGHT, MIDNIGHT + DAY)
 
 
 def test_a_folder_that_cannot_be_keeps_nothing(reading: Reading) -> None:
