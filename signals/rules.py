@@ -72,6 +72,63 @@ class EmaTrend:
 
 
 @dataclass(frozen=True, slots=True)
+class DirectionalTrend:
+    """With a strong trend: the larger of +DI and -DI wins, from an ADX of `low` on, fully at `full`."""
+
+    kind: ClassVar[str] = "directional_trend"
+    period: int = 14
+    low: float = 20.0
+    full: float = 40.0
+
+    def __post_init__(self) -> None:
+        if not self.low < self.full:
+            raise ValueError("directional_trend needs low < full")
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        """The trend's strength, and both directions."""
+        return tuple(f"{name}_{self.period}" for name in ("adx", "plus_di", "minus_di"))
+
+    def score(self, values: Arrays) -> Array:
+        """How far the ADX lies above `low`, signed by the direction."""
+        strength, up, down = (values[name] for name in self.cites)
+        return np.sign(up - down) * np.clip((strength - self.low) / (self.full - self.low), 0.0, 1.0)
+
+    def reason(self, values: Values) -> str:
+        """The ADX, and what it belongs to."""
+        strength, up, down = (values[name] for name in self.cites)
+        name = f"ADX({self.period}) = {strength:.1f}"
+        if strength < self.low:
+            return f"{name} < {self.low:g}: no trend"
+        relation = "above" if up > down else "below" if up < down else "at"
+        return f"{name} with +DI {up:.1f} {relation} -DI {down:.1f}"
+
+
+@dataclass(frozen=True, slots=True)
+class RsiMomentum:
+    """With momentum: an RSI above 50 buys, fully at `full` points from there."""
+
+    kind: ClassVar[str] = "rsi_momentum"
+    period: int = 14
+    full: float = 20.0
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        """The RSI."""
+        return (f"rsi_{self.period}",)
+
+    def score(self, values: Arrays) -> Array:
+        """The distance from 50 over `full`, cut off at 1."""
+        return _limited((values[self.cites[0]] - 50.0) / self.full)
+
+    def reason(self, values: Values) -> str:
+        """The RSI and its side."""
+        strength = values[self.cites[0]]
+        side = "above" if strength > 50 else "below" if strength < 50 else "at"
+        return f"RSI({self.period}) = {strength:.1f} {side} 50"
+
+
+@dataclass(frozen=True, slots=True)
 class RsiReversal:
     """Against exhaustion: 0 between the limits, ±0.5 at them, ±1 twenty points beyond."""
 
@@ -191,6 +248,30 @@ class FlowTrend:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowDivergence:
+    """With the flow where it parts from the price: bought while it falls buys, fully at `full`."""
+
+    kind: ClassVar[str] = "flow_divergence"
+    period: int = 20
+    full: float = 0.5
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        """How far CVD and price trend apart over the window, and the CVD."""
+        return f"cvd_divergence_{self.period}", f"cvd_{self.period}"
+
+    def score(self, values: Arrays) -> Array:
+        """The divergence over `full`, cut off at 1."""
+        return np.where(np.isnan(values[self.cites[1]]), np.nan, _limited(values[self.cites[0]] / self.full))
+
+    def reason(self, values: Values) -> str:
+        """The divergence, and which way it goes."""
+        apart, total = (values[name] for name in self.cites)
+        way = "the price falls behind the flow" if apart > 0 else "the price runs ahead of the flow"
+        return f"CVD over {self.period} candles = {_signed(total)}, divergence {apart:+.2f}: {way}"
+
+
+@dataclass(frozen=True, slots=True)
 class BookPressure:
     """With the book: more volume bid than asked buys, fully at `full` percent of imbalance."""
 
@@ -215,7 +296,17 @@ class BookPressure:
 
 KINDS: dict[str, type[Rule]] = {
     rule.kind: rule
-    for rule in (EmaTrend, RsiReversal, MacdMomentum, BollingerReversal, FlowTrend, BookPressure)
+    for rule in (
+        EmaTrend,
+        DirectionalTrend,
+        MacdMomentum,
+        RsiMomentum,
+        RsiReversal,
+        BollingerReversal,
+        FlowTrend,
+        FlowDivergence,
+        BookPressure,
+    )
 }
 """The rules that ship, by kind."""
 

@@ -19,9 +19,12 @@ from signals.rules import (
     KINDS,
     BollingerReversal,
     BookPressure,
+    DirectionalTrend,
     EmaTrend,
+    FlowDivergence,
     FlowTrend,
     MacdMomentum,
+    RsiMomentum,
     RsiReversal,
     Rule,
 )
@@ -126,28 +129,49 @@ class Strategy:
         return replace(self, rules=tuple(rules))
 
 
+def trend() -> Strategy:
+    """With the trend, the more the stronger it is: EMAs and ADX."""
+    return Strategy("trend", (Weighted(EmaTrend(), 1.0), Weighted(DirectionalTrend(), 1.0)))
+
+
+def momentum() -> Strategy:
+    """With what moves: RSI and MACD."""
+    return Strategy("momentum", (Weighted(RsiMomentum(), 1.0), Weighted(MacdMomentum(), 1.0)))
+
+
+def mean_reversion() -> Strategy:
+    """Against what has gone too far: Bollinger's bands, and the RSI's extremes."""
+    return Strategy("mean_reversion", (Weighted(BollingerReversal(), 1.0), Weighted(RsiReversal(), 0.5)))
+
+
+def order_flow() -> Strategy:
+    """With those who buy and sell aggressively, above all against the price, and with the book."""
+    return Strategy(
+        "order_flow",
+        (Weighted(FlowTrend(), 1.0), Weighted(FlowDivergence(), 1.0), Weighted(BookPressure(), 0.5)),
+    )
+
+
 def composite() -> Strategy:
-    """Trend, momentum, exhaustion, order flow and book, weighed against one another."""
+    """The four others weighed against one another, and asked again on the hour."""
     return Strategy(
         "composite",
         (
             Weighted(EmaTrend(), 1.0),
+            Weighted(DirectionalTrend(), 0.5),
             Weighted(MacdMomentum(), 0.75),
+            Weighted(RsiMomentum(), 0.25),
             Weighted(RsiReversal(), 0.75),
             Weighted(BollingerReversal(), 0.5),
             Weighted(FlowTrend(), 1.0),
+            Weighted(FlowDivergence(), 0.5),
             Weighted(BookPressure(), 0.5),
         ),
         confirm=(Timeframe.H1,),
     )
 
 
-def trend() -> Strategy:
-    """The fast EMA above or below the slow one, and nothing else."""
-    return Strategy("trend", (Weighted(EmaTrend(), 1.0),))
-
-
-SHIPPED = {"composite": composite, "trend": trend}
+SHIPPED = {made.__name__: made for made in (composite, trend, momentum, mean_reversion, order_flow)}
 
 
 def shipped(name: str) -> Strategy:

@@ -90,7 +90,7 @@ def test_settings_choose_strategies_and_thresholds(cli: Cli, tape: int) -> None:
     refused(
         cli("signals", "compute", env={"DELTATAPE_SIGNALS": '{"strategies": ["alchemy"]}'}),
         2,
-        "unknown strategy 'alchemy': use one of composite, trend",
+        "unknown strategy 'alchemy': use one of composite, mean_reversion",
     )
     refused(
         cli("signals", "compute", env={"DELTATAPE_SIGNALS": '{"thresholds": {"strong": 0.1}}'}),

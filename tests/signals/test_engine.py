@@ -118,7 +118,7 @@ def test_an_explanation_has_the_numbers(make_frame: MakeFrame) -> None:
     frame.is_whole[500] = False
     frame.imbalance_mean[500] = np.nan
     (why,) = explain(strategy, frame, [500])
-    assert len(why.reasons) == 5
+    assert len(why.reasons) == len(strategy.rules) - 1
     rsi = why.values["rsi_14"]
     assert any(f"RSI(14) = {rsi:.1f}" in reason for reason in why.reasons)
     score = evaluate(strategy, frame).score[500]

@@ -48,7 +48,7 @@ def test_an_unknown_parameter_is_refused(path: str, value: float, message: str) 
 
 
 def test_an_unknown_strategy_is_refused() -> None:
-    with pytest.raises(WrongUse, match="use one of composite, trend"):
+    with pytest.raises(WrongUse, match="use one of composite, mean_reversion"):
         shipped("alchemy")
 
 
