@@ -25,5 +25,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # Without their market nobody could use them, and going up again would find rows that lack it.
+    op.execute("UPDATE signals SET calibration_id = NULL WHERE calibration_id IS NOT NULL")
+    op.execute("DELETE FROM calibrations")
     for name in _COLUMNS:
         op.execute(f"ALTER TABLE calibrations DROP COLUMN {name}")
