@@ -112,7 +112,8 @@ def _fitted(
     confirming = strategy.confirming(target.timeframe)
     first = int(frame.timestamp[start])
     higher = read_higher(connection, target, confirming, strategy.warmup, first, cut)
-    taken = samples(judge(strategy, frame, start, None, higher).rows, frame, cut)
+    judged = judge(strategy, frame, start, None, higher, is_explained=False)
+    taken = samples(judged.rows, frame, cut)
     bins = fit(taken.score, taken.is_right)
     if bins is None:
         return None

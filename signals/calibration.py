@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 WINDOW = 20_000
 """Candles before the cut whose signals are counted."""
-FEWEST = 200
+FEWEST = 400
 """With fewer signals than this there is no calibration."""
-_FEWEST_IN_BIN = 50
+_FEWEST_IN_BIN = 200
 _MOST_BINS = 10
 
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from market import DeltatapeError
 from signals.engine import SignalType, evaluate
-from signals.frame import CandleFrame
-from signals.higher import Higher
 from signals.rows import SignalRow, last_type, signal_rows
 from signals.strategies import Strategy, known
 
@@ -23,6 +20,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
+    from signals.frame import CandleFrame
+    from signals.higher import Higher
     from signals.options import SignalOptions
 
 
@@ -47,11 +46,30 @@ class Judged:
     last: SignalType | None
 
 
-Judge = Callable[[Strategy, CandleFrame, int, SignalType | None, Higher], Judged]
+class Judge(Protocol):
+    """What evaluates a strategy: the function `judge`, or `Apart.judge`."""
+
+    def __call__(
+        self,
+        strategy: Strategy,
+        frame: CandleFrame,
+        start: int,
+        last: SignalType | None,
+        higher: Higher,
+        *,
+        is_explained: bool = True,
+    ) -> Judged:
+        """As the function `judge`."""
 
 
 def judge(
-    strategy: Strategy, frame: CandleFrame, start: int, last: SignalType | None, higher: Higher
+    strategy: Strategy,
+    frame: CandleFrame,
+    start: int,
+    last: SignalType | None,
+    higher: Higher,
+    *,
+    is_explained: bool = True,
 ) -> Judged:
     """Evaluate the candles of `frame` from index `start` on.
 
@@ -61,13 +79,14 @@ def judge(
         start: index of the first candle to evaluate.
         last: the last defined type before it.
         higher: candles of the timeframes that confirm it.
+        is_explained: whether the rows are to have reasons, which take most of the time.
 
     Raises:
         BadStrategy: a rule or an indicator raises, or gives no scores.
     """
     try:
         series = evaluate(strategy, frame, start, higher)
-        rows = signal_rows(strategy, frame, start, series, last, higher)
+        rows = signal_rows(strategy, frame, start, series, last, higher, is_explained=is_explained)
     except Exception as error:
         raise BadStrategy(f"strategy {strategy.name}: {type(error).__name__}: {error}") from error
     return Judged(rows, last_type(series.type) or last)
@@ -92,6 +111,8 @@ class Apart:
         start: int,
         last: SignalType | None,
         higher: Higher,
+        *,
+        is_explained: bool = True,
     ) -> Judged:
         """As the function `judge`.
 
@@ -100,10 +121,10 @@ class Apart:
             TooSlow: its time is over.
         """
         if not strategy.source:
-            return judge(strategy, frame, start, last, higher)
+            return judge(strategy, frame, start, last, higher, is_explained=is_explained)
         pipe = self._begin()
         try:
-            pipe.send((strategy.name, frame, start, last, dict(higher)))
+            pipe.send((strategy.name, frame, start, last, dict(higher), is_explained))
             if not pipe.poll(self._options.time_limit):
                 self.close()
                 limit = self._options.time_limit
@@ -143,10 +164,11 @@ def _serve(pipe: Connection, options: SignalOptions) -> None:
     pipe.send("ready")
     while True:
         try:
-            name, frame, start, last, higher = pipe.recv()
+            name, frame, start, last, higher, is_explained = pipe.recv()
         except EOFError:
             return
         try:
-            pipe.send(judge(known(name, options), frame, start, last, higher))
+            strategy = known(name, options)
+            pipe.send(judge(strategy, frame, start, last, higher, is_explained=is_explained))
         except DeltatapeError as error:
             pipe.send(str(error))

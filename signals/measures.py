@@ -36,16 +36,16 @@ class Coefficient:
         return abs(self.value or 0.0) > (self.band or inf)
 
 
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """The 95% band of a share: which chances could well have given `right` of `count`.
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95% band of a share: which chances could well have given it.
 
     E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.
 
     Args:
-        right: how often it happened.
-        count: of how many, at least 1.
+        share: of those that were counted.
+        count: how many those were, at least 1.
     """
-    share, spread = right / count, Z95 * Z95 / count
+    spread = Z95 * Z95 / count
     centre = (share + spread / 2) / (1 + spread)
     half = Z95 * sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
     return centre - half, centre + half
@@ -73,11 +73,12 @@ def information_coefficient(score: Array, move: Array) -> Coefficient:
 
 def apart(timestamp: Indices, length: int) -> Indices:
     """Which of the moments, ascending, to take so that none follows another by less than `length`."""
+    following = np.searchsorted(timestamp, timestamp + length).tolist()
     chosen: list[int] = []
     place = 0
     while place < len(timestamp):
         chosen.append(place)
-        place = int(np.searchsorted(timestamp, timestamp[place] + length))
+        place = following[place]
     return np.array(chosen, dtype=np.int64)
 
 

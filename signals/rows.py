@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from signals.calibration import cut_before
-from signals.engine import CODES, NO_HIGHER, TYPES, UNDEFINED, SignalSeries, SignalType, explain, level
+from signals.engine import (
+    CODES,
+    NO_HIGHER,
+    TYPES,
+    UNDEFINED,
+    Explanation,
+    SignalSeries,
+    SignalType,
+    explain,
+    level,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from signals.calibration import Calibration
-    from signals.engine import Explanation, Types
+    from signals.engine import Types
     from signals.frame import CandleFrame
     from signals.higher import Higher
     from signals.options import Thresholds
@@ -86,6 +96,8 @@ def signal_rows(
     series: SignalSeries,
     last: SignalType | None,
     higher: Higher = NO_HIGHER,
+    *,
+    is_explained: bool = True,
 ) -> list[SignalRow]:
     """The rows that the candles of `frame` from index `start` on call for, in order.
 
@@ -96,9 +108,13 @@ def signal_rows(
         series: the strategy's signals from there on.
         last: the last defined type before them.
         higher: the higher candles that it was evaluated with.
+        is_explained: whether they say why.
     """
     found = changes(series.type, last)
-    explanations = explain(strategy, frame, [start + i for i in found], higher)
+    if is_explained:
+        explanations = explain(strategy, frame, [start + i for i in found], higher)
+    else:
+        explanations = [Explanation((), (), {}, {})] * len(found)
     return [
         _row(strategy, frame, start + i, float(series.score[i]), int(series.type[i]), why)
         for i, why in zip(found, explanations, strict=True)

@@ -97,7 +97,7 @@ def test_held_out_bins_lie_within_their_bands_where_the_hit_rate_is_planted() ->
         promised = np.array([calibration.confidence(each) for each in score[50_000:]])
         for confidence in np.unique(promised):
             inside = promised == confidence
-            low, high = wilson(int(is_right[50_000:][inside].sum()), int(inside.sum()))
+            low, high = wilson(float(is_right[50_000:][inside].mean()), int(inside.sum()))
             outside += not low <= confidence / 100 <= high
             total += 1
     assert total > 30
