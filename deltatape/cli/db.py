@@ -8,7 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from deltatape import settings
-from deltatape.cli import db_backup, db_check, db_compress, db_restore, db_retain, db_roles, db_stats, db_tier
+from deltatape.cli import (
+    db_backup,
+    db_check,
+    db_compress,
+    db_copy,
+    db_restore,
+    db_retain,
+    db_roles,
+    db_stats,
+    db_tier,
+)
 from deltatape.cli.output import console, print_json, say
 from market import Unavailable, WrongUse
 from storage import server
@@ -141,6 +151,9 @@ app.command(epilog="Example: deltatape db retain --dry-run")(db_retain.retain)
 app.command(epilog="Example: deltatape db check --from 2026-03-01")(db_check.check)
 app.command(epilog="Example: deltatape db backup --folder /mnt/backups/deltatape")(db_backup.backup)
 app.command(epilog="Example: deltatape db restore --to 2026-03-01T12:00:00Z --yes")(db_restore.restore)
+app.command(epilog="Example: deltatape db copy --to postgresql://deltatape@localhost:5433/deltatape")(
+    db_copy.copy
+)
 app.command(epilog="Example: deltatape db roles")(db_roles.roles)
 
 
