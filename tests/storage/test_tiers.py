@@ -1,5 +1,6 @@
 """Days in files: the same rows as before wherever they lie, or an error that names the file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,13 +14,14 @@ from streaming import EXCHANGE, HOUR, MIDNIGHT, SYMBOL, random_trade
 from market import DAY, Unavailable, WrongUse
 from storage import read, rebuild
 from storage.amend import amend
+from storage.compression import compress_settled
 from storage.database import Connection, connect
 from storage.ledger import add_gap
+from storage.past import PastTable
 from storage.retention import Rule, drop_expired
 from storage.tiers import TIERED, check_copies, copy_old_days, restore_day
 
 READERS = {"trades": read.trades, "orderbook_snapshots": read.books, "cvd_snapshots": read.cvd}
-RULES = [Rule(table=table, days=3) for table in TIERED]
 SPANS: list[tuple[int | None, int | None, int | None]] = [
     (None, None, None),
     (None, None, 60),
@@ -33,14 +35,18 @@ SPANS: list[tuple[int | None, int | None, int | None]] = [
 class Tier:
     """A tape with a tier beside it; `move` copies and drops what is old."""
 
-    def __init__(self, url: str, folder: Path | str) -> None:
-        self.url, self.folder = url, str(folder)
+    def __init__(self, url: str, folder: Path | str, tables: Sequence[PastTable] = ("trades",)) -> None:
+        self.url, self.folder, self.tables = url, str(folder), tables
+
+    @property
+    def rules(self) -> list[Rule]:
+        return [Rule(table=table, days=3) for table in self.tables]
 
     def copy(self, now: int = NOW, **options: bool) -> list[str]:
-        return [each.outcome for each in copy_old_days(self.url, self.folder, TIERED, 2, now, **options)]
+        return [each.outcome for each in copy_old_days(self.url, self.folder, self.tables, 2, now, **options)]
 
     def drop(self, now: int = NOW, **options: bool) -> list[str]:
-        return [each.outcome for each in drop_expired(self.url, RULES, TIERED, now, **options)]
+        return [each.outcome for each in drop_expired(self.url, self.rules, TIERED, now, **options)]
 
     def move(self) -> None:
         assert set(self.copy()) == {"copied"}
@@ -49,7 +55,7 @@ class Tier:
     def everything(self) -> list[pl.DataFrame]:
         return [
             reader(self.url, EXCHANGE, SYMBOL, begin, end, limit)
-            for reader in READERS.values()
+            for reader in (READERS[table] for table in self.tables)
             for begin, end, limit in SPANS
         ]
 
@@ -65,6 +71,7 @@ def tier(connection: Connection, database: str, tmp_path: Path) -> Tier:
 
 
 def test_the_same_rows_wherever_a_day_lies(connection: Connection, tier: Tier) -> None:
+    tier.tables = TIERED
     before = tier.everything()
     assert tier.copy() == ["copied"] * 3 * DAYS
     assert tier.copy() == []
@@ -74,7 +81,6 @@ def test_the_same_rows_wherever_a_day_lies(connection: Connection, tier: Tier) -
     for frame, again in zip(before, tier.everything(), strict=True):
         assert_frame_equal(again, frame, check_exact=True)
     assert tier.drop() == []
-    assert check_copies(tier.url) == (3 * DAYS, [])
 
 
 def test_a_dry_run_does_nothing(connection: Connection, tier: Tier) -> None:
@@ -82,6 +88,7 @@ def test_a_dry_run_does_nothing(connection: Connection, tier: Tier) -> None:
     assert tier.files == []
     tier.copy()
     assert set(tier.drop(is_dry_run=True)) == {"due"}
+    assert check_copies(tier.url) == (DAYS, [])
     assert days_in(connection, "trades") == set(range(DAYS + 1))
 
 
@@ -113,25 +120,33 @@ def test_a_chunk_with_others_days_keeps_them(connection: Connection, tier: Tier)
     assert left == [(OTHER,)]
 
 
-@pytest.mark.parametrize("kind", ["cut", "flip", "empty", "longer", "missing"])
-def test_a_damaged_file_is_an_error_that_names_it(tier: Tier, kind: str) -> None:
+def test_a_damaged_file_is_an_error_that_names_it(tier: Tier) -> None:
+    tier.tables = TIERED
     tier.move()
-    random = Random(kind)
-    for path in tier.files:
+    random = Random(3)
+    for number, path in enumerate(tier.files):
         body = bytearray(path.read_bytes())
-        if kind == "missing":
-            path.unlink()
-            continue
-        if kind == "flip":
-            body[random.randrange(len(body))] ^= 1 << random.randrange(8)
-        cut = {"cut": random.randrange(1, len(body)), "empty": 0}.get(kind, len(body))
-        path.write_bytes(body[:cut] + b"x" * (kind == "longer"))
+        match number % 5:
+            case 0:
+                path.write_bytes(body[: random.randrange(1, len(body))])
+            case 1:
+                body[random.randrange(len(body))] ^= 1 << random.randrange(8)
+                path.write_bytes(body)
+            case 2:
+                path.write_bytes(b"")
+            case 3:
+                path.write_bytes(body + b"x")
+            case 4:
+                path.unlink()
     for table, reader in READERS.items():
-        with pytest.raises(
-            Unavailable, match=rf"{tier.folder}/{table}/{EXCHANGE}/BTC-USDT/2024-10-0.*parquet"
-        ):
-            reader(tier.url, EXCHANGE, SYMBOL)
-        assert len(reader(tier.url, EXCHANGE, SYMBOL, MIDNIGHT + 3 * DAY)) > 10
+        place = rf"{tier.folder}/{table}/{EXCHANGE}/BTC-USDT/2024-10-0"
+        for day in range(3):
+            begin = MIDNIGHT + day * DAY
+            with pytest.raises(Unavailable, match=rf"{place}{4 + day}.*parquet"):
+                reader(tier.url, EXCHANGE, SYMBOL, begin, begin + DAY)
+    with pytest.raises(Unavailable, match=place):
+        reader(tier.url, EXCHANGE, SYMBOL)
+    assert len(reader(tier.url, EXCHANGE, SYMBOL, MIDNIGHT + 3 * DAY)) > 10
     checked, wrong = check_copies(tier.url)
     assert checked == len(wrong) == 3 * DAYS
     with pytest.raises(Unavailable, match="parquet"):
@@ -142,7 +157,7 @@ def test_a_file_that_was_changed_keeps_its_day_in_the_database(connection: Conne
     tier.copy()
     damaged = next(path for path in tier.files if "trades/" in str(path) and "2024-10-05" in path.name)
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    found = drop_expired(tier.url, RULES, TIERED, NOW)
+    found = drop_expired(tier.url, tier.rules, TIERED, NOW)
     refused = [each for each in found if each.outcome == "refused"]
     assert [(each.key.table, each.key.day) for each in refused] == [("trades", MIDNIGHT + DAY)]
     assert str(damaged) in (refused[0].note or "")
@@ -154,7 +169,9 @@ def test_rows_that_were_changed_by_hand_are_not_dropped(connection: Connection, 
     tier.copy()
     connection.execute("UPDATE trades SET received_timestamp = now() WHERE timestamp < '2024-10-05'")
     connection.commit()
-    (refused,) = [each for each in drop_expired(tier.url, RULES, TIERED, NOW) if each.outcome == "refused"]
+    (refused,) = [
+        each for each in drop_expired(tier.url, tier.rules, TIERED, NOW) if each.outcome == "refused"
+    ]
     assert "does not hold what the database holds" in (refused.note or "")
     assert days_in(connection, "trades") == {0, 3, 4}
 
@@ -173,12 +190,14 @@ def test_an_unsettled_day_stays(connection: Connection, tier: Tier) -> None:
         proof="connection",
     )
     connection.commit()
-    found = copy_old_days(tier.url, tier.folder, TIERED, 2, NOW)
+    found = copy_old_days(tier.url, tier.folder, ["trades"], 2, NOW)
     waiting = {each.key.day for each in found if each.outcome == "waiting"}
     # The day after takes the price of its quiet minutes from there.
     assert waiting == {MIDNIGHT + DAY, MIDNIGHT + 2 * DAY}
     kept = {
-        each.key.day: each.note for each in drop_expired(tier.url, RULES, (), NOW) if each.outcome == "kept"
+        each.key.day: each.note
+        for each in drop_expired(tier.url, tier.rules, (), NOW)
+        if each.outcome == "kept"
     }
     assert set(kept) == waiting
     assert kept[MIDNIGHT + DAY] == "1 hole is open: deltatape repair, or deltatape gaps ack"
@@ -196,27 +215,29 @@ def test_a_day_whose_tape_has_not_gone_on_stays(tier: Tier) -> None:
 
 
 def test_a_day_without_a_file_is_not_dropped(connection: Connection, tier: Tier) -> None:
-    notes = {each.note for each in drop_expired(tier.url, RULES, TIERED, NOW)}
+    notes = {each.note for each in drop_expired(tier.url, tier.rules, TIERED, NOW)}
     assert notes == {"the tier has no file of it yet: deltatape db tier"}
     assert days_in(connection, "trades") == set(range(DAYS + 1))
 
 
 def test_a_day_that_changes_is_copied_anew(connection: Connection, tier: Tier) -> None:
+    tier.tables = TIERED
     tier.copy()
     before = tier.files
     moment = MIDNIGHT + 2 * DAY + 5 * HOUR
     amend(connection, EXCHANGE, SYMBOL, [random_trade(Random(1), moment, 1)], None, [], "healed")
     connection.commit()
-    kept = [each for each in drop_expired(tier.url, RULES, TIERED, NOW) if each.outcome == "kept"]
+    kept = [each for each in drop_expired(tier.url, tier.rules, TIERED, NOW) if each.outcome == "kept"]
     assert {each.note for each in kept} == {"it has changed since it was copied: deltatape db tier"}
     assert set(tier.copy()) == {"copied"}
     assert len(tier.files) == len(before)
-    # Books have no part in it: their file is the same one. The last CVD point lies in the day after.
+    # The last CVD point lies in the day after; books have no part in it, and their file is the same one.
     assert len(set(tier.files) - set(before)) == 3
     assert set(tier.drop()) == {"dropped"}
 
 
 def test_a_day_comes_back_is_healed_and_moved_again(connection: Connection, tier: Tier) -> None:
+    tier.tables = TIERED
     before = tier.everything()
     tier.move()
     day = MIDNIGHT + DAY
@@ -273,11 +294,11 @@ def test_one_run_at_a_time(tier: Tier) -> None:
 
 def test_an_object_store_will_do(connection: Connection, database: str) -> None:
     write_days(connection)
-    tier = Tier(database, "memory://tape/")
-    before = tier.everything()
-    tier.move()
-    for frame, again in zip(before, tier.everything(), strict=True):
-        assert_frame_equal(again, frame, check_exact=True)
+    before = read.trades(database, EXCHANGE, SYMBOL)
+    assert {each.outcome for each in copy_old_days(database, "memory://x/", ["trades"], 2, NOW)} == {"copied"}
+    drop_expired(database, [Rule(table="trades", days=3)], TIERED, NOW)
+    assert days_in(connection, "trades") == {3, 4}
+    assert_frame_equal(read.trades(database, EXCHANGE, SYMBOL), before, check_exact=True)
 
 
 def test_an_address_of_no_known_kind_is_wrong_use(tier: Tier) -> None:
@@ -289,3 +310,19 @@ def test_a_folder_that_takes_no_files_is_unavailable(tier: Tier, tmp_path: Path)
     (tmp_path / "tier").write_text("a file")
     with pytest.raises(Unavailable, match="cannot write"):
         tier.copy()
+
+
+def test_compressed_days_move_and_come_back(community_database: str, tmp_path: Path) -> None:
+    tier = Tier(community_database, tmp_path / "tier", TIERED)
+    with connect(community_database) as connection:
+        write_days(connection)
+        write_other(connection, MIDNIGHT + DAY)
+        before = tier.everything()
+        assert {each.outcome for each in compress_settled(tier.url, NOW + 9 * DAY)} == {"compressed"}
+        tier.move()
+        assert days_in(connection, "trades") == days_in(connection, "orderbook_snapshots") == {3, 4}
+        restore_day(tier.url, EXCHANGE, SYMBOL, MIDNIGHT + DAY)
+        assert days_in(connection, "trades") == {1, 3, 4}
+        assert is_right(connection)
+    for frame, again in zip(before, tier.everything(), strict=True):
+        assert_frame_equal(again, frame, check_exact=True)
