@@ -53,8 +53,8 @@ def copy_database(source: str, target: str, report: Callable[[str], None]) -> li
             _copy(here, there, table)
         _copy_later(here, there)
         moved = []
+        report("Comparing each row …")
         for table in tables:
-            report(f"Comparing {table} …")
             moved.append(_compared(here, there, table))
             _set_sequence(there, table)
     return moved

@@ -19,7 +19,8 @@ from deltatape.parts import Part
 
 ROOT = Path(__file__).parent.parent.parent
 UNITS = sorted((ROOT / "deploy").glob("*.service"))
-OURS = ("migrate", "collector", "signals", "alerts")
+OURS = ("migrate", "roles", "collector", "signals", "alerts")
+ONCE = ("migrate", "roles")
 
 
 @pytest.fixture(scope="module")
@@ -69,24 +70,36 @@ def test_compose_meets_its_specification(tmp_path):
 def test_each_service_restarts_is_watched_and_keeps_no_secret(compose):
     services = compose["services"]
     assert set(services) == {"db", *OURS}
-    secret = "${DELTATAPE_DB_PASSWORD:?"
+    secret = re.compile(r"\$\{DELTATAPE_(DB|WRITER|READER)_PASSWORD:\?")
     for name, service in services.items():
-        assert service["restart"] == ("on-failure" if name == "migrate" else "unless-stopped")
+        assert service["restart"] == ("on-failure" if name in ONCE else "unless-stopped")
         assert service["logging"]["options"]["max-size"]
         passwords = [value for key, value in service["environment"].items() if key.endswith("PASSWORD")]
-        assert [value for value in passwords if not value.startswith(secret)] == []
-        assert len(passwords) == 1
+        assert [value for value in passwords if not secret.match(value)] == []
+        assert len(passwords) == (3 if name == "roles" else 1)
         for port in service.get("ports", ()):
             assert port.startswith("127.0.0.1:")
     assert services["db"]["healthcheck"]["test"][1] == "pg_isready"
     assert "HEALTHCHECK" in (ROOT / "Dockerfile").read_text()
-    for name in set(OURS) - {"migrate"}:
+    assert services["migrate"]["depends_on"]["db"]["condition"] == "service_healthy"
+    assert services["roles"]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+    for name in set(OURS) - set(ONCE):
         waits = services[name]["depends_on"]
         assert waits["db"]["condition"] == "service_healthy"
-        assert waits["migrate"]["condition"] == "service_completed_successfully"
+        assert waits["roles"]["condition"] == "service_completed_successfully"
         assert "healthcheck" not in services[name], "the image's own is in force"
     mounted = {volume.split(":")[0] for name in OURS for volume in services[name]["volumes"] if ":" in volume}
     assert mounted <= set(compose["volumes"])
+
+
+def test_who_only_fills_tables_is_not_their_owner(compose):
+    for name in OURS:
+        environment = compose["services"][name]["environment"]
+        is_writer = "//deltatape_writer@" in environment["DELTATAPE_DATABASE_URL"]
+        assert is_writer == (name in ("collector", "alerts"))
+        assert environment["PGPASSWORD"].startswith(
+            f"${{DELTATAPE_{'WRITER' if is_writer else 'DB'}_PASSWORD:?"
+        )
 
 
 def test_every_variable_of_compose_stands_in_the_example():
@@ -107,8 +120,8 @@ def test_the_commands_are_understood(compose):
 
 def test_the_containers_do_together_what_the_private_set_up_does(compose):
     commands = [compose["services"][name]["command"] for name in OURS]
-    assert commands[0] == ["db", "upgrade"]
-    apart = [parse(arguments) for arguments in commands[1:]]
+    assert commands[:2] == [["db", "upgrade"], ["db", "roles"]]
+    apart = [parse(arguments) for arguments in commands[2:]]
     ran = [part for params in apart for part in params["only"]]
     assert sorted(ran) == sorted(Part), "each part once"
     private = unit_commands(ROOT / "deploy" / "deltatape.service")
