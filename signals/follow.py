@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from signals.higher import Higher
     from signals.judging import Judge
     from signals.options import SignalOptions
+    from signals.reading import Read
     from signals.store import Written
     from signals.strategies import Strategy
     from signals.target import Target
@@ -106,7 +107,11 @@ def jobs(
 
 
 def follow(
-    connection: Connection, job: Job, untyped: dict[Key, State] | None = None, judge: Judge = judge
+    connection: Connection,
+    job: Job,
+    untyped: dict[Key, State] | None = None,
+    judge: Judge = judge,
+    read: Read = read_frame,
 ) -> Iterator[Step]:
     """Bring a job up to the newest closed candle, from where it was left, chunk by chunk.
 
@@ -120,6 +125,7 @@ def follow(
         untyped: where jobs were left that have no type yet, which the table cannot remember; kept by
             the caller between calls, or else such a job begins anew.
         judge: what evaluates the strategy.
+        read: what reads the candles.
 
     Raises:
         BadStrategy: it cannot be evaluated; what came before is stored.
@@ -133,8 +139,11 @@ def follow(
             state = read_state(connection, job.key) or untyped.get(job.key)
             state = state or State(-job.target.timeframe.microseconds, newest, None)
             is_revised = newest > state.revision_watermark
-            bring = _redo if is_revised else _advance
-            step = bring(connection, job, state, newest, judge)
+            step = (
+                _redo(connection, job, state, newest, judge)
+                if is_revised
+                else _advance(connection, job, state, judge, read)
+            )
             if step is None:
                 return
             state = State(step.until, newest, step.last)
@@ -172,10 +181,10 @@ def recompute(connection: Connection, job: Job, start: int, end: int, judge: Jud
         start, last = step.until + job.target.timeframe.microseconds, step.last
 
 
-def _advance(connection: Connection, job: Job, state: State, _: int, judge: Judge) -> Step | None:
+def _advance(connection: Connection, job: Job, state: State, judge: Judge, read: Read) -> Step | None:
     """The next chunk of new candles; None when there is none."""
     start = state.candle_watermark + job.target.timeframe.microseconds
-    step = _span(connection, job, start, None, state.last_type, judge)
+    step = _span(connection, job, start, None, state.last_type, judge, read)
     if step is not None:
         announce(connection, step.written, job.channels)
     return step
@@ -197,7 +206,13 @@ def _redo(connection: Connection, job: Job, state: State, newest: int, judge: Ju
 
 
 def _span(
-    connection: Connection, job: Job, start: int, end: int | None, last: SignalType | None, judge: Judge
+    connection: Connection,
+    job: Job,
+    start: int,
+    end: int | None,
+    last: SignalType | None,
+    judge: Judge,
+    read: Read = read_frame,
 ) -> Step | None:
     """One chunk of the candles that open in [start, end); None when there is none."""
     length = job.target.timeframe.microseconds
@@ -210,9 +225,9 @@ def _span(
         return None
     stop = first + CHUNK * length if end is None else min(first + CHUNK * length, end)
     lead = anchor(job.target.timeframe, first, job.warmup)
-    frame = read_frame(connection, job.target, lead, stop)
+    frame = read(connection, job.target, lead, stop)
     index = frame.find(first)
-    higher = _higher(connection, job, first, stop)
+    higher = _higher(connection, job, first, stop, read)
     judged = judge(job.strategy, frame, index, last, higher)
     calibrations = in_force(connection, job.strategy, job.target, judged.rows, judge)
     rows = calibrated(judged.rows, calibrations, job.strategy.thresholds)
@@ -223,9 +238,9 @@ def _span(
     return Step(job, len(frame) - index, until, tuple(written), judged.last)
 
 
-def _higher(connection: Connection, job: Job, start: int, stop: int) -> Higher:
+def _higher(connection: Connection, job: Job, start: int, stop: int, read: Read = read_frame) -> Higher:
     timeframes = job.strategy.confirming(job.target.timeframe)
-    return read_higher(connection, job.target, timeframes, job.strategy.warmup, start, stop)
+    return read_higher(connection, job.target, timeframes, job.strategy.warmup, start, stop, read)
 
 
 def _type_before(connection: Connection, job: Job, start: int, judge: Judge) -> SignalType | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, LiteralString
 
@@ -52,8 +53,18 @@ def read_frame(connection: Connection, target: Target, start: int, end: int) -> 
     )
 
 
+Read = Callable[["Connection", "Target", int, int], CandleFrame]
+"""Reads as `read_frame` does."""
+
+
 def read_higher(
-    connection: Connection, target: Target, timeframes: Iterable[Timeframe], warmup: int, start: int, end: int
+    connection: Connection,
+    target: Target,
+    timeframes: Iterable[Timeframe],
+    warmup: int,
+    start: int,
+    end: int,
+    read: Read = read_frame,
 ) -> Higher:
     """The candles of higher timeframes that the candles of `target` that open in [start, end) see.
 
@@ -65,7 +76,7 @@ def read_higher(
         # What closes by the close of the last candle is seen, and nothing later.
         stop = seen_at(target.timeframe, end - target.timeframe.microseconds, timeframe) + 1
         lead = anchor(timeframe, first, warmup)
-        found[timeframe] = read_frame(connection, replace(target, timeframe=timeframe), lead, stop)
+        found[timeframe] = read(connection, replace(target, timeframe=timeframe), lead, stop)
     return found
 
 

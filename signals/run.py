@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from signals.follow import Step, follow, jobs
 from signals.judging import Apart, BadStrategy, TooSlow
+from signals.recent import Recent
 from signals.strategies import configured
 from signals.target import Target, newest_closed, stored_targets
 from storage.database import connect, require_schema
@@ -62,6 +63,7 @@ class Follower:
         self._seen: dict[Target, _Seen] = {}
         self._untyped: dict[Key, State] = {}
         self._apart = Apart(options)
+        self._recent = Recent()
         self._bad: dict[str, str] = {}
         self._too_slow: set[str] = set()
 
@@ -84,7 +86,7 @@ class Follower:
             if name in self._too_slow:
                 continue
             try:
-                yield from follow(self._connection, job, self._untyped, self._apart.judge)
+                yield from follow(self._connection, job, self._untyped, self._apart.judge, self._recent.read)
             except BadStrategy as error:
                 # The others go on; this one is tried again when the next candle closes.
                 if self._bad.get(name) != str(error):

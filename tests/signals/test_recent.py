@@ -1,0 +1,92 @@
+from collections.abc import Callable
+from random import Random
+
+import numpy as np
+import pytest
+from conftest import put_candles
+
+from market.timeframe import to_datetime
+from signals import recent as keeping
+from signals.frame import COLUMNS, CandleFrame
+from signals.reading import read_frame
+from signals.recent import Recent
+from signals.target import Target
+from storage.database import Connection
+
+MakeFrame = Callable[..., CandleFrame]
+Put = Callable[[CandleFrame], None]
+
+
+def same(one: CandleFrame, other: CandleFrame) -> bool:
+    return (
+        one.timestamp.tobytes() == other.timestamp.tobytes()
+        and one.is_whole.tobytes() == other.is_whole.tobytes()
+        and all(one.column(name).tobytes() == other.column(name).tobytes() for name in COLUMNS)
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_is_always_what_the_tables_say(
+    seed: int, session: Connection, target: Target, put: Put, make_frame: MakeFrame
+) -> None:
+    random, frame, recent = Random(seed), make_frame(400, holes=(100, 101, 250)), Recent()
+    done = 0
+    for _ in range(40):
+        more = min(done + random.choice((0, 1, 1, 7, 60)), len(frame))
+        put(frame.part(done, more))
+        done = more
+        if random.random() < 0.2 and done:
+            revise(session, target, frame, random.randrange(done))
+        start = int(frame.timestamp[max(done - random.choice((5, 50, 120)), 0)]) - random.choice((0, 1))
+        end = int(frame.timestamp[min(done, 396)]) + random.choice((-(10**8), 1, 10**9))
+        assert same(recent.read(session, target, start, end), read_frame(session, target, start, end))
+
+
+def revise(connection: Connection, target: Target, frame: CandleFrame, place: int) -> None:
+    """A candle changes, and a revision says so in the same transaction."""
+    moment = to_datetime(int(frame.timestamp[place]))
+    with connection.transaction():
+        connection.execute(
+            "UPDATE candles SET imbalance_last = 7 WHERE symbol = %s AND timestamp = %s",
+            (target.symbol, moment),
+        )
+        connection.execute(
+            "INSERT INTO tape_revisions (exchange, symbol, from_timestamp, to_timestamp, cause)"
+            " VALUES (%s, %s, %s, %s, 'healed')",
+            (target.exchange, target.symbol, moment, moment),
+        )
+
+
+def test_only_what_is_new_is_read(
+    session: Connection, target: Target, put: Put, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame, recent = make_frame(300), Recent()
+    put(frame.part(0, 299))
+    recent.read(session, target, 0, 2**52)
+    asked: list[int] = []
+
+    def counted(connection: Connection, of: Target, start: int, end: int) -> CandleFrame:
+        found = read_frame(connection, of, start, end)
+        asked.append(len(found))
+        return found
+
+    monkeypatch.setattr(keeping, "read_frame", counted)
+    put(frame.part(299, 300))
+    assert len(recent.read(session, target, 0, 2**52)) == 300
+    assert asked == [1]
+
+
+def test_it_forgets_what_was_not_asked_for_longest(
+    session: Connection, target: Target, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "MOST_KEPT", 2)
+    recent = Recent()
+    targets = [Target(target.exchange, symbol, target.timeframe) for symbol in ("A/B", "C/D", "E/F")]
+    for each in targets:
+        put_candles(session, each, make_frame(5))
+    for each in (*targets, targets[1]):
+        assert len(recent.read(session, each, 0, 2**52)) == 5
+    assert list(recent._kept) == [targets[2], targets[1]]
+    assert not np.shares_memory(
+        recent.read(session, targets[1], 0, 2**52).close, recent.read(session, targets[2], 0, 2**52).close
+    )
