@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deltatape import settings
-from deltatape.cli import output, signals_check
+from deltatape.cli import output, signals_check, signals_quality
 from deltatape.cli.stopping import Seconds, stop_event
 from market import Timeframe, WrongUse, format_time, parse_time
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(epilog="Example: deltatape signals list --limit 5")
 app.command(epilog="Example: deltatape signals check composite --symbol BTC/USDT")(signals_check.check)
+app.command(epilog="Example: deltatape signals quality --strategy composite --plot quality.png")(
+    signals_quality.quality
+)
 
 Exchange = Annotated[str | None, typer.Option(help="Only this exchange.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
