@@ -5,7 +5,7 @@ come in clusters of one aggressor, as orders are filled, and buyers follow buyer
 one before, as in recordings of BTC-USDT. Sizes are lots that people and programs like, and log-normal ones of
 five decimals. Levels of the book stand at prices of their own, are cancelled, resized, eaten when the price
 passes them, and added anew near it: half of the best ten a side are the same a second later, as in recordings
-of busy symbols.
+of busy symbols. A snapshot holds the best ten a side, also on the minute.
 """
 
 from collections.abc import Iterator
@@ -26,6 +26,7 @@ from market import (
     Side,
     Trade,
 )
+from market.book import SNAPSHOT_DEPTH
 from market.timeframe import GRACE
 
 SYMBOL = "BTC/USDT"
@@ -87,6 +88,7 @@ class BusySymbol:
     def _second(self, minute: Minute) -> None:
         self._churn()
         self._book.replace(*([(tick / _TICK, size) for tick, size in side.items()] for side in self._sides))
+        self._book.cut(SNAPSHOT_DEPTH)
         if snapshot := self._book.snapshot(SYMBOL, self._time, self._number * 7):
             minute.books.append(snapshot)
             self._candles.add_snapshot(snapshot)

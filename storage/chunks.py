@@ -11,7 +11,7 @@ import adbc_driver_manager
 import adbc_driver_postgresql.dbapi as adbc
 import polars as pl
 from msgspec import Struct
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.conninfo import make_conninfo
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -21,21 +21,28 @@ from storage.database import Connection
 from storage.fingerprint import Fingerprint, of_frame
 from storage.tables import metadata
 
-__all__ = ["COLUMNSTORE", "LOCK_WAIT", "Busy", "Chunk", "Columnstore", "Proof", "compress", "uncompressed"]
+__all__ = [
+    "COLUMNSTORE",
+    "LOCK_WAIT",
+    "Busy",
+    "Chunk",
+    "Columnstore",
+    "Proof",
+    "compress",
+    "reclaim",
+    "size",
+    "uncompressed",
+    "unreclaimed",
+]
 
 LOCK_WAIT = "2s"
-"""For so long a lock is waited for: whoever reads a chunk for longer is not kept waiting in turn."""
+"""For so long a lock is waited for, since others wait for whoever waits."""
+_LITTLE = 128 * 1024
+"""Bytes of an empty chunk's indexes, at most."""
 _BUSY = ("40P01", "55P03", "42P01")
 """What the server says where two wait for each other, one waited for too long, or the chunk was dropped."""
 _COMPRESSED, _UNORDERED, _PARTIAL = 1, 2, 8
 """What TimescaleDB's status of a chunk is made of: the latter two say that rows came in since."""
-_SETTINGS = {
-    "lock_timeout": LOCK_WAIT,
-    # Ten times the usual: of a busy symbol still a quarter of an hour, and a tenth smaller.
-    "timescaledb.compression_batch_size_limit": "10000",
-    # They would find a trade by its id alone, and take a tenth of the room.
-    "timescaledb.auto_sparse_indexes": "off",
-}
 _CONNECT_SECONDS = 10
 
 _Day = tuple[str, str, int]
@@ -48,16 +55,20 @@ class Busy(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Columnstore:
-    """How a table is compressed: rows of equal `segments` lie together, in `order`."""
+    """How a table is compressed: rows of equal `segments` lie together in `order`, so many in a `batch`.
+
+    A larger batch takes less room. A single row of it unpacks the whole batch, which tells with JSON only.
+    """
 
     segments: tuple[str, ...]
     order: tuple[str, ...] = ("timestamp",)
+    batch: int = 10_000
 
 
 _INSTRUMENT = ("exchange", "symbol")
 COLUMNSTORE: Mapping[str, Columnstore] = {
-    "trades": Columnstore(_INSTRUMENT, ("timestamp", "trade_seq")),
-    "orderbook_snapshots": Columnstore(_INSTRUMENT),
+    "trades": Columnstore(_INSTRUMENT, ("timestamp", "trade_seq"), batch=30_000),
+    "orderbook_snapshots": Columnstore(_INSTRUMENT, batch=4_000),
     "candles": Columnstore((*_INSTRUMENT, "interval")),
     "cvd_snapshots": Columnstore(_INSTRUMENT),
     "indicators": Columnstore((*_INSTRUMENT, "interval", "name")),
@@ -122,7 +133,8 @@ def size(connection: Connection, chunk: Chunk) -> int:
 def compress(url: str, chunk: Chunk) -> Proof:
     """Compress a chunk, unless its rows would not be the same.
 
-    Nobody writes into it meanwhile, and nobody reads it while it is read again.
+    Nobody writes into it meanwhile, and everybody can read it; a transaction that has read it must end first.
+    `reclaim` its room afterwards.
 
     Raises:
         Busy: somebody works on it.
@@ -132,13 +144,14 @@ def compress(url: str, chunk: Chunk) -> Proof:
     try:
         # It all happens in one transaction, which closing ends without a trace.
         with adbc.connect(info) as session, session.cursor() as cursor:
-            for name, value in _SETTINGS.items():
-                cursor.execute(f"SET LOCAL {name} = '{value}'")
+            _rows(cursor, _settings(chunk))
             cursor.execute(f"LOCK TABLE {chunk.name} IN EXCLUSIVE MODE")
             before = _fingerprints(cursor, chunk)
             _rows(cursor, sql.SQL("SELECT compress_chunk({})::text").format(chunk.name))
             difference = _difference(before, _fingerprints(cursor, chunk))
             if difference is None:
+                # A statement that was planned on the rows must not find them gone.
+                cursor.execute(f"LOCK TABLE {chunk.name} IN ACCESS EXCLUSIVE MODE")
                 session.commit()
     except adbc_driver_manager.Error as error:
         if error.sqlstate in _BUSY:
@@ -146,6 +159,63 @@ def compress(url: str, chunk: Chunk) -> Proof:
         said = str(error).strip().splitlines()[0].removeprefix("IO: [libpq] ")
         raise Unavailable(f"cannot compress {chunk.name} of {chunk.table}: {said}") from error
     return Proof(sum(each.rows for each in before.values()), difference)
+
+
+def _settings(chunk: Chunk) -> sql.Composed:
+    """Sets what holds for this transaction; an older TimescaleDB does not know all of it."""
+    settings = {
+        "lock_timeout": LOCK_WAIT,
+        "timescaledb.compression_batch_size_limit": str(COLUMNSTORE[chunk.table].batch),
+        # They would find a trade by its id alone, and take a tenth of the room.
+        "timescaledb.auto_sparse_indexes": "off",
+        # To cut the rows off would shut out every reader until the proof is done.
+        "timescaledb.compress_truncate_behaviour": "truncate_disabled",
+    }
+    rows = [sql.SQL("({}, {})").format(name, value) for name, value in settings.items()]
+    return sql.SQL("""
+        SELECT set_config(name, value, true) FROM (VALUES {}) AS wanted (name, value)
+        JOIN pg_settings USING (name)
+    """).format(sql.SQL(", ").join(rows))
+
+
+def reclaim(connection: Connection, chunk: str) -> None:
+    """Give back the room that the rows of a compressed chunk took, unless somebody could still see them.
+
+    Args:
+        connection: with autocommit.
+        chunk: its name.
+    """
+    connection.execute(sql.SQL("SET lock_timeout = {}").format(LOCK_WAIT))
+    try:
+        connection.execute(f"VACUUM {chunk}".encode())
+        row = connection.execute("SELECT pg_relation_size(%s::regclass)", [chunk]).fetchone()
+        # Of no rows an index is made at once.
+        if row is not None and row[0] == 0:
+            connection.execute(f"REINDEX TABLE {chunk}".encode())
+    except (errors.LockNotAvailable, errors.DeadlockDetected):
+        pass  # the next run tries again
+    finally:
+        connection.execute("RESET lock_timeout")
+
+
+def unreclaimed(connection: Connection) -> list[str]:
+    """The names of compressed chunks that still have the room of their rows."""
+    rows = connection.execute(
+        """
+        SELECT name FROM timescaledb_information.chunks
+        CROSS JOIN format('%%I.%%I', chunk_schema, chunk_name) AS name
+        WHERE hypertable_name = ANY (%(tables)s)
+            AND _timescaledb_functions.chunk_status(name::regclass) & %(mask)s = %(compressed)s
+            AND pg_relation_size(name::regclass) + pg_indexes_size(name::regclass) > %(little)s
+        """,
+        {
+            "tables": list(COLUMNSTORE),
+            "mask": _COMPRESSED | _UNORDERED | _PARTIAL,
+            "compressed": _COMPRESSED,
+            "little": _LITTLE,
+        },
+    )
+    return [name for (name,) in rows]
 
 
 def _fingerprints(cursor: adbc.Cursor, chunk: Chunk) -> dict[_Day, Fingerprint]:

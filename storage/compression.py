@@ -13,7 +13,17 @@ from psycopg import errors, sql
 
 from market import DAY, Unavailable
 from market.timeframe import to_datetime
-from storage.chunks import COLUMNSTORE, LOCK_WAIT, Busy, Chunk, compress, size, uncompressed
+from storage.chunks import (
+    COLUMNSTORE,
+    LOCK_WAIT,
+    Busy,
+    Chunk,
+    compress,
+    reclaim,
+    size,
+    uncompressed,
+    unreclaimed,
+)
 from storage.database import Connection, connect, edition, require_schema
 from storage.holes import OPEN, list_holes
 
@@ -72,6 +82,8 @@ def compress_settled(
         _require_alone(connection)
         if not is_dry_run:
             _prepare(connection)
+            for name in unreclaimed(connection):
+                reclaim(connection, name)
         chunks = uncompressed(connection, now - SETTLED)
         done = []
         for number, chunk in enumerate(chunks):
@@ -129,6 +141,8 @@ def _handle(connection: Connection, url: str, chunk: Chunk, *, is_dry_run: bool)
     except Busy:
         note = "others work on it: the next run tries again"
         return Compression(chunk=chunk, outcome="busy", bytes=chunk.bytes, note=note)
+    if proof.difference is None:
+        reclaim(connection, chunk.name)
     done = Compression(
         chunk=chunk,
         outcome="compressed" if proof.difference is None else "refused",

@@ -120,6 +120,10 @@ def snapshot(
     before = connection.isolation_level
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     try:
+        # Before the snapshot is taken: a chunk that was compressed or dropped after it would read as empty.
+        connection.execute(
+            "LOCK TABLE trades, orderbook_snapshots, candles, cvd_snapshots IN ACCESS SHARE MODE"
+        )
         # Sorting a day of a million trades stays in memory; the server's default is meant for many at once.
         connection.execute("SET LOCAL work_mem = '64MB'")
         yield TapeProof(connection, exchange, symbol, begin, end)

@@ -12,6 +12,7 @@ from streaming import EXCHANGE, HOUR, MIDNIGHT, MINUTE, SECOND, SYMBOL, Span, St
 from market import DAY, Instrument, Side, Trade, Unavailable
 from storage import ledger, read, rebuild, repair, verify
 from storage.amend import amend
+from storage.chunks import unreclaimed
 from storage.compression import compress_settled
 from storage.coverage import Span as Covered
 from storage.database import Connection, connect
@@ -253,15 +254,56 @@ def test_a_chunk_whose_rows_would_not_be_the_same_is_refused(
     assert row == ("refused", refused[0].note)
 
 
-def test_a_chunk_in_use_is_left_for_the_next_run(connection: Connection, community_database: str) -> None:
+def test_a_chunk_that_is_written_is_left_for_the_next_run(
+    connection: Connection, community_database: str
+) -> None:
     write(connection, TRADES)
     assert compress_settled(community_database, MIDNIGHT) == []
-    connection.execute("SELECT count(*) FROM trades WHERE timestamp < to_timestamp(%s)", [END / 1e6 - 86400])
+    connection.execute("DELETE FROM trades WHERE timestamp = to_timestamp(%s)", [MIDNIGHT / 1e6])
     done = {(each.chunk.table, each.chunk.begin): each for each in compress_settled(community_database, NOW)}
     assert done["trades", MIDNIGHT].outcome == "busy"
     assert done["trades", END - DAY].outcome == "compressed"
+    connection.rollback()
+    compressed(community_database)
+
+
+def test_a_transaction_that_reads_a_chunk_sees_it_whole(
+    connection: Connection, community_database: str
+) -> None:
+    write(connection, TRADES)
+    assert compress_settled(community_database, MIDNIGHT) == []
+    first = "SELECT count(*) FROM trades WHERE timestamp < to_timestamp(%s)"
+    assert connection.execute(first, [(MIDNIGHT + DAY) / 1e6]).fetchone() == (len(TRADES) // DAYS,)
+    done = {(each.chunk.table, each.chunk.begin): each for each in compress_settled(community_database, NOW)}
+    assert done["trades", MIDNIGHT].outcome == "busy"
+    assert done["trades", MIDNIGHT + DAY].outcome == "compressed"
+    assert connection.execute("SELECT count(*) FROM trades").fetchone() == (len(TRADES),)
     connection.commit()
     compressed(community_database)
+
+
+def test_a_tape_is_verified_while_compression_waits(connection: Connection, community_database: str) -> None:
+    write(connection, TRADES)
+    assert compress_settled(community_database, MIDNIGHT) == []
+    with verify.snapshot(connection, EXCHANGE, SYMBOL) as tape:
+        assert {each.outcome for each in compress_settled(community_database, NOW)} == {"busy"}
+        assert all(tape.prove(day).ok for day in tape.days)
+    compressed(community_database)
+
+
+def test_room_is_given_back_once_nobody_could_see_the_rows(
+    connection: Connection, community_database: str
+) -> None:
+    write(connection, TRADES)
+    connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    connection.execute("SELECT count(*) FROM instruments")
+    assert {each.outcome for each in compress_settled(community_database, NOW)} == {"compressed"}
+    connection.commit()
+    assert len(unreclaimed(connection)) >= DAYS
+    connection.commit()
+    assert compress_settled(community_database, NOW) == []
+    assert unreclaimed(connection) == []
+    assert connection.execute("SELECT count(*) FROM trades").fetchone() == (len(TRADES),)
 
 
 def test_what_is_healed_meanwhile_is_not_lost(connection: Connection, community_database: str) -> None:
