@@ -81,11 +81,15 @@ class DeadmanOptions(BaseModel):
 
 
 class BackupOptions(BaseModel):
-    """Where the private server is backed up to, how many base backups stay, and what may wait of its log."""
+    """Where the private server is backed up to, by `deltatape up` each `every_days`; nowhere by default.
+
+    `keep` base backups stay; `waiting_bytes` of the log may wait while the folder cannot be written.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     folder: Path | None = None
+    every_days: int = Field(default=7, ge=1)
     keep: int = Field(default=backup.KEEP, ge=1)
     waiting_bytes: int = Field(default=backup.MOST_WAITING_BYTES, gt=0)
 

@@ -1,4 +1,4 @@
-"""What becomes of old days, once a day: compressed, copied to the tier, dropped when their time is over."""
+"""What is done once a day: the backup when it is due; old days compressed, copied to the tier, dropped."""
 
 from __future__ import annotations
 
@@ -75,6 +75,8 @@ def run(url: str, settings: Settings, stop: Event) -> None:
 def _jobs(connection: Connection, settings: Settings) -> Iterator[tuple[str, Work]]:
     from storage.database import edition
 
+    if settings.backup.folder is not None and settings.database_url is None:
+        yield "backup", _backup
     if settings.upkeep.compress and edition(connection) == "timescale":
         yield "compress", _compress
     if settings.tier.url is not None:
@@ -122,6 +124,22 @@ def _alert(connection: Connection, settings: Settings, name: str, wrong: list[st
     with connection.transaction():
         if write_alerts(connection, alert_rows(event, settings.upkeep.alert_channels)):
             notify(connection, "alerts")
+
+
+def _backup(url: str, settings: Settings, now: int, go_on: GoOn) -> tuple[dict[str, float], list[str]]:
+    from storage import backup
+
+    options = settings.backup
+    if options.folder is None or not backup.is_due(options.folder, now, options.every_days):
+        return {"made": 0.0}, []
+    made = backup.make_backup(
+        settings.home,
+        options.folder,
+        keep=options.keep,
+        most_waiting_bytes=options.waiting_bytes,
+        report=log.info,
+    )
+    return {"made": 1.0, "bytes": float(made.backup.bytes), "removed": float(len(made.removed))}, []
 
 
 def _compress(url: str, settings: Settings, now: int, go_on: GoOn) -> tuple[dict[str, float], list[str]]:

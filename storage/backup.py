@@ -19,7 +19,7 @@ from pathlib import Path
 from msgspec import DecodeError, Struct, json
 
 from market.errors import Unavailable, WrongUse
-from market.timeframe import from_datetime, to_datetime
+from market.timeframe import DAY, from_datetime, to_datetime
 from storage import server
 from storage.base_backup import RECORD, Backup, first_segment, read_manifest, verify
 from storage.server import account, archive, binaries
@@ -104,6 +104,12 @@ def list_backups(folder: Path) -> list[Backup]:
         except (OSError, DecodeError) as error:
             raise Unavailable(f"cannot read {path}: {error}") from None
     return sorted(found, key=lambda backup: backup.finished)
+
+
+def is_due(folder: Path, now: int, every_days: int) -> bool:
+    """Whether there is no base backup, or none of the last `every_days`; `now` in microseconds UTC."""
+    backups = list_backups(folder)
+    return not backups or now - backups[-1].finished >= every_days * DAY
 
 
 def restorable(folder: Path) -> Restorable:

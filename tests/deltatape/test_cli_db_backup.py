@@ -4,13 +4,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
-from deltatape import doctor
+import migrations
+from deltatape import doctor, upkeep
 from deltatape.doctor import backups
-from deltatape.settings import Settings
+from deltatape.settings import BackupOptions, Settings
+from market import DAY
+from storage import backup, server
+from storage.database import connect
 from storage.server import archive
 from storage.server.layout import layout
 from tests.soak.parts import eventually, private_server
@@ -86,6 +91,24 @@ def test_from_no_backup_to_a_restored_one(private: Cli, home: Path) -> None:
 
     assert private("db", "backup", "--stop").returncode == 0
     eventually(lambda: "archive" not in found(home), 10, "the log is archived no more")
+
+
+def test_the_upkeep_makes_one_when_it_is_due(home: Path) -> None:
+    folder = home / "weekly"
+    url = server.start(home, durable=False)
+    migrations.upgrade(url)
+    settings = Settings(home=home, database_url=None, backup=BackupOptions(folder=folder, every_days=2))
+    for _ in range(2):
+        upkeep.run(url, settings, Event())
+    (made,) = backup.list_backups(folder)
+    assert not backup.is_due(folder, made.finished + 2 * DAY - 1, 2)
+    assert backup.is_due(folder, made.finished + 2 * DAY, 2)
+    with connect(url) as connection:
+        query = "SELECT value FROM system_metrics WHERE metric = 'backup_made' ORDER BY timestamp"
+        assert connection.execute(query).fetchall() == [(1,), (0,)]
+    # No trace for the other tests.
+    archive.turn_off(layout(home))
+    layout(home).archive.unlink()
 
 
 def test_a_named_database_is_not_ours_to_back_up(cli: Cli) -> None:
