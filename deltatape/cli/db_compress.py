@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -37,7 +37,7 @@ def compress(
     with _progress() as progress:
         done = compress_settled(url, round(time() * MICROSECONDS), is_dry_run=dry_run, progress=progress)
     if as_json:
-        output.print_json(done)
+        output.print_json([_record(each) for each in done])
     else:
         _show(done, dry_run=dry_run)
     if any(each.outcome == "refused" for each in done):
@@ -59,6 +59,21 @@ def _progress() -> Iterator[Callable[[int, int, str], None]]:
     ) as progress:
         task = progress.add_task("looking for chunks", total=None)
         yield lambda done, total, text: progress.update(task, description=text, completed=done, total=total)
+
+
+def _record(done: "Compression") -> dict[str, Any]:
+    """What became of a chunk in plain keys; times as text."""
+    return {
+        "table": done.chunk.table,
+        "chunk": done.chunk.name,
+        "from": format_time(done.chunk.begin),
+        "to": format_time(done.chunk.end),
+        "outcome": done.outcome,
+        "rows": done.rows,
+        "bytes_before": done.chunk.bytes,
+        "bytes_after": done.bytes,
+        "note": done.note,
+    }
 
 
 def _show(done: "list[Compression]", *, dry_run: bool) -> None:

@@ -41,6 +41,9 @@ def test_chunks_are_compressed_once(cli, community_database):
     assert "chunks that are due" in dry.stdout
     due = json.loads(cli("db", "compress", "--dry-run", "--json", env=ours).stdout)
     assert {each["outcome"] for each in due} == {"due"}
+    (books,) = [each for each in due if each["table"] == "orderbook_snapshots"]
+    assert (books["from"], books["to"]) == ("2024-10-03T00:00:00Z", "2024-10-10T00:00:00Z")
+    assert books["bytes_before"] == books["bytes_after"] > 0
 
     done = cli("db", "compress", env=ours)
     assert (done.returncode, done.stderr) == (0, "")
