@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from deltatape import settings
-from market import parse_time
+from market import Timeframe, parse_time
 from storage import read
 from storage.day_cache import DayCache
 
@@ -29,6 +29,8 @@ __all__ = [
     "coverage",
     "cvd",
     "equity",
+    "footprint",
+    "indicator",
     "indicators",
     "runs",
     "signals",
@@ -99,12 +101,61 @@ def book_days(exchange: str, symbol: str, start: Moment = None, end: Moment = No
     return _days("orderbook_snapshots", read.books, exchange, symbol, start, end)
 
 
+def footprint(
+    exchange: str,
+    symbol: str,
+    timeframe: str = "1m",
+    start: Moment = None,
+    end: Moment = None,
+    limit: int | None = None,
+    *,
+    bps: float = 5.0,
+    ratio: float = 3.0,
+    width: float | None = None,
+) -> pl.DataFrame:
+    """Volume by price and side inside each closed candle, from its trades, with its imbalances.
+
+    Levels are `width` wide, or the round number that is no more than `bps` basis points of the close.
+    """
+    from signals.footprints import stored_footprints
+    from signals.target import Target
+
+    target = Target(exchange, symbol, Timeframe.parse(timeframe))
+    since, until = _moment(start), _moment(end)
+    return stored_footprints(_url(), target, since, until, limit, bps=bps, ratio=ratio, width=width)
+
+
+def indicator(
+    name: str,
+    exchange: str,
+    symbol: str,
+    timeframe: str = "1m",
+    start: Moment = None,
+    end: Moment = None,
+    limit: int | None = None,
+) -> pl.DataFrame:
+    """Any indicator over the closed candles that open in [start, end), a column for each of its outputs.
+
+    The same values as live and in a batch: `dt.indicator("rsi_14", "binance", "BTC/USDT")`. Those of one's
+    own are made by `signals.registry.indicator`.
+    """
+    from signals.indicator_values import stored_values
+    from signals.target import Target
+
+    target = Target(exchange, symbol, Timeframe.parse(timeframe))
+    return stored_values(_url(), target, name, _moment(start), _moment(end), limit)
+
+
+def _moment(moment: Moment) -> int | None:
+    return parse_time(moment) if isinstance(moment, str) else moment
+
+
 def _days(
     table: str, reader: Callable[..., pl.DataFrame], exchange: str, symbol: str, start: Moment, end: Moment
 ) -> Iterator[pl.DataFrame]:
     url = _url()
     cache = DayCache(settings.load().home / "cache" / "days", url, table, exchange, symbol)
-    since, until = (parse_time(each) if isinstance(each, str) else each for each in (start, end))
+    since, until = _moment(start), _moment(end)
     return cache.frames(since, until, lambda begin, stop: reader(url, exchange, symbol, begin, stop))
 
 

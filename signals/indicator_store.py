@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from market.timeframe import to_datetime
-from signals.blocks import compute
+from signals.indicator_values import trades_of, values
 from storage.copy import upsert_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from signals.frame import CandleFrame
+    from signals.frame import Array, CandleFrame
+    from signals.indicator_values import Trades
     from signals.target import Target
     from storage.database import Connection
 
 
 def write_indicators(
-    connection: Connection, target: Target, frame: CandleFrame, start: int, names: Sequence[str]
+    connection: Connection,
+    target: Target,
+    frame: CandleFrame,
+    start: int,
+    names: Sequence[str],
+    trades: Trades | None = None,
 ) -> int:
     """Keep the values of some indicators for the candles of `frame` from index `start` on.
 
@@ -31,6 +38,7 @@ def write_indicators(
         frame: the candles, with what the indicators depend on before `start`.
         start: index of the first candle wanted.
         names: indicators with their parameters.
+        trades: for those that read them; those in the database, where it is None.
 
     Returns:
         How many rows were written or changed.
@@ -39,7 +47,10 @@ def write_indicators(
         return 0
     _drop_orphans(connection, target, frame, start, names)
     columns = ("timestamp", "exchange", "symbol", "interval", "name", "value", "metadata")
-    rows = (row for name in names for row in _indicator_rows(target, frame, start, name))
+    trades = partial(trades_of, connection, target) if trades is None else trades
+    # Before the rows are copied: then the connection could read no trades.
+    computed = {name: values(frame, name, start, trades) for name in names}
+    rows = (row for name in names for row in _indicator_rows(target, frame, start, name, computed[name]))
     return upsert_rows(
         connection,
         "indicators",
@@ -70,8 +81,9 @@ def _drop_orphans(
     )
 
 
-def _indicator_rows(target: Target, frame: CandleFrame, start: int, name: str) -> Iterator[tuple[Any, ...]]:
-    outputs = compute(frame, name, start)
+def _indicator_rows(
+    target: Target, frame: CandleFrame, start: int, name: str, outputs: Mapping[str, Array]
+) -> Iterator[tuple[Any, ...]]:
     main = next(iter(outputs.values()))
     for i, timestamp in enumerate(frame.timestamp[start:].tolist()):
         every = {} if len(outputs) == 1 else {k: _finite(v[i]) for k, v in outputs.items()}

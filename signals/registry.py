@@ -121,7 +121,10 @@ class Bound:
 
     @property
     def reads_trades(self) -> bool:
-        """Whether it needs the trades of the candles."""
+        """Whether it needs the trades of the candles.
+
+        Its values then are ones of their window alone: `warmup` candles before a candle are enough.
+        """
         return TRADES in self.indicator.inputs
 
     def compute(self, inputs: Callable[[str], Any]) -> Mapping[str, Array]:

@@ -12,7 +12,6 @@ from deltatape.cli import output
 from market import Timeframe, WrongUse, format_time
 
 if TYPE_CHECKING:
-    from signals.frame import CandleFrame
     from signals.target import Target
 
 app = typer.Typer(epilog="Example: deltatape indicators show rsi_14 --exchange kraken --symbol BTC/USD")
@@ -24,9 +23,15 @@ Interval = Annotated[str, typer.Option(help="1m 5m 15m 1h 4h 1d.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command("list", epilog="Example: deltatape indicators list")
-def list_(as_json: AsJson = False) -> None:
-    """The indicators by name, with their parameters and defaults."""
+@app.command("list", epilog="Example: deltatape indicators list volume")
+def list_(
+    word: Annotated[str, typer.Argument(help="Only those that have it in their name or description.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """The indicators by name, with their parameters' defaults.
+
+    Ours, and every function of TA-Lib. One of many outputs is named after a point: bbands_20_2.upper.
+    """
     from signals.registry import available
 
     rows = [
@@ -38,6 +43,7 @@ def list_(as_json: AsJson = False) -> None:
             "summary": each.summary,
         }
         for each in available()
+        if word.lower() in f"{each.name} {each.summary}".lower()
     ]
     if as_json:
         output.print_json(rows)
@@ -54,7 +60,7 @@ def list_(as_json: AsJson = False) -> None:
             )
             for row in rows
         ],
-        empty="",
+        empty=f"no indicator has {word!r} in its name or description: deltatape indicators list",
     )
 
 
@@ -70,30 +76,20 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """An indicator's newest values, computed from the stored candles."""
-    from signals.blocks import BLOCK
-    from signals.blocks import compute as values_of
-    from signals.registry import find
+    from signals.indicator_values import stored_values
     from signals.target import Target
 
-    warmup = find(name).warmup
     target = Target(exchange, symbol, Timeframe.parse(timeframe))
-    # What the first candle shown depends on begins at most a block and a warm-up before it.
-    frame = _candles(settings.load().database(), target, limit + BLOCK + warmup)
-    start = max(len(frame) - limit, 0)
-    outputs = values_of(frame, name, start)
-    rows = [
-        (
-            format_time(int(frame.timestamp[i])),
-            float(frame.close[i]),
-            *(_known(values[i - start]) for values in outputs.values()),
-        )
-        for i in range(start, len(frame))
-    ]
-    columns = ["timestamp", "close", *outputs]
+    values = stored_values(settings.load().database(), target, name, limit=limit)
+    if not len(values):
+        raise WrongUse(_none(target))
+    times = values["timestamp"].to_physical().to_list()
+    numbers = (map(_known, values[column]) for column in values.columns[1:])
+    rows = [(format_time(time), *each) for time, *each in zip(times, *numbers, strict=True)]
     if as_json:
-        output.print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        output.print_json([dict(zip(values.columns, row, strict=True)) for row in rows])
         return
-    output.table(f"{name} of {exchange} {symbol} {timeframe}", columns, rows, empty="")
+    output.table(f"{name} of {exchange} {symbol} {timeframe}", values.columns, rows, empty="")
 
 
 @app.command(epilog="Example: deltatape indicators compute rsi_14 --exchange binance --symbol BTC/USDT")
@@ -105,35 +101,32 @@ def compute(
     For all stored candles, in the table `indicators`.
     `signals run` keeps those that the setting signals.indicators lists by itself.
     """
+    from functools import partial
+
+    from signals.frame import CandleFrame
     from signals.indicator_store import write_indicators
     from signals.registry import find
     from signals.target import Target
+    from storage import read
     from storage.database import connect
 
     full_name = find(name).name
     target = Target(exchange, symbol, Timeframe.parse(timeframe))
     url = settings.load().database()
-    frame = _candles(url, target)
+    frame = CandleFrame.from_polars(read.candles(url, exchange, symbol, timeframe), target.timeframe)
+    if not len(frame):
+        raise WrongUse(_none(target))
     with connect(url) as connection:
-        written = write_indicators(connection, target, frame, 0, [full_name])
+        trades = partial(read.trades, url, exchange, symbol)
+        written = write_indicators(connection, target, frame, 0, [full_name], trades)
     if as_json:
         output.print_json({"name": full_name, "candles": len(frame), "written": written})
         return
     output.console.print(f"{full_name}: {written:,} of {len(frame):,} values written or changed")
 
 
-def _candles(url: str, target: Target, limit: int | None = None) -> CandleFrame:
-    """The stored candles of a target, or the newest `limit`."""
-    from signals.frame import CandleFrame
-    from storage import read
-
-    place = (target.exchange, target.symbol, target.timeframe)
-    frame = CandleFrame.from_polars(read.candles(url, *place, limit=limit), target.timeframe)
-    if not len(frame):
-        raise WrongUse(
-            f"no closed candles of {target} are stored: deltatape replay or deltatape collect writes them"
-        )
-    return frame
+def _none(target: Target) -> str:
+    return f"no closed candles of {target} are stored: deltatape replay or deltatape collect writes them"
 
 
 def _known(value: float) -> float | None:

@@ -15,6 +15,7 @@ import talib
 import talib.abstract
 
 from market.errors import WrongUse
+from signals.blocks import BLOCK
 from signals.registry import Bounds, Indicator, Parameter
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _indicator(name: str) -> Indicator:
     outputs = tuple(info["output_names"])
     summary = f"{info['display_name']} (TA-Lib {name})"
     if _accumulates(name, info):
-        summary += f", summed up from {_MEMORY} candles before its block: only its changes mean something"
+        summary += f"; begins anew in each block of {BLOCK:,} candles"
     return Indicator(
         name=name.lower(),
         function=partial(_call, name),
