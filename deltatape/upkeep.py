@@ -102,9 +102,8 @@ def _do(connection: Connection, url: str, settings: Settings, name: str, work: W
         counts, wrong = {}, [str(error) or type(error).__name__]
     counts["seconds"] = time.monotonic() - began
     log.info("upkeep: %s: %s", name, ", ".join(f"{count:,.0f} {what}" for what, count in counts.items()))
-    write_metrics(
-        connection, "upkeep", now, {f"{name}_{what}": float(count) for what, count in counts.items()}, {}
-    )
+    measured = {f"{name}_{what}": float(count) for what, count in counts.items()}
+    write_metrics(connection, "upkeep", now, measured, {})
     for line in wrong:
         log.error("upkeep: %s: %s", name, line)
     if wrong:

@@ -18,6 +18,9 @@ from storage.tiers import TIERED
 RULES = json.dumps([{"table": "trades", "days": 30}, {"table": "candles", "days": 30, "interval": "1m"}])
 
 
+OF_A = ("--exchange", "a", "--symbol", "b")
+
+
 @pytest.fixture
 def tape(database):
     with connect(database) as connection:
@@ -100,11 +103,11 @@ def test_a_damaged_file_is_said_and_nothing_is_dropped(cli, ours, tape, tmp_path
         (["--restore", "2024-10-05"], "--restore needs --exchange and --symbol"),
         (["--exchange", "kraken"], "go with --restore"),
         (
-            ["--restore", "2024-10-05T10:00", "--exchange", "a", "--symbol", "b"],
+            ["--restore", "2024-10-05T10:00", *OF_A],
             "name a day, like 2026-03-01",
         ),
         (
-            ["--restore", "2024-10-05", "--exchange", "a", "--symbol", "b"],
+            ["--restore", "2024-10-05", *OF_A],
             "the tier has nothing of a b 2024-10-05",
         ),
     ],

@@ -5,11 +5,13 @@ from threading import Event
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 from old_days import DAYS, days_in, write_days
+from streaming import MIDNIGHT
 
 from deltatape import upkeep
 from deltatape.daemon import Daemon
 from deltatape.parts import Part
 from deltatape.settings import RetainOptions, Settings, SweepOptions, TierOptions
+from market import DAY
 from storage import read
 from storage.database import connect
 from storage.outbox import list_alerts
@@ -67,7 +69,8 @@ def test_a_failure_is_told_once_a_day_and_the_next_goes_on(tape, database, tmp_p
     assert str(tmp_path / "tier") in alert.message
     assert "upkeep: tier: cannot write" in caplog.text
     assert days_in(tape, "trades") == set(range(DAYS + 1)), "what the tier is to keep and has not stays"
-    assert metrics(tape)["retain_days"] == DAYS
+    times = read.candles(database, "simulated", "BTC/USDT", "1m")["timestamp"].to_physical()
+    assert times[0] == MIDNIGHT + DAYS * DAY
 
 
 def test_one_process_at_a_time(tape, database, tmp_path):
