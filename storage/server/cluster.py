@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
 from market.errors import Unavailable
 from storage.server.account import Account
@@ -187,8 +187,25 @@ def make_database(place: Layout) -> None:
         if not _exists(connection, "SELECT 1 FROM pg_database WHERE datname = %s"):
             connection.execute(sql.SQL("CREATE DATABASE {0} OWNER {0}").format(name))
         connection.execute(sql.SQL("ALTER DATABASE {} SET timezone = 'UTC'").format(name))
-    with psycopg.connect(place.url(), autocommit=True) as connection:
-        connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+    try:
+        with psycopg.connect(place.url(), autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+    except errors.UndefinedFile as error:
+        _update_extension(place, error)
+
+
+def _update_extension(place: Layout, missing: psycopg.Error) -> None:
+    """Go over to the TimescaleDB that is there, where the machine's packages have replaced the old one.
+
+    It is the first statement of its session, as any other one asks for the old library.
+    """
+    try:
+        with psycopg.connect(place.url(), autocommit=True) as connection:
+            connection.execute("ALTER EXTENSION timescaledb UPDATE")
+    except psycopg.Error as error:
+        raise Unavailable(
+            f"TimescaleDB cannot be updated: {_last_line(str(missing))}; {_last_line(str(error))}"
+        ) from None
 
 
 def pid(place: Layout) -> int | None:

@@ -183,6 +183,23 @@ def test_a_path_too_long_for_a_socket(private_home: Path) -> None:
         shutil.rmtree(socket, ignore_errors=True)
 
 
+def test_a_timescaledb_that_is_gone_without_a_newer_one(private_home: Path) -> None:
+    ours = private_home / "server"
+    if not ours.exists():
+        pytest.skip("this machine's own PostgreSQL runs the tests: its files are not ours to remove")
+    unpacked = ours.resolve()
+    ours.unlink()
+    if subprocess.run(["cp", "-al", unpacked, ours], capture_output=True, check=False).returncode:
+        pytest.skip("the programs lie on another disk")
+    start(private_home)
+    server.stop(private_home)
+    for library in ours.rglob("timescaledb-*.so"):
+        library.unlink()
+    with pytest.raises(Unavailable, match="TimescaleDB cannot be updated: could not access file") as caught:
+        start(private_home)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_socket_folder_of_someone_else_is_refused(private_home: Path) -> None:
     (private_home / "socket").symlink_to("/tmp")
     with pytest.raises(Unavailable, match="socket"):
