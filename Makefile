@@ -48,6 +48,7 @@ soak: setup ## ROUNDS=1 of the tests, then what must hold at full scale: hours
 	$(call part,10 million messages in flat memory,$(BIN)/python -m tests.soak.memory)
 	$(call part,50 kills of the database server,$(BIN)/python -m tests.soak.kills --rounds 50)
 	$(call part,200 seeds of faults,$(BIN)/python -m tests.soak.faults --seeds 200)
+	$(call part,200 random walks and planted hit rates,$(BIN)/python -m tests.soak.quality)
 
 bench: setup ## what benchmarks/ measures, on this machine
 	$(BIN)/python -m benchmarks
