@@ -190,22 +190,22 @@ def make_database(place: Layout) -> None:
     try:
         with psycopg.connect(place.url(), autocommit=True) as connection:
             connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-    except errors.UndefinedFile as error:
-        _update_extension(place, error)
+    except errors.UndefinedFile:
+        _update_extension(place)
 
 
-def _update_extension(place: Layout, missing: psycopg.Error) -> None:
+def _update_extension(place: Layout) -> None:
     """Go over to the TimescaleDB that is there, where the machine's packages have replaced the old one.
 
-    It is the first statement of its session, as any other one asks for the old library.
+    It is the first statement of its session, as any other one asks for the old library; the next session
+    shows whether it helped.
     """
     try:
-        with psycopg.connect(place.url(), autocommit=True) as connection:
-            connection.execute("ALTER EXTENSION timescaledb UPDATE")
+        for statement in ("ALTER EXTENSION timescaledb UPDATE", "SELECT"):
+            with psycopg.connect(place.url(), autocommit=True) as connection:
+                connection.execute(statement)
     except psycopg.Error as error:
-        raise Unavailable(
-            f"TimescaleDB cannot be updated: {_last_line(str(missing))}; {_last_line(str(error))}"
-        ) from None
+        raise Unavailable(f"TimescaleDB cannot be updated: {_last_line(str(error))}") from None
 
 
 def pid(place: Layout) -> int | None:
