@@ -142,8 +142,13 @@ MARKET = (
             WINDOW day AS (
                 PARTITION BY exchange, symbol, date_bin('1 day', timestamp - interval '1 us', 'epoch')
                 ORDER BY timestamp)) AS point
-        WHERE cvd_change <> cvd - coalesce(before, 0)
-            OR anchor_timestamp < midnight OR anchor_timestamp >= timestamp"""),
+        WHERE (cvd_change <> cvd - coalesce(before, 0)
+            OR anchor_timestamp < midnight OR anchor_timestamp >= timestamp)
+            AND NOT EXISTS (
+                SELECT FROM past_days AS past
+                WHERE past.exchange = point.exchange AND past.symbol = point.symbol
+                    AND past.table_name = 'cvd_snapshots' AND past.interval = '' AND past.day = midnight
+                    AND past.dropped_timestamp IS NOT NULL)"""),
         _REPAIR,
     ),
     _of_rows(

@@ -13,6 +13,7 @@ from collector.backfill import joined, uncovered
 from market import DAY, WrongUse
 from storage import read, rebuild, retention
 from storage.amend import amend
+from storage.check import check
 from storage.database import Connection
 from storage.past import TABLES
 from storage.repair import recompute
@@ -212,3 +213,11 @@ def test_a_dry_run_drops_nothing(connection: Connection, url: str) -> None:
         read.trades(url, EXCHANGE, SYMBOL).filter(times < MIDNIGHT + 3 * DAY)
     )
     assert days_in(connection, "trades") == ALL
+
+
+def test_the_rows_that_are_left_fit_together(connection: Connection, url: str) -> None:
+    before = {broken.rule for broken in check(connection).broken}
+    drop(url, *(Rule(table=table, days=3) for table in TABLES))
+    for table in TABLES:
+        assert days_in(connection, table) == KEPT
+    assert {broken.rule for broken in check(connection).broken} <= before
