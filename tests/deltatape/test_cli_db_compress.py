@@ -3,6 +3,7 @@
 import json
 from random import Random
 
+from beside import SIMULATED, during
 from streaming import EXCHANGE, MIDNIGHT, SYMBOL, Streaming, random_book, random_tape
 
 from storage import ledger
@@ -88,3 +89,36 @@ def test_open_holes_are_named_and_a_refusal_is_a_no(cli, community_database):
     assert done.returncode == 1
     assert "✗ trades" in done.stdout
     assert "would have other values" in done.stdout
+
+
+def test_a_compressed_day_is_repaired_over_rest_and_compressed_again(cli, community_database):
+    ours = {"DELTATAPE_DATABASE_URL": community_database}
+    span = "--from", "2026-03-01T23:58:00Z", "--to", "2026-03-02T00:02:00Z"
+
+    def fill(rest, _ws):
+        return cli("backfill", *SIMULATED, *span, "--rest-url", rest, env=ours)
+
+    def repair(rest, _ws):
+        return cli("repair", "--exchange", "simulated", "--rest-url", rest, "--json", env=ours)
+
+    def tape():
+        values = "timestamp, trade_id, trade_seq, price, size, side, cvd_at_trade"
+        query = f"SELECT {values} FROM trades ORDER BY timestamp, trade_seq"
+        return cli("sql", query, "--format", "csv", env=ours).stdout
+
+    assert during(span[3], fill).returncode == 0
+    whole = tape()
+    assert whole.count("\n") > 200
+    assert "compressed chunks" in cli("db", "compress", env=ours).stdout
+    with connect(community_database) as connection:
+        connection.execute("DELETE FROM trades WHERE trade_seq % 10 = 0 AND timestamp < '2026-03-02T00:01Z'")
+    assert cli("verify", env=ours).returncode == 1
+    done = during(span[3], repair)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["holes_healed"] > 5
+    assert cli("verify", env=ours).returncode == 0
+
+    again = json.loads(cli("db", "compress", "--json", env=ours).stdout)
+    assert {each["outcome"] for each in again} == {"compressed"}
+    assert cli("verify", env=ours).returncode == 0
+    assert tape() == whole
