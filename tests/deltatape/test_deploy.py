@@ -161,7 +161,7 @@ def test_the_example_settings_are_sound(monkeypatch):
     found = settings.load()
     assert [options.exchange for options in found.collect] == ["kraken", "binance"]
     assert found.endpoint.listen is not None
-    for page in ("operations", "lifecycle"):
+    for page in ("operations", "lifecycle", "signals"):
         manual = (ROOT / "docs" / f"{page}.md").read_text()
         for block in re.findall(r"```toml\n(.*?)```", manual, re.DOTALL):
             settings.Settings(**tomllib.loads(block))
