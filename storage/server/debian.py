@@ -29,6 +29,7 @@ _PROGRAMS = (
     "pg_dump",
     "pg_restore",
     "pg_basebackup",
+    "pg_verifybackup",
     "pg_isready",
 )
 

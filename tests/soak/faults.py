@@ -22,6 +22,8 @@ from random import Random
 from typing import NamedTuple
 
 from market import DAY, MICROSECONDS, parse_time
+from storage.check import check
+from storage.database import connect
 from tests.soak.parts import ROOT, Collector, Server, Simulator, eventually, private_server, rows, run
 from tests.soak.proof import Evidence, complaints, truth_by_symbol
 
@@ -191,10 +193,13 @@ def _summary(seed: int, url: str, simulator: Simulator) -> str:
 
 
 def _verdict(folder: Path, url: str) -> list[str]:
-    """What `deltatape verify` says."""
+    """What `deltatape verify` and the rules of `deltatape db check` say."""
     done = run(folder, url, "verify")
     (folder / "verify.log").write_text(done.stdout + done.stderr)
-    return [] if done.returncode == 0 else [f"verify: exit code {done.returncode}, see verify.log"]
+    found = [] if done.returncode == 0 else [f"verify: exit code {done.returncode}, see verify.log"]
+    with connect(url) as connection:
+        broken = check(connection, full=True).broken
+    return found + [f"db check: {one.rule}: {one.count} ({', '.join(one.examples)})" for one in broken]
 
 
 def run_alone(seed: int, keep: Path | None, without: Sequence[str] = ()) -> Outcome:

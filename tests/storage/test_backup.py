@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from storage import backup, base_backup, restore, server
 from storage.base_backup import Backup
 from storage.database import connect
 from storage.restore import Past, choose
-from storage.server import archive, cluster
+from storage.server import account, archive, cluster
 from storage.server.layout import layout
 from tests.soak.parts import eventually, private_server
 
@@ -179,6 +180,18 @@ def test_a_damaged_backup_is_refused(place: Place, tmp_path: Path) -> None:
         (copy / name).unlink()
         with pytest.raises(Unavailable, match="is damaged"):
             base_backup.verify(copy)
+
+
+def test_postgresql_finds_what_was_unpacked_whole(place: Place, tmp_path: Path) -> None:
+    program = server.program(place.home, "pg_verifybackup")
+    if program is None or subprocess.run([program, "--version"], check=False).returncode:
+        pytest.skip("no pg_verifybackup that runs here")
+    name = backup.list_backups(place.folder)[-1].name
+    base_backup.unpack(place.folder / "base" / name, tmp_path / "unpacked", account.choose(tmp_path))
+    found = tmp_path / "unpacked"
+    assert subprocess.run([program, "--no-parse-wal", found], check=False).returncode == 0
+    (found / "PG_VERSION").write_text("1\n")
+    assert subprocess.run([program, "--no-parse-wal", found], check=False).returncode == 1
 
 
 def test_a_damaged_segment_is_named(place: Place) -> None:
