@@ -13,8 +13,10 @@ BENCHMARKS = {
     "collect": "benchmarks.collect",
     "latest": "benchmarks.latest",
     "month": "benchmarks.month",
+    "live": "benchmarks.live",
     "read": "benchmarks.read",
     "replay": "benchmarks.replay",
+    "signals": "benchmarks.signals",
     "write": "benchmarks.write",
 }
 """Each benchmark's name and the module whose `run() -> Figures` it is."""

@@ -122,8 +122,8 @@ class Apart:
         """
         if not strategy.source:
             return judge(strategy, frame, start, last, higher, is_explained=is_explained)
-        pipe = self._begin()
         try:
+            pipe = self._begin()
             pipe.send((strategy.name, frame, start, last, dict(higher), is_explained))
             if not pipe.poll(self._options.time_limit):
                 self.close()

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from signals.calibrate import InForce
 from signals.follow import Step, follow, jobs
 from signals.judging import Apart, BadStrategy, TooSlow
 from signals.recent import Recent
@@ -64,6 +65,7 @@ class Follower:
         self._untyped: dict[Key, State] = {}
         self._apart = Apart(options)
         self._recent = Recent()
+        self._in_force = InForce()
         self._bad: dict[str, str] = {}
         self._too_slow: set[str] = set()
 
@@ -77,16 +79,22 @@ class Follower:
         for target, candle in newest_closed(self._connection, self._targets).items():
             seen = _Seen(candle, revisions.get((target.exchange, target.symbol), 0))
             if self._seen.get(target) != seen:
-                yield from self._follow(target)
+                yield from self._follow(target, candle)
                 self._seen[target] = seen
 
-    def _follow(self, target: Target) -> Iterator[Step]:
+    def _follow(self, target: Target, newest: int) -> Iterator[Step]:
         for job in jobs(self._strategies, target, self._options, self._options.alert_channels):
             name = job.strategy.name
             if name in self._too_slow:
                 continue
             try:
-                yield from follow(self._connection, job, self._untyped, self._apart.judge, self._recent.read)
+                ways = (self._apart.judge, self._recent.read, self._in_force)
+                steps = follow(self._connection, job, self._untyped, *ways)
+                for step in steps:
+                    yield step
+                    if step.until >= newest:
+                        # Looking for more would cost a transaction.
+                        break
             except BadStrategy as error:
                 # The others go on; this one is tried again when the next candle closes.
                 if self._bad.get(name) != str(error):
