@@ -14,10 +14,10 @@ from psycopg import errors
 
 from market import Unavailable
 from market.timeframe import DAY, to_datetime
-from storage.amend import lock_tapes
+from storage.amend import last_revision, lock_tapes
 from storage.database import Connection, connect, require_schema
 from storage.past import TABLES, Copy, DayKey, PastTable, past, record_drop
-from storage.settled import Settled, newest_revision
+from storage.settled import Settled, changed_days
 from storage.stored_days import Chunk, Series, alone, chunks, days_in, remove_days, series
 from storage.tiers import prove
 
@@ -174,7 +174,7 @@ class _Run:
         with self._connection.transaction():
             # Whoever changes this tape now is waited for: its revision must not come to light later.
             lock_tapes(self._connection, key.exchange, [key.symbol], is_shared=True)
-            revision = self._revision(key)
+            revision = last_revision(self._connection)
         rows = self._count(key)
         if key.table in self._tiered:
             try:
@@ -187,7 +187,7 @@ class _Run:
             return Dropped(key=key, outcome="due", rows=rows)
         with self._connection.transaction():
             lock_tapes(self._connection, key.exchange, [key.symbol])
-            if self._revision(key) != revision or self._settled(key):
+            if self._is_changed(key, revision) or self._settled(key):
                 return Dropped(key=key, outcome="kept", rows=rows, note="it changed just now")
             record_drop(self._connection, key, rows)
         return Dropped(key=key, outcome="dropped", rows=rows)
@@ -195,8 +195,8 @@ class _Run:
     def _settled(self, key: DayKey) -> str | None:
         return Settled(self._connection, key.exchange, key.symbol, self._now).why_not(key.day)
 
-    def _revision(self, key: DayKey) -> int:
-        return newest_revision(self._connection, key.exchange, key.symbol, key.day)
+    def _is_changed(self, key: DayKey, since: int) -> bool:
+        return bool(changed_days(self._connection, key.exchange, key.symbol, {key.day: since}))
 
     def _count(self, key: DayKey) -> int:
         of_interval = "AND interval = %(interval)s" if key.interval else ""

@@ -1,11 +1,13 @@
 """Whether anything may still come to a day of an instrument."""
 
+from collections.abc import Mapping
+
 from market.timeframe import DAY, from_datetime, to_datetime
 from storage.coverage import key_parameters
 from storage.database import Connection
 from storage.holes import OPEN, list_holes
 
-__all__ = ["Settled", "newest_revision"]
+__all__ = ["Settled", "changed_days"]
 
 QUIET = 2 * DAY
 """A day is left alone for so long after its end."""
@@ -48,13 +50,27 @@ class Settled:
         return None
 
 
-def newest_revision(connection: Connection, exchange: str, symbol: str, day: int) -> int:
-    """The newest revision that touches an instrument's day, or its first moment; 0 without any."""
-    row = connection.execute(
+def changed_days(
+    connection: Connection, exchange: str, symbol: str, known: Mapping[int, int]
+) -> frozenset[int]:
+    """Those of an instrument's days that were changed after the revision that stands by each.
+
+    A day's last CVD point lies in the day after: a change that ends with a day counts for both.
+    """
+    rows = connection.execute(
         """
-        SELECT coalesce(max(id), 0) FROM tape_revisions
-        WHERE exchange = %s AND symbol = %s AND from_timestamp < %s AND to_timestamp >= %s
+        SELECT DISTINCT day
+        FROM unnest(%(days)s::timestamptz[], %(known)s::bigint[]) AS known (day, revision)
+        JOIN tape_revisions AS later ON later.id > known.revision
+            AND later.from_timestamp < day + '1 day'::interval AND later.to_timestamp >= day
+        WHERE later.exchange = %(exchange)s AND later.symbol = %(symbol)s AND later.id > %(least)s
         """,
-        (exchange, symbol, to_datetime(day + DAY), to_datetime(day)),
-    ).fetchone()
-    return 0 if row is None else int(row[0])
+        {
+            "exchange": exchange,
+            "symbol": symbol,
+            "days": list(map(to_datetime, known)),
+            "known": list(known.values()),
+            "least": min(known.values(), default=0),
+        },
+    )
+    return frozenset(from_datetime(day) for (day,) in rows)

@@ -13,11 +13,11 @@ from msgspec import Struct
 from market import Unavailable, WrongUse
 from market.timeframe import DAY, to_datetime
 from storage import read
-from storage.amend import lock_tapes
+from storage.amend import last_revision, lock_tapes
 from storage.database import Connection, connect, require_schema
 from storage.fingerprint import of_frame
 from storage.past import Copy, DayKey, PastTable, copies, forget_drop, record_copy
-from storage.settled import Settled, newest_revision
+from storage.settled import Settled, changed_days
 from storage.stored_days import alone, chunks, days_in, series
 from storage.tier_file import encode
 from storage.tier_files import digest, load, remove, store, url_of
@@ -102,32 +102,29 @@ def _uncopied(connection: Connection, table: PastTable, before: int) -> list[Day
     found = [
         key for chunk in chunks(connection, table, before) for key in days_in(connection, table, chunk, until)
     ]
-    known = {
-        (exchange, symbol): copies(connection, table, exchange, symbol)
+    current = {
+        (exchange, symbol): _current(connection, table, exchange, symbol)
         for exchange, symbol in {(key.exchange, key.symbol) for key in found}
     }
-    return [
-        key
-        for key in found
-        if (copy := known[key.exchange, key.symbol].get(key.day)) is None
-        or not _is_current(connection, key, copy)
-    ]
+    return [key for key in found if key.day not in current[key.exchange, key.symbol]]
 
 
-def _is_current(connection: Connection, key: DayKey, copy: Copy) -> bool:
-    """Whether the day did not change after it was copied; one that is dropped cannot."""
-    return copy.is_dropped or _revision(connection, key) == copy.revision
+def _current(connection: Connection, table: PastTable, exchange: str, symbol: str) -> set[int]:
+    """The days that did not change after they were copied; one that is dropped cannot."""
+    known = copies(connection, table, exchange, symbol)
+    present = {day: copy.revision for day, copy in known.items() if not copy.is_dropped}
+    return set(known) - changed_days(connection, exchange, symbol, present)
 
 
-def _revision(connection: Connection, key: DayKey) -> int:
-    return newest_revision(connection, key.exchange, key.symbol, key.day)
+def _is_changed(connection: Connection, key: DayKey, since: int) -> bool:
+    return bool(changed_days(connection, key.exchange, key.symbol, {key.day: since}))
 
 
 def _copy(connection: Connection, url: str, folder: str, key: DayKey) -> Copied:
     with connection.transaction():
         # Whoever changes this tape now is waited for: its revision must not come to light later.
         lock_tapes(connection, key.exchange, [key.symbol], is_shared=True)
-        revision = _revision(connection, key)
+        revision = last_revision(connection)
     rows = read.stored(url, key.table, key.exchange, key.symbol, key.day, key.day + DAY)
     known = of_frame(rows)
     body = encode(rows)
@@ -140,7 +137,7 @@ def _copy(connection: Connection, url: str, folder: str, key: DayKey) -> Copied:
         return Copied(key=key, outcome="refused", rows=len(rows), note=note)
     with connection.transaction():
         lock_tapes(connection, key.exchange, [key.symbol], is_shared=True)
-        if _revision(connection, key) != revision:
+        if _is_changed(connection, key, revision):
             return Copied(key=key, outcome="waiting", rows=len(rows), note="it changed while it was copied")
         before = _copy_of(connection, key)
         record_copy(connection, key, copy)
@@ -163,7 +160,7 @@ def prove(connection: Connection, url: str, key: DayKey) -> Copy | str:
     copy = _copy_of(connection, key)
     if copy is None:
         return "the tier has no file of it yet: deltatape db tier"
-    if not _is_current(connection, key, copy):
+    if _is_changed(connection, key, copy.revision):
         return "it has changed since it was copied: deltatape db tier"
     rows = of_frame(read.stored(url, key.table, key.exchange, key.symbol, key.day, key.day + DAY))
     if rows != copy.fingerprint or rows != of_frame(load(copy)):

@@ -1,5 +1,6 @@
 """Days in files: the same rows as before wherever they lie, or an error that names the file."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -37,6 +38,7 @@ class Tier:
 
     def __init__(self, url: str, folder: Path | str, tables: Sequence[PastTable] = ("trades",)) -> None:
         self.url, self.folder, self.tables = url, str(folder), tables
+        self.spans = SPANS[:2]
 
     @property
     def rules(self) -> list[Rule]:
@@ -56,7 +58,7 @@ class Tier:
         return [
             reader(self.url, EXCHANGE, SYMBOL, begin, end, limit)
             for reader in (READERS[table] for table in self.tables)
-            for begin, end, limit in SPANS
+            for begin, end, limit in self.spans
         ]
 
     @property
@@ -71,7 +73,7 @@ def tier(connection: Connection, database: str, tmp_path: Path) -> Tier:
 
 
 def test_the_same_rows_wherever_a_day_lies(connection: Connection, tier: Tier) -> None:
-    tier.tables = TIERED
+    tier.tables, tier.spans = TIERED, SPANS
     before = tier.everything()
     assert tier.copy() == ["copied"] * 3 * DAYS
     assert tier.copy() == []
@@ -324,5 +326,20 @@ def test_compressed_days_move_and_come_back(community_database: str, tmp_path: P
         restore_day(tier.url, EXCHANGE, SYMBOL, MIDNIGHT + DAY)
         assert days_in(connection, "trades") == {1, 3, 4}
         assert is_right(connection)
+    for frame, again in zip(before, tier.everything(), strict=True):
+        assert_frame_equal(again, frame, check_exact=True)
+
+
+def test_a_tier_that_has_moved_is_found_again(connection: Connection, tier: Tier) -> None:
+    before = tier.everything()
+    tier.move()
+    Path(tier.folder).rename(f"{tier.folder}-elsewhere")
+    with pytest.raises(Unavailable, match="is missing"):
+        tier.everything()
+    manual = (Path(__file__).parent.parent.parent / "docs" / "lifecycle.md").read_text()
+    (update,) = re.findall(r"```sql\n(UPDATE past_days.*?)```", manual, re.DOTALL)
+    update = update.replace("s3://bucket/tape", f"{tier.folder}-elsewhere")
+    connection.execute(update.replace("/mnt/archive/tape", tier.folder).encode())
+    connection.commit()
     for frame, again in zip(before, tier.everything(), strict=True):
         assert_frame_equal(again, frame, check_exact=True)
