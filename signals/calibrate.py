@@ -17,10 +17,11 @@ from psycopg.types.json import Jsonb
 from market.timeframe import to_datetime
 from signals.blocks import anchor
 from signals.calibration import WINDOW, Calibration, cut_before, fit, plain
+from signals.engine import SignalType
 from signals.options import HORIZON
 from signals.outcomes import Prices, direction, net_returns
 from signals.reading import read_frame, read_higher
-from signals.store import Key
+from signals.store import Key, newest_revision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,22 +77,53 @@ def samples(rows: Sequence[SignalRow], frame: CandleFrame, cut: int) -> Samples:
     return Samples(known[counts], score[counts], returns[counts] > 0)
 
 
-def in_force(
-    connection: Connection, strategy: Strategy, target: Target, rows: Sequence[SignalRow], judge: Judge
-) -> dict[int, Calibration]:
-    """The calibrations by cut that these signals use; a cut without enough signals before it has none.
+class InForce:
+    """Finds the calibrations that signals use; fits those that nobody has needed before.
 
-    Args:
-        connection: a transaction that holds the lock of the strategy on the target (`signals.store.lock`).
-        strategy: whose signals.
-        target: on whose candles.
-        rows: the signals.
-        judge: what evaluates the strategy.
+    It remembers which cut of a strategy on a target lacks signals: nothing but a revision of the tape changes
+    that, and finding out costs a read of the window.
     """
-    cuts = {cut_before(row.timestamp) for row in rows}
-    found = {cut: _stored(connection, strategy, target, cut) for cut in cuts}
-    found |= {cut: _fitted(connection, strategy, target, cut, judge) for cut in cuts if not found[cut]}
-    return {cut: calibration for cut, calibration in found.items() if calibration}
+
+    def __init__(self) -> None:
+        self._lacking: dict[Key, tuple[int, int]] = {}
+
+    def find(
+        self,
+        connection: Connection,
+        strategy: Strategy,
+        target: Target,
+        rows: Sequence[SignalRow],
+        judge: Judge,
+    ) -> dict[int, Calibration]:
+        """The calibrations by cut that these signals use; a cut without enough signals before it has none.
+
+        Args:
+            connection: a transaction that holds the lock of the strategy on the target
+                (`signals.store.lock`).
+            strategy: whose signals.
+            target: on whose candles.
+            rows: the signals.
+            judge: what evaluates the strategy.
+        """
+        cuts = sorted({cut_before(row.timestamp) for row in rows if row.signal_type != SignalType.NEUTRAL})
+        found = {cut: self._find(connection, strategy, target, cut, judge) for cut in cuts}
+        return {cut: calibration for cut, calibration in found.items() if calibration}
+
+    def _find(
+        self, connection: Connection, strategy: Strategy, target: Target, cut: int, judge: Judge
+    ) -> Calibration | None:
+        stored = _stored(connection, strategy, target, cut)
+        if stored:
+            return stored
+        key = Key.of(strategy, target)
+        # Before any candle is read: what is revised later is looked at again.
+        now = (cut, newest_revision(connection, target))
+        if self._lacking.get(key) == now:
+            return None
+        fitted = _fitted(connection, strategy, target, cut, judge)
+        if fitted is None:
+            self._lacking[key] = now
+        return fitted
 
 
 def _stored(connection: Connection, strategy: Strategy, target: Target, cut: int) -> Calibration | None:

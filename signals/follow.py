@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from signals.announce import announce
 from signals.blocks import anchor
-from signals.calibrate import in_force
+from signals.calibrate import InForce
 from signals.indicator_store import write_indicators
 from signals.judging import judge
 from signals.options import HORIZONS
@@ -112,6 +112,7 @@ def follow(
     untyped: dict[Key, State] | None = None,
     judge: Judge = judge,
     read: Read = read_frame,
+    in_force: InForce | None = None,
 ) -> Iterator[Step]:
     """Bring a job up to the newest closed candle, from where it was left, chunk by chunk.
 
@@ -126,11 +127,13 @@ def follow(
             the caller between calls, or else such a job begins anew.
         judge: what evaluates the strategy.
         read: what reads the candles.
+        in_force: what finds calibrations; kept by the caller between calls, since it remembers.
 
     Raises:
         BadStrategy: it cannot be evaluated; what came before is stored.
     """
     untyped = {} if untyped is None else untyped
+    in_force = in_force or InForce()
     while True:
         with connection.transaction():
             lock(connection, job.key)
@@ -140,9 +143,9 @@ def follow(
             state = state or State(-job.target.timeframe.microseconds, newest, None)
             is_revised = newest > state.revision_watermark
             step = (
-                _redo(connection, job, state, newest, judge)
+                _redo(connection, job, state, newest, judge, in_force)
                 if is_revised
-                else _advance(connection, job, state, judge, read)
+                else _advance(connection, job, state, judge, in_force, read)
             )
             if step is None:
                 return
@@ -171,26 +174,31 @@ def recompute(connection: Connection, job: Job, start: int, end: int, judge: Jud
         BadStrategy: it cannot be evaluated; what came before is stored.
     """
     last = _type_before(connection, job, start, judge)
+    in_force = InForce()
     while True:
         with connection.transaction():
             lock(connection, job.key)
-            step = _span(connection, job, start, end, last, judge)
+            step = _span(connection, job, start, end, last, judge, in_force)
         if step is None:
             return
         yield step
         start, last = step.until + job.target.timeframe.microseconds, step.last
 
 
-def _advance(connection: Connection, job: Job, state: State, judge: Judge, read: Read) -> Step | None:
+def _advance(
+    connection: Connection, job: Job, state: State, judge: Judge, in_force: InForce, read: Read
+) -> Step | None:
     """The next chunk of new candles; None when there is none."""
     start = state.candle_watermark + job.target.timeframe.microseconds
-    step = _span(connection, job, start, None, state.last_type, judge, read)
+    step = _span(connection, job, start, None, state.last_type, judge, in_force, read)
     if step is not None:
         announce(connection, step.written, job.channels)
     return step
 
 
-def _redo(connection: Connection, job: Job, state: State, newest: int, judge: Judge) -> Step:
+def _redo(
+    connection: Connection, job: Job, state: State, newest: int, judge: Judge, in_force: InForce
+) -> Step:
     """Everything up to the watermark that newer revisions of the tape may have changed."""
     length = job.target.timeframe.microseconds
     changed = changed_from(connection, job.target, state.revision_watermark, newest)
@@ -199,7 +207,7 @@ def _redo(connection: Connection, job: Job, state: State, newest: int, judge: Ju
         return step
     start, end = job.target.timeframe.open_of(changed), state.candle_watermark + length
     step = replace(step, last=_type_before(connection, job, start, judge))
-    while part := _span(connection, job, start, end, step.last, judge):
+    while part := _span(connection, job, start, end, step.last, judge, in_force):
         step = Step(job, step.candles + part.candles, step.until, step.written + part.written, part.last)
         start = part.until + length
     return step
@@ -212,6 +220,7 @@ def _span(
     end: int | None,
     last: SignalType | None,
     judge: Judge,
+    in_force: InForce,
     read: Read = read_frame,
 ) -> Step | None:
     """One chunk of the candles that open in [start, end); None when there is none."""
@@ -229,7 +238,7 @@ def _span(
     index = frame.find(first)
     higher = _higher(connection, job, first, stop, read)
     judged = judge(job.strategy, frame, index, last, higher)
-    calibrations = in_force(connection, job.strategy, job.target, judged.rows, judge)
+    calibrations = in_force.find(connection, job.strategy, job.target, judged.rows, judge)
     rows = calibrated(judged.rows, calibrations, job.strategy.thresholds)
     until = int(frame.timestamp[-1])
     written = reconcile(connection, job.key, rows, start, until + length)

@@ -8,7 +8,7 @@ import pytest
 
 from market.timeframe import Timeframe, to_datetime
 from signals import calibrate, calibration
-from signals.calibrate import samples
+from signals.calibrate import InForce, samples
 from signals.calibration import Calibration, cut_before, fit
 from signals.engine import evaluate, level
 from signals.follow import Job, follow, recompute
@@ -156,6 +156,36 @@ def test_a_calibration_never_changes(session: Connection, job: Job, put: Put, fr
     assert len(newest(session, job)) > len(was)
     by_cut = {cut: Calibration.parse(number, cut, bins) for cut, number, _, bins, *_ in kept}
     assert newest(session, job) == calibrated(rows_of(frame), by_cut, composite().thresholds)
+
+
+def test_a_cut_that_lacks_signals_is_looked_at_once_in_each_revision(
+    session: Connection, job: Job, put: Put, frame: CandleFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Any] = []
+
+    def counted(*given: Any) -> tuple[()] | None:
+        looked.append(given)
+        return None
+
+    monkeypatch.setattr(calibrate, "fit", counted)
+    in_force = InForce()
+    for start, stop in pairwise([0, 500, 510, 530, 560, 600]):
+        put(frame.part(start, stop))
+        list(follow(session, job, in_force=in_force))
+    # December has begun by the 500th hour, and there is one cut since.
+    assert len(looked) == 1
+    session.execute(
+        "INSERT INTO tape_revisions (exchange, symbol, from_timestamp, to_timestamp, cause)"
+        " VALUES ('simulated', 'BTC/USDT', %s, %s, 'healed')",
+        (to_datetime(int(frame.timestamp[100])), to_datetime(int(frame.timestamp[101]))),
+    )
+    list(follow(session, job, in_force=in_force))
+    assert len(looked) == 2
+    # A later cut is not the one that lacks signals.
+    monkeypatch.setattr(calibrate, "fit", fit)
+    put(frame.part(600, len(frame)))
+    list(follow(session, job, in_force=in_force))
+    assert len(calibrations(session)) >= 2
 
 
 def test_the_window_bounds_what_is_counted(
