@@ -139,7 +139,7 @@ def remove_days(connection: Connection, chunk: Chunk, table: PastTable, days: Co
             connection.execute(delete, scope)
 
 
-_SHORT_WAIT = "SET LOCAL lock_timeout = '5s'"
+_SHORT_WAIT = "SET LOCAL lock_timeout = '2s'"
 """Whoever works in an old chunk for longer is not waited for, since all others would wait behind."""
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from shutil import rmtree
 
 import polars as pl
 import pytest
@@ -16,12 +17,13 @@ from disks import tiny_disk
 from polars.testing import assert_frame_equal
 from streaming import EXCHANGE, HOUR, MIDNIGHT, SECOND, SYMBOL, Recorded, Span, random_trade
 
-from market import DAY
+from market import DAY, Unavailable
 from storage import read, repair
 from storage.amend import amend
 from storage.database import Connection
 from storage.day_cache import DayCache
 from storage.retention import Rule, drop_expired
+from storage.tiers import copy_old_days
 
 BEGIN = MIDNIGHT - 6 * HOUR
 DAYS = 4
@@ -288,6 +290,26 @@ def test_a_day_that_was_dropped_is_not_kept_either(reading: Reading) -> None:
     assert not gone & set(found["timestamp"].dt.truncate("1d").to_physical())
     assert len(reading.files) == before - len(gone & set(range(MIDNIGHT, END, DAY)))
     reading(MIDNIGHT, MIDNIGHT + DAY)
+
+
+def test_days_of_the_tier_are_kept_and_damaged_ones_are_none(reading: Reading, tmp_path: Path) -> None:
+    whole = reading()
+    tier, now = tmp_path / "tier", END + 4 * DAY
+    copied = copy_old_days(reading.url, str(tier), ["trades"], 4, now)
+    assert {each.outcome for each in copied} == {"copied"}
+    drop_expired(reading.url, [Rule(table="trades", days=4)], ("trades",), now)
+    assert_frame_equal(reading(), whole)
+    for path in tier.rglob("*.parquet"):
+        path.write_bytes(b"")
+    # A change of another day makes nothing be read anew; a kept day needs neither database nor tier.
+    days = MIDNIGHT, MIDNIGHT + 2 * DAY
+    cache = DayCache(reading.folder, reading.url, "trades", EXCHANGE, SYMBOL)
+    kept = pl.concat(cache.frames(*days, lambda begin, end: pytest.fail("a kept day is read")))
+    assert len(kept) > 100
+    rmtree(reading.folder)
+    with pytest.raises(Unavailable, match=r"tier/trades/simulated/BTC-USDT/2024-10-04.*is damaged"):
+        reading(*days)
+    assert reading.files == []
 
 
 def test_a_folder_that_cannot_be_keeps_nothing(reading: Reading) -> None:
