@@ -13,6 +13,7 @@ import numpy.typing as npt
 from signals.blocks import Pass, passes
 from signals.cautions import warnings_of
 from signals.higher import Higher, seen, seen_at
+from signals.kernel import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,7 +98,7 @@ def evaluate(
         total, weight = total[part.lead :], weight[part.lead :]
         is_quorate = _quorate(strategy, weight)
         for opinion in opinions.values():
-            _add(total, weight, strategy.confirm_weight, opinion[block])
+            _add(total, weight, float(strategy.confirm_weight), opinion[block])
         np.divide(total, weight, out=score[block], where=is_quorate)
     score = score[start:]
     return SignalSeries(score, type_codes(score, strategy.thresholds), 100.0 * np.abs(score))
@@ -132,12 +133,16 @@ def explain(
 
 def type_codes(score: Array, thresholds: Thresholds) -> Types:
     """Type codes of scores; UNDEFINED where a score is NaN."""
-    codes = np.zeros(len(score), dtype=np.int8)
-    codes[score >= thresholds.weak] = CODES[SignalType.BUY]
-    codes[score >= thresholds.strong] = CODES[SignalType.STRONG_BUY]
-    codes[score <= -thresholds.weak] = CODES[SignalType.SELL]
-    codes[score <= -thresholds.strong] = CODES[SignalType.STRONG_SELL]
-    codes[np.isnan(score)] = UNDEFINED
+    return _codes(score, thresholds.weak, thresholds.strong)
+
+
+@compiled
+def _codes(score: Array, weak: float, strong: float) -> Types:
+    codes = np.empty(len(score), dtype=np.int8)
+    for i in range(len(score)):
+        size = abs(score[i])
+        code = 2 if size >= strong else 1 if size >= weak else 0
+        codes[i] = UNDEFINED if np.isnan(size) else code if score[i] > 0.0 else -code
     return codes
 
 
@@ -170,17 +175,22 @@ def _weigh(strategy: Strategy, part: Pass) -> tuple[Array, Array]:
     total = np.zeros(len(part.frame))
     weight = np.zeros(len(part.frame))
     for weighted in strategy.rules:
-        score = weighted.rule.score(part)
-        if score.shape != total.shape or np.any(np.abs(score) > 1.0):
+        score = np.asarray(weighted.rule.score(part), dtype=np.float64)
+        if score.shape != total.shape or not _add(total, weight, float(weighted.weight), score):
             raise ValueError(f"{weighted.rule.kind} must score each candle from -1 to 1, or NaN")
-        _add(total, weight, weighted.weight, score)
     return total, weight
 
 
-def _add(total: Array, weight: Array, share: float, score: Array) -> None:
-    has_opinion = ~np.isnan(score)
-    total += np.where(has_opinion, share * score, 0.0)
-    weight += np.where(has_opinion, share, 0.0)
+@compiled
+def _add(total: Array, weight: Array, share: float, score: Array) -> bool:
+    """Add the scores that are an opinion, and their weight; False where one is beyond -1 … 1."""
+    is_beyond = False
+    for i in range(len(total)):
+        has_opinion = not np.isnan(score[i])
+        total[i] += share * score[i] if has_opinion else 0.0
+        weight[i] += share if has_opinion else 0.0
+        is_beyond |= abs(score[i]) > 1.0
+    return not is_beyond
 
 
 def _quorate(strategy: Strategy, weight: Array) -> npt.NDArray[np.bool_]:

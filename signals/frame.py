@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -123,11 +123,14 @@ class CandleFrame:
 
     def part(self, start: int, stop: int) -> Self:
         """Candles [start, stop) as views of the same arrays."""
-        arrays = (getattr(self, each.name)[start:stop] for each in fields(self)[1:] if each.init)
-        part = type(self)(self.timeframe, *arrays)
-        return part if self.trades is None else part._holding(self.trades[start:stop])
+        # Parts of what is in order are: not checked again.
+        part = object.__new__(type(self))
+        object.__setattr__(part, "timeframe", self.timeframe)
+        for name in ("timestamp", *COLUMNS, "is_whole"):
+            object.__setattr__(part, name, getattr(self, name)[start:stop])
+        return part._holding(None if self.trades is None else self.trades[start:stop])
 
-    def _holding(self, trades: CandleTrades) -> Self:
+    def _holding(self, trades: CandleTrades | None) -> Self:
         object.__setattr__(self, "trades", trades)
         return self
 

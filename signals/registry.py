@@ -140,8 +140,8 @@ class Bound:
         result = self.indicator.function(*given, **_named(self.indicator, self.arguments))
         arrays = tuple(map(np.asarray, result if isinstance(result, tuple) else (result,)))
         names, count = self.indicator.outputs, len(given[0])
-        if len(arrays) != len(names) or any(array.shape != (count,) for array in arrays):
-            shapes = ", ".join(str(array.shape) for array in arrays)
+        shapes = [array.shape for array in arrays]
+        if shapes != [(count,)] * len(names):
             raise ValueError(f"{self.name} must give {len(names)} arrays of {count} values, not {shapes}")
         return dict(zip(names, arrays, strict=True))
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
+from signals.kernel import compiled
+
 if TYPE_CHECKING:
     from signals.frame import Array
 
@@ -311,14 +313,22 @@ KINDS: dict[str, type[Rule]] = {
 """The rules that ship, by kind."""
 
 
+@compiled
 def _limited(values: Array) -> Array:
-    return np.clip(values, -1.0, 1.0)
+    """The values cut off at -1 and 1; NaN stays."""
+    result = np.empty_like(values)
+    for i in range(len(values)):
+        value = values[i]
+        result[i] = 1.0 if value > 1.0 else -1.0 if value < -1.0 else value
+    return result
 
 
+@compiled
 def _ratio(top: Array, bottom: Array) -> Array:
     """The quotient, NaN where bottom is not above 0."""
-    result = np.full(len(top), np.nan)
-    np.divide(top, bottom, out=result, where=bottom > 0.0)
+    result = np.empty_like(top)
+    for i in range(len(top)):
+        result[i] = top[i] / bottom[i] if bottom[i] > 0.0 else np.nan
     return result
 
 

@@ -64,15 +64,21 @@ def relative_volume(volume: Array, *, period: Period = 20) -> Array:
     return result
 
 
+# Windows are computed side by side, each in its own order: so many have room in the fastest cache.
+_TILE = 256
+
+
 @compiled
 def window_sum(values: Array, period: int) -> Array:
     """Sum of the last `period` values, added from the oldest; NaN until there are so many."""
     result = np.full(len(values), np.nan)
-    for i in range(period - 1, len(values)):
-        total = 0.0
-        for j in range(i - period + 1, i + 1):
-            total += values[j]
-        result[i] = total
+    for begin in range(period - 1, len(values), _TILE):
+        total = result[begin : begin + _TILE]
+        total[:] = 0.0
+        for first in range(begin - period + 1, begin + 1):
+            step = values[first : first + len(total)]
+            for i in range(len(total)):
+                total[i] += step[i]
     return result
 
 
@@ -82,11 +88,15 @@ def window_slope(values: Array, period: int) -> Array:
     result = np.full(len(values), np.nan)
     middle = (period - 1) / 2.0
     spread = period * (period * period - 1.0) / 12.0
-    for i in range(period - 1, len(values)):
-        total = 0.0
+    for begin in range(period - 1, len(values), _TILE):
+        total = result[begin : begin + _TILE]
+        total[:] = 0.0
         for j in range(period):
-            total += (j - middle) * values[i - period + 1 + j]
-        result[i] = total / spread
+            first = begin - period + 1 + j
+            step = values[first : first + len(total)]
+            for i in range(len(total)):
+                total[i] += (j - middle) * step[i]
+        total /= spread
     return result
 
 
@@ -96,56 +106,64 @@ def window_walk_slope(values: Array, period: int) -> Array:
     result = np.full(len(values), np.nan)
     middle = (period - 1) / 2.0
     spread = period * (period * period - 1.0) / 12.0
-    for i in range(period - 1, len(values)):
-        total = 0.0
-        walk = 0.0
+    for begin in range(period - 1, len(values), _TILE):
+        total = result[begin : begin + _TILE]
+        total[:] = 0.0
+        walk = np.zeros(len(total))
         for j in range(period):
-            walk += values[i - period + 1 + j]
-            total += (j - middle) * walk
-        result[i] = total / spread
+            first = begin - period + 1 + j
+            step = values[first : first + len(total)]
+            for i in range(len(total)):
+                walk[i] += step[i]
+                total[i] += (j - middle) * walk[i]
+        total /= spread
     return result
-
-
-@compiled
-def trend(values: Array) -> float:
-    """Pearson's correlation of values with their positions, -1 … 1; NaN where they are all the same."""
-    count = len(values)
-    # From the first on, so that equal values are 0 without any rounding.
-    mean = 0.0
-    for j in range(count):
-        mean += values[j] - values[0]
-    mean /= count
-    middle = (count - 1) / 2.0
-    shared = 0.0
-    square = 0.0
-    for j in range(count):
-        off = values[j] - values[0] - mean
-        shared += (j - middle) * off
-        square += off * off
-    if square == 0.0:
-        return np.nan
-    found = shared / math.sqrt(square * (count * (count * count - 1.0) / 12.0))
-    return min(max(found, -1.0), 1.0)
 
 
 @compiled
 def window_divergence(values: Array, steps: Array, period: int) -> Array:
     """Half of: the trend of the steps' running sum minus the values', over the last `period` items.
 
-    Values that are all the same have the trend 0; for a running sum that does not change there is no
-    result.
+    A trend is Pearson's correlation with the positions. Values that are all the same have the trend 0; for
+    a running sum that does not change there is no result.
     """
     result = np.full(len(values), np.nan)
-    walk = np.empty(period)
-    for i in range(period - 1, len(values)):
-        first = i - period + 1
-        total = 0.0
-        for j in range(period):
-            total += steps[first + j]
-            walk[j] = total
-        price = trend(values[first : i + 1])
-        # Not a number although the values are: they are all the same.
-        if price != price and values[first] == values[i]:
-            price = 0.0
-        result[i] = (trend(walk) - price) / 2.0
+    middle = (period - 1) / 2.0
+    for begin in range(period - 1, len(values), _TILE):
+        found = result[begin : begin + _TILE]
+        walk = np.zeros(len(found))
+        # Both counted from the window's first item on, so that equal ones are 0 without any rounding: sum,
+        # sum of squares, and sum weighed by position of each.
+        flow, price = np.zeros((3, len(found))), np.zeros((3, len(found)))
+        start = values[begin - period + 1 : begin - period + 1 + len(found)]
+        for j in range(1, period):
+            first = begin - period + 1 + j
+            step, value = steps[first : first + len(found)], values[first : first + len(found)]
+            for i in range(len(found)):
+                walk[i] += step[i]
+                flow[0, i] += walk[i]
+                flow[1, i] += walk[i] * walk[i]
+                flow[2, i] += (j - middle) * walk[i]
+                off = value[i] - start[i]
+                price[0, i] += off
+                price[1, i] += off * off
+                price[2, i] += (j - middle) * off
+        for i in range(len(found)):
+            falling = 0.0 if price[1, i] == 0.0 else correlation(price[:, i], period)
+            found[i] = (correlation(flow[:, i], period) - falling) / 2.0
     return result
+
+
+@compiled
+def correlation(sums: Array, count: int) -> float:
+    """Pearson's correlation, -1 … 1, of `count` values with their positions; NaN where all are the same.
+
+    Args:
+        sums: of the values, of their squares, and of the values times their distance from the middle one.
+        count: how many values.
+    """
+    square = sums[1] - sums[0] * sums[0] / count
+    if not square > 0.0:
+        return np.nan
+    found: float = sums[2] / math.sqrt(square * (count * (count * count - 1.0) / 12.0))
+    return min(max(found, -1.0), 1.0)

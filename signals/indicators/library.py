@@ -87,14 +87,15 @@ def _parameter(name: str, parameter: str, default: int | float) -> Parameter:
     return Parameter(parameter, int, default, Bounds(low, _LONGEST))
 
 
-def _lookback(name: str, parameters: Mapping[str, float]) -> int:
-    """The candles before the first value, as TA-Lib says."""
+@cache
+def _lookback(name: str, **parameters: float) -> int:
+    """The candles before the first value, as TA-Lib says, which takes its time."""
     lookback = int(_talib.abstract.Function(name, **parameters).lookback)
     if lookback < 0:
         given = ", ".join(f"{key} {value:g}" for key, value in parameters.items())
         raise WrongUse(f"{name.lower()}: TA-Lib refuses {given}")
     # Its periods are the dominant cycle, which is longer in the making.
-    return lookback + _lookback("HT_DCPERIOD", {}) if name == "MAVP" else lookback
+    return lookback + _lookback("HT_DCPERIOD") if name == "MAVP" else lookback
 
 
 def _warmup(name: str, **parameters: float) -> int:
@@ -103,7 +104,7 @@ def _warmup(name: str, **parameters: float) -> int:
     The slowest averages of a lookback L weigh what they began from by (1 - 1 / L) ** (32 * L) at the
     block's start, below 1e-13.
     """
-    lookback, info = _lookback(name, parameters), _talib.abstract.Function(name).info
+    lookback, info = _lookback(name, **parameters), _talib.abstract.Function(name).info
     if _is_recursive(name, info) or _accumulates(name, info):
         return max(_MEMORY, 32 * (lookback + 1))
     return lookback
@@ -120,7 +121,7 @@ def _accumulates(name: str, info: Mapping[str, Any]) -> bool:
 
 def _call(name: str, *columns: Array, **parameters: float) -> tuple[Array, ...]:
     """TA-Lib's values over one stretch of candles, NaN before the lookback (where it says 0 in integers)."""
-    lookback, count = _lookback(name, parameters), len(columns[0])
+    lookback, count = _lookback(name, **parameters), len(columns[0])
     if count <= lookback:
         outputs = len(_talib.abstract.Function(name).info["output_names"])
         return tuple(np.full(count, np.nan) for _ in range(outputs))
@@ -129,7 +130,7 @@ def _call(name: str, *columns: Array, **parameters: float) -> tuple[Array, ...]:
         columns = (*columns, np.nan_to_num(_talib.HT_DCPERIOD(*columns), nan=parameters["minperiod"]))
     result = getattr(_talib, name)(*columns, **parameters)
     arrays = [
-        np.array(each, dtype=np.float64) for each in (result if isinstance(result, tuple) else [result])
+        np.asarray(each, dtype=np.float64) for each in (result if isinstance(result, tuple) else [result])
     ]
     for array in arrays:
         array[:lookback] = np.nan
