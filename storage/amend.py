@@ -64,11 +64,11 @@ def amend(
         How many of the trades were new.
 
     Raises:
-        WrongUse: aggregates would mix with single trades; or a trade's day has left the database, and it lies
-            in no coverage there.
+        WrongUse: aggregates would mix with single trades; or the day of a trade that is not just late has
+            left the database, and it lies in no coverage there.
     """
     lock_tapes(connection, exchange, [symbol])
-    trades, received = _present(connection, exchange, symbol, trades, received)
+    trades, received = _present(connection, exchange, symbol, trades, received, cause)
     inserted = tape.merge_trades(connection, exchange, trades, received)
     times = [trade.timestamp for trade in inserted]
     for span in spans:
@@ -98,9 +98,17 @@ def amend(
 
 
 def _present(
-    connection: Connection, exchange: str, symbol: str, trades: Sequence[Trade], received: Received
+    connection: Connection,
+    exchange: str,
+    symbol: str,
+    trades: Sequence[Trade],
+    received: Received,
+    cause: rebuild.Cause,
 ) -> tuple[Sequence[Trade], Received]:
-    """Those of days that are in the database; of the others coverage says that the tape has them."""
+    """Those of days that are in the database; of the others coverage says that the tape has them.
+
+    A stream that begins may show trades of long ago, which is no reason to end a collector.
+    """
     times = [trade.timestamp for trade in trades]
     stored = StoredTape(connection, exchange, symbol)
     gone = stored.past(min(times), max(times) + 1).trades if times else {}
@@ -110,7 +118,8 @@ def _present(
     islands = stored.islands()
     for time in times:
         day = time - time % DAY
-        if day in gone and not any(begin <= time < end for begin, end in islands):
+        is_new = cause != "late_trade" and not any(begin <= time < end for begin, end in islands)
+        if day in gone and is_new:
             raise WrongUse(_refusal(exchange, symbol, day, is_moved=gone[day]))
     return [trades[at] for at in kept], received and [received[at] for at in kept]
 

@@ -268,6 +268,9 @@ def test_trades_that_a_moved_day_has_are_left_out(connection: Connection, tier: 
     tier.move()
     again = [random_trade(Random(9), MIDNIGHT + 2 * DAY + HOUR, 3), random_trade(Random(9), END - HOUR, 3)]
     assert amend(connection, EXCHANGE, SYMBOL, again, [5, None], [], "import") == 1
+    # A stream that begins shows trades of long ago.
+    late = random_trade(Random(9), HOLE + HOUR // 2, 3)
+    assert amend(connection, EXCHANGE, SYMBOL, [late], None, [], "late_trade") == 0
     connection.commit()
     assert days_in(connection, "trades") == {3, 4}
 
