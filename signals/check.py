@@ -2,7 +2,8 @@
 
 Three questions, each at many candles: does cutting off the future change what was said before it? Does a
 frame that begins earlier or later? Does one candle at a time, as it is live, give what the batch gives?
-Where the answer is yes, the indicator or rule at fault is named with the first candle that differs.
+Where the answer is yes, the indicator or rule at fault is named with the first candle that differs. And a
+fourth: do the outcomes that a calibration is fitted on stay the same without what came after its cut?
 """
 
 from __future__ import annotations
@@ -14,19 +15,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from signals.blocks import BLOCK, anchor, passes
+from signals.calibrate import samples
 from signals.engine import evaluate
 from signals.frame import COLUMNS
 from signals.higher import seen_at
+from signals.judging import judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from signals.calibrate import Samples
     from signals.frame import Array, CandleFrame
     from signals.higher import Higher
+    from signals.rows import SignalRow
     from signals.strategies import Strategy
 
-CHECKS = ("future", "start", "live")
-"""What is asked: whether the future, the beginning, or the way of computing changes a value."""
+CHECKS = ("future", "start", "live", "calibration")
+"""What is asked: whether the future, the beginning, or the way of computing changes a value; and whether what
+confidence is made of knows anything from after its cut."""
+CUTS = 10
+"""Moments at which the calibration's samples are looked at."""
 SEED = 1
 
 
@@ -67,7 +75,11 @@ class _View:
 
 
 def check(
-    strategy: Strategy, frame: CandleFrame, higher: Higher, count: int = 100
+    strategy: Strategy,
+    frame: CandleFrame,
+    higher: Higher,
+    count: int = 100,
+    sample: Callable[[Sequence[SignalRow], CandleFrame, int], Samples] = samples,
 ) -> Iterator[tuple[str, Difference | None]]:
     """Ask each question at about `count` candles; yields the question and what differs, one by one.
 
@@ -76,7 +88,12 @@ def check(
         frame: closed candles.
         higher: those of the timeframes that confirm it.
         count: how many candles are looked at in each way.
+        sample: gives what a calibration is fitted on.
+
+    Raises:
+        BadStrategy: it cannot be evaluated at all.
     """
+    rows = judge(strategy, frame, 0, None, higher, is_explained=False).rows
     batch = evaluate(strategy, frame, higher=higher).score
     views: dict[str, Callable[[int], _View]] = {
         "future": lambda bar: _without_future(frame, higher, bar),
@@ -84,9 +101,11 @@ def check(
         "live": lambda bar: _live(strategy, frame, higher, bar),
     }
     for bar in _bars(frame, count):
-        for name in CHECKS:
-            view = views[name](bar)
+        for name, make in views.items():
+            view = make(bar)
             yield name, _difference(name, strategy, frame, higher, view, batch)
+    for bar in np.linspace(0, len(frame) - 1, min(len(frame), CUTS)).astype(int).tolist():
+        yield "calibration", _calibrated_otherwise(rows, frame, int(frame.close_time[bar]), sample)
 
 
 def _bars(frame: CandleFrame, count: int) -> Sequence[int]:
@@ -202,6 +221,27 @@ def _parts(strategy: Strategy, frame: CandleFrame, start: int) -> dict[str, Arra
         for weighted in strategy.rules:
             found[weighted.rule.kind][block] = weighted.rule.score(part)[part.lead :]
     return {name: values[start:] for name, values in found.items()}
+
+
+def _calibrated_otherwise(
+    rows: Sequence[SignalRow],
+    frame: CandleFrame,
+    cut: int,
+    sample: Callable[[Sequence[SignalRow], CandleFrame, int], Samples],
+) -> Difference | None:
+    """The first sample of a cut that is another one where nothing is known from after the cut."""
+    length = frame.timeframe.microseconds
+    known = _alone(frame.part(0, frame.find(cut - length + 1)))
+    batch = sample(rows, frame, cut)
+    other = sample([row for row in rows if row.timestamp <= cut], known, cut)
+    values = [np.where(each.is_right, 1.0, -1.0) * each.score for each in (batch, other)]
+    place = _first_difference(*values)
+    if place is None and len(batch.score) == len(other.score):
+        return None
+    place = min(len(batch.score), len(other.score)) if place is None else place
+    longer = batch if len(batch.score) > place else other
+    one, two = (float(each[place]) if len(each) > place else np.nan for each in values)
+    return Difference("calibration", "the calibration", int(longer.timestamp[place]) - length, one, two)
 
 
 def _first_difference(one: Array, other: Array) -> int | None:

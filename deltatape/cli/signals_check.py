@@ -23,6 +23,7 @@ _QUESTIONS = {
     "future": "without the future",
     "start": "from another beginning",
     "live": "candle by candle, as live",
+    "calibration": "calibrated at cuts",
 }
 
 
@@ -40,6 +41,7 @@ def check(
     On stored candles: cutting off the future, beginning elsewhere, and computing candle by candle
     must change no value. The indicator or rule at fault is named; then the exit code is 1.
     """
+    from signals.judging import BadStrategy
     from signals.strategies import known
     from signals.target import Selection, stored_targets
     from storage.database import connect, require_schema
@@ -57,7 +59,11 @@ def check(
         targets = stored_targets(connection, selection)
         for target in targets:
             frame, higher = _frames(connection, checked, target, candles)
-            found += _check(checked, target, frame, higher, places)
+            try:
+                found += _check(checked, target, frame, higher, places)
+            except BadStrategy as error:
+                output.fail(str(error))
+                raise typer.Exit(1) from None
     if not found:
         raise WrongUse(
             "no closed candles are stored for that: deltatape replay or deltatape collect writes them"

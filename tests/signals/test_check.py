@@ -1,16 +1,18 @@
 """Strategies that are wrong on purpose, and the right ones, as `signals check` sees them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
 
 from market import Timeframe
 from signals import registry
+from signals.calibrate import Samples, samples
 from signals.check import CHECKS, Difference, check
 from signals.frame import CandleFrame
 from signals.higher import Higher, resampled
 from signals.registry import indicator
+from signals.rows import SignalRow
 from signals.rules import BookPressure
 from signals.strategies import SHIPPED, Strategy, Weighted, shipped
 
@@ -150,6 +152,17 @@ def test_what_is_wrong_on_a_higher_timeframe_only_is_named_too(make_frame: MakeF
     assert {difference.culprit for difference in found} == {"badslow"}
 
 
+def test_a_calibration_that_knows_its_future_is_caught(make_frame: MakeFrame) -> None:
+    def fitted_on_all(rows: Sequence[SignalRow], frame: CandleFrame, cut: int) -> Samples:
+        return samples([row for row in rows if row.timestamp <= cut], frame, int(frame.close_time[-1]) + 1)
+
+    frame = make_frame(6000)
+    found = [each for each in check(shipped("momentum"), frame, {}, 4, fitted_on_all) if each[1] is not None]
+    assert len(found) > 4
+    assert {name for name, _ in found} == {"calibration"}
+    assert {difference.culprit for _, difference in found if difference} == {"the calibration"}
+
+
 def test_a_state_that_does_not_matter_is_no_false_alarm(make_frame: MakeFrame) -> None:
     class Counting(BookPressure):
         kind = "counting"
@@ -172,5 +185,5 @@ def test_places_are_many_and_the_same_each_time(make_frame: MakeFrame) -> None:
 
 
 def test_one_candle_and_none(make_frame: MakeFrame) -> None:
-    assert [difference for _, difference in check(shipped("trend"), make_frame(1), {}, 10)] == [None] * 3
+    assert [difference for _, difference in check(shipped("trend"), make_frame(1), {}, 10)] == [None] * 4
     assert list(check(shipped("trend"), make_frame(10).part(0, 0), {}, 10)) == []
