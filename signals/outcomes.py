@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
-from psycopg import sql
 
 from market.timeframe import to_datetime
 from signals.engine import CODES, SignalType
@@ -21,7 +20,7 @@ from signals.engine import CODES, SignalType
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from signals.frame import Array, Indices
+    from signals.frame import Array, CandleFrame, Indices
     from signals.store import Key
     from signals.target import Target
     from storage.database import Connection
@@ -29,21 +28,11 @@ if TYPE_CHECKING:
 ROUND_TRIP = 0.0022
 """Two fills at the default costs of a backtest: a fee of 10 basis points and 1 of slippage each."""
 
-# Signals whose fill, or whose horizon's last candle, opens in [start, end).
-_TOUCHED = sql.SQL("""
-SELECT signal.id, (extract(epoch FROM signal.timestamp) * 1000000)::bigint, signal.signal_type,
-    horizon.candles, outcome.return_net
-FROM unnest(%(horizons)s::int[]) AS horizon (candles)
-CROSS JOIN LATERAL (
-    SELECT id, timestamp, signal_type FROM signals
-    WHERE strategy_name = %(strategy)s AND config_hash = %(config)s AND exchange = %(exchange)s
-        AND symbol = %(symbol)s AND interval = %(interval)s
-        AND timestamp >= %(start)s - (horizon.candles - 1) * %(length)s AND timestamp < %(end)s
-        AND (timestamp >= %(start)s OR timestamp < %(end)s - (horizon.candles - 1) * %(length)s)
-        AND signal_type <> 'NEUTRAL' AND NOT is_withdrawn) AS signal
-LEFT JOIN signal_outcomes AS outcome
-    ON outcome.signal_id = signal.id AND outcome.horizon = horizon.candles * %(length)s
-""")
+_SIGNALS = """
+SELECT id, (extract(epoch FROM timestamp) * 1000000)::bigint, signal_type FROM signals
+WHERE strategy_name = %s AND config_hash = %s AND exchange = %s AND symbol = %s AND interval = %s
+    AND timestamp >= %s AND timestamp < %s AND signal_type <> 'NEUTRAL' AND NOT is_withdrawn
+"""
 
 _PRICES = """
 SELECT (extract(epoch FROM timestamp) * 1000000)::bigint, open, close FROM candles
@@ -57,6 +46,7 @@ SELECT *, return_net > 0 FROM unnest(%s::bigint[], %s::interval[], %s::timestamp
     AS outcome (signal_id, horizon, outcome_timestamp, return_net)
 ON CONFLICT (signal_id, horizon) DO UPDATE
     SET (return_net, is_right) = (excluded.return_net, excluded.is_right)
+    WHERE signal_outcomes.return_net <> excluded.return_net
 """
 
 _DELETE = """
@@ -74,14 +64,13 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True)
-class _Touched:
-    """A signal at one horizon, in candles, with the outcome that is stored."""
+class _Due:
+    """A signal at one horizon, in candles."""
 
     id: int
     timestamp: int
     signal_type: str
     horizon: int
-    stored: float | None
 
 
 def direction(types: Sequence[str]) -> Array:
@@ -107,7 +96,14 @@ def net_returns(prices: Prices, at: Indices, signs: Array, horizon: Indices | in
     return returns
 
 
-def settle(connection: Connection, key: Key, horizons: Sequence[int], start: int, end: int) -> int:
+def settle(
+    connection: Connection,
+    key: Key,
+    horizons: Sequence[int],
+    start: int,
+    end: int,
+    frame: CandleFrame | None = None,
+) -> None:
     """Make outcomes equal to today's tape wherever they touch the candles that open in [start, end).
 
     Called in the transaction that evaluates those candles, for new ones and for revised ones alike: so each
@@ -118,28 +114,27 @@ def settle(connection: Connection, key: Key, horizons: Sequence[int], start: int
         key: whose signals.
         horizons: in candles.
         start: microseconds UTC.
-        end: microseconds UTC.
-
-    Returns:
-        How many outcomes were written or taken away.
+        end: microseconds UTC; no candle after it is known.
+        frame: the newest candles, where they have been read already.
     """
-    touched = _touched(connection, key, horizons, start, end)
-    if not touched:
-        return 0
     length = key.target.timeframe.microseconds
-    at = np.array([each.timestamp for each in touched], dtype=np.int64)
-    horizon = np.array([each.horizon for each in touched], dtype=np.int64)
-    signs = direction([each.signal_type for each in touched])
-    prices = _read_prices(connection, key.target, np.union1d(at, at + (horizon - 1) * length))
+    due = _due(connection, key, horizons, start, end)
+    if not due:
+        return
+    at = np.array([each.timestamp for each in due], dtype=np.int64)
+    horizon = np.array([each.horizon for each in due], dtype=np.int64)
+    signs = direction([each.signal_type for each in due])
+    if frame is not None and len(frame) and frame.timestamp[0] <= at.min():
+        prices = Prices(frame.timestamp, frame.open, frame.close)
+    else:
+        prices = _read_prices(connection, key.target, np.union1d(at, at + (horizon - 1) * length))
     returns = net_returns(prices, at, signs, horizon, length).tolist()
-    pairs = list(zip(touched, returns, strict=True))
-    gone = [each for each, value in pairs if np.isnan(value) and each.stored is not None]
-    changed = [(each, value) for each, value in pairs if not np.isnan(value) and value != each.stored]
+    known = [(each, value) for each, value in zip(due, returns, strict=True) if not np.isnan(value)]
+    gone = [each for each, value in zip(due, returns, strict=True) if np.isnan(value)]
+    if known:
+        _write(connection, known, length)
     if gone:
         connection.execute(_DELETE, ([each.id for each in gone], [_span(each, length) for each in gone]))
-    if changed:
-        _write(connection, changed, length)
-    return len(gone) + len(changed)
 
 
 def _at(prices: Prices, times: Indices) -> Indices:
@@ -150,22 +145,17 @@ def _at(prices: Prices, times: Indices) -> Indices:
     return np.where(prices.timestamp[places] == times, places, -1)
 
 
-def _touched(
-    connection: Connection, key: Key, horizons: Sequence[int], start: int, end: int
-) -> list[_Touched]:
-    target = key.target
-    values = {
-        "horizons": list(horizons),
-        "strategy": key.strategy_name,
-        "config": key.config_hash,
-        "exchange": target.exchange,
-        "symbol": target.symbol,
-        "interval": target.timeframe.value,
-        "start": to_datetime(start),
-        "end": to_datetime(end),
-        "length": timedelta(microseconds=target.timeframe.microseconds),
-    }
-    return [_Touched(*row) for row in connection.execute(_TOUCHED, values)]
+def _due(connection: Connection, key: Key, horizons: Sequence[int], start: int, end: int) -> list[_Due]:
+    """Whose horizon's last candle opens before `end`, and that or the fill's candle not before `start`."""
+    length = key.target.timeframe.microseconds
+    since = to_datetime(start - (max(horizons) - 1) * length)
+    signals = connection.execute(_SIGNALS, (*key.values, since, to_datetime(end))).fetchall()
+    return [
+        _Due(number, timestamp, signal_type, horizon)
+        for number, timestamp, signal_type in signals
+        for horizon in horizons
+        if (last := timestamp + (horizon - 1) * length) < end and (last >= start or timestamp >= start)
+    ]
 
 
 def _read_prices(connection: Connection, target: Target, times: Indices) -> Prices:
@@ -181,15 +171,15 @@ def _read_prices(connection: Connection, target: Target, times: Indices) -> Pric
     )
 
 
-def _write(connection: Connection, changed: Sequence[tuple[_Touched, float]], length: int) -> None:
+def _write(connection: Connection, known: Sequence[tuple[_Due, float]], length: int) -> None:
     columns = (
-        [each.id for each, _ in changed],
-        [_span(each, length) for each, _ in changed],
-        [to_datetime(each.timestamp + each.horizon * length) for each, _ in changed],
-        [value for _, value in changed],
+        [each.id for each, _ in known],
+        [_span(each, length) for each, _ in known],
+        [to_datetime(each.timestamp + each.horizon * length) for each, _ in known],
+        [value for _, value in known],
     )
     connection.execute(_WRITE, columns)
 
 
-def _span(touched: _Touched, length: int) -> timedelta:
-    return timedelta(microseconds=touched.horizon * length)
+def _span(due: _Due, length: int) -> timedelta:
+    return timedelta(microseconds=due.horizon * length)
