@@ -76,15 +76,15 @@ def _run(url: str, query: str, *, write: bool) -> tuple[list[str], list[Sequence
         except UndefinedTable as error:
             connection.rollback()
             require_schema(connection)
-            raise _explained(error) from error
+            raise _explained(error, write=write) from error
         except Error as error:
             if connection.info.transaction_status == TransactionStatus.ACTIVE:
                 connection.close()  # nobody goes on with the COPY that has begun
                 raise WrongUse("COPY is not for this: write the query alone, with --format csv") from None
-            raise _explained(error) from error
+            raise _explained(error, write=write) from error
 
 
-def _explained(error: "Error") -> Exception:
+def _explained(error: "Error", *, write: bool) -> Exception:
     """What went wrong with a statement, in one line."""
     from psycopg import OperationalError, errors
 
@@ -92,7 +92,8 @@ def _explained(error: "Error") -> Exception:
     from storage.database import reason
 
     if isinstance(error, errors.ReadOnlySqlTransaction):
-        return WrongUse(f"{reason(error)}: add --write to let it")
+        remedy = "this role may only read" if write else "add --write to let it"
+        return WrongUse(f"{reason(error)}: {remedy}")
     if isinstance(error, OperationalError) and error.sqlstate is None:
         return Unavailable(f"lost the database: {reason(error)}")
     hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""

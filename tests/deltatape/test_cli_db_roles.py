@@ -37,10 +37,15 @@ def test_sql_reads_as_the_reader_where_one_is_named(cli, database, made):
     )
 
 
+def test_who_only_reads_is_told_so(cli, made):
+    done = cli("sql", "DELETE FROM trades", "--write", env={"DELTATAPE_DATABASE_URL": made["reader"]["url"]})
+    assert done.returncode == 2
+    assert "this role may only read" in done.stderr
+
+
 def test_commands_as_the_writer(cli, made):
     writer = {"DELTATAPE_DATABASE_URL": made["writer"]["url"]}
     assert cli("db", "check", env=writer).returncode == 0
-    assert cli("sql", "DELETE FROM trades", "--write", env=writer).returncode == 0
     refused = cli("sql", "DROP TABLE trades", "--write", env=writer)
     assert refused.returncode == 2
     assert "must be owner" in refused.stderr

@@ -36,7 +36,7 @@ from tests.soak.parts import TESTS_HOME, Collector, Simulator, eventually, rows,
 from tests.soak.proof import Evidence, complaints, truth_by_symbol
 
 SYMBOLS = ("BTC/USDT",)
-SPEED = 20
+SPEED = 10
 BATCH = 40
 """Trades that the noting writer commits at a time."""
 EXCHANGE, SYMBOL = "simulated", "ACK/USDT"
