@@ -6,7 +6,11 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 
-from storage.database import Connection
+from market import Timeframe
+from signals.follow import Job, recompute
+from signals.strategies import composite
+from signals.target import Target
+from storage.database import Connection, connect
 
 Cli = Callable[..., CompletedProcess[str]]
 
@@ -27,12 +31,14 @@ def tape(connection: Connection) -> None:
 
 
 def test_quality_in_tables_json_and_a_picture(
-    cli: Cli, tape: None, connection: Connection, tmp_path: Path
+    cli: Cli, tape: None, connection: Connection, database: str, tmp_path: Path
 ) -> None:
     empty = cli("signals", "quality")
     assert empty.returncode == 0, empty.stderr
     assert empty.stdout.startswith("no outcomes: deltatape signals run or deltatape signals compute")
-    assert cli("signals", "compute").returncode == 0
+    job = Job(composite(), Target("kraken", "BTC/USD", Timeframe.M1))
+    with connect(database, autocommit=True) as engine:
+        list(recompute(engine, job, 0, 2**52))
     picture = tmp_path / "quality.png"
     done = cli("signals", "quality", "--plot", str(picture))
     assert done.returncode == 0, done.stderr
