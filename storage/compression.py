@@ -13,12 +13,11 @@ from psycopg import errors, sql
 
 from market import DAY, Unavailable
 from market.timeframe import to_datetime
+from storage.chunk_compression import Busy, compress
 from storage.chunks import (
     COLUMNSTORE,
     LOCK_WAIT,
-    Busy,
     Chunk,
-    compress,
     reclaim,
     size,
     uncompressed,
