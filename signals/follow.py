@@ -242,7 +242,7 @@ def _span(
     rows = calibrated(judged.rows, calibrations, job.strategy.thresholds)
     until = int(frame.timestamp[-1])
     written = reconcile(connection, job.key, rows, start, until + length)
-    settle(connection, job.key, job.horizons, start, until + length, frame)
+    settle(connection, job.key, job.horizons, start, until + length, frame if end is None else None)
     write_indicators(connection, job.target, frame, index, job.indicators)
     return Step(job, len(frame) - index, until, tuple(written), judged.last)
 

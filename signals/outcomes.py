@@ -31,7 +31,7 @@ ROUND_TRIP = 0.0022
 _SIGNALS = """
 SELECT id, (extract(epoch FROM timestamp) * 1000000)::bigint, signal_type FROM signals
 WHERE strategy_name = %s AND config_hash = %s AND exchange = %s AND symbol = %s AND interval = %s
-    AND timestamp >= %s AND timestamp < %s AND signal_type <> 'NEUTRAL' AND NOT is_withdrawn
+    AND timestamp >= %s AND timestamp <= %s AND signal_type <> 'NEUTRAL' AND NOT is_withdrawn
 """
 
 _PRICES = """
@@ -114,11 +114,11 @@ def settle(
         key: whose signals.
         horizons: in candles.
         start: microseconds UTC.
-        end: microseconds UTC; no candle after it is known.
-        frame: the newest candles, where they have been read already.
+        end: microseconds UTC.
+        frame: the newest candles, where they have been read already and none lies after `end`.
     """
     length = key.target.timeframe.microseconds
-    due = _due(connection, key, horizons, start, end)
+    due = _due(connection, key, horizons, start, end, is_newest=frame is not None)
     if not due:
         return
     at = np.array([each.timestamp for each in due], dtype=np.int64)
@@ -145,8 +145,10 @@ def _at(prices: Prices, times: Indices) -> Indices:
     return np.where(prices.timestamp[places] == times, places, -1)
 
 
-def _due(connection: Connection, key: Key, horizons: Sequence[int], start: int, end: int) -> list[_Due]:
-    """Whose horizon's last candle opens before `end`, and that or the fill's candle not before `start`."""
+def _due(
+    connection: Connection, key: Key, horizons: Sequence[int], start: int, end: int, *, is_newest: bool
+) -> list[_Due]:
+    """Signals at horizons whose last candle opens in [start, end); of older candles all since `start`."""
     length = key.target.timeframe.microseconds
     since = to_datetime(start - (max(horizons) - 1) * length)
     signals = connection.execute(_SIGNALS, (*key.values, since, to_datetime(end))).fetchall()
@@ -154,7 +156,7 @@ def _due(connection: Connection, key: Key, horizons: Sequence[int], start: int, 
         _Due(number, timestamp, signal_type, horizon)
         for number, timestamp, signal_type in signals
         for horizon in horizons
-        if (last := timestamp + (horizon - 1) * length) < end and (last >= start or timestamp >= start)
+        if start <= timestamp + (horizon - 1) * length < end or (timestamp >= start and not is_newest)
     ]
 
 

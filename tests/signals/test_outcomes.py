@@ -119,6 +119,17 @@ def test_a_batch_writes_what_live_writes(
     assert session.execute("SELECT xmin::text, * FROM signal_outcomes ORDER BY 2, 3").fetchall() == before
 
 
+def test_a_part_that_is_computed_has_the_outcomes_that_came_after_it(
+    session: Connection, job: Job, put: Put, make_frame: MakeFrame
+) -> None:
+    frame = make_frame(700)
+    put(frame)
+    start, end = int(frame.timestamp[300]), int(frame.timestamp[400])
+    list(recompute(session, job, start, end))
+    inside = {key: value for key, value in expected(frame).items() if start < key[0] <= end}
+    assert inside == stored(session)
+
+
 def test_a_revised_tape_has_other_outcomes(
     session: Connection, job: Job, put: Put, make_frame: MakeFrame
 ) -> None:
