@@ -168,8 +168,16 @@ def reach(files: list[Archived], backup: Backup) -> list[Archived]:
 
 def lost_since(state: ArchiveState, backups: list[Backup]) -> list[str]:
     """The files of the log that were given up and that no base backup has made needless since."""
-    newest = max((segment_number(backup.first_segment) or 0 for backup in backups), default=0)
-    return [name for name in state.lost if (segment_number(name) or newest) >= newest]
+    if not backups:
+        return state.lost
+    first, timeline = segment_number(backups[-1].first_segment) or 0, backups[-1].timeline
+
+    def is_needed(name: str) -> bool:
+        # What tells of a base backup is named after its segment, and of a timeline after that.
+        number = segment_number(name[:24])
+        return int(name[:8], 16) > timeline if number is None else number >= first
+
+    return [name for name in state.lost if is_needed(name)]
 
 
 @contextmanager

@@ -56,7 +56,8 @@ for other in "$to/$name"-*.gz; do
     fi
 done
 if [ ! -e "$file" ]; then
-    said=$({{ gzip -1 -c <"$1" >"$part" && sync "$part"; }} 2>&1) || fail "${{said:-cannot write}}"
+    said=$({{ gzip -1 -c <"$1" >"$part" && touch -r "$1" "$part" && sync "$part"; }} 2>&1) ||
+        fail "${{said:-cannot write}}"
     [ "$(gzip -dc <"$part" | sha256sum)" = "$sum  -" ] || fail "what was written reads otherwise"
     said=$(mv -n "$part" "$file" 2>&1) || fail "$said"
 fi
@@ -85,7 +86,7 @@ class Owner(Struct, frozen=True):
 
 
 class Archived(Struct, frozen=True):
-    """A file in the archive, and when it came there (microseconds UTC)."""
+    """A file in the archive, and when the server wrote it last (microseconds UTC), whenever it came there."""
 
     name: str
     timestamp: int

@@ -70,13 +70,15 @@ def data(tmp_path: Path) -> Data:
 def test_a_segment_goes_there_and_back(data: Data) -> None:
     content = os.urandom(1000) + bytes(50_000)
     data.segment(NAME, content)
+    os.utime(data.place.cluster / "pg_wal" / NAME, (1_700_000_000, 1_700_000_000))
     assert data.store().returncode == 0
     (stored,) = data.wal.iterdir()
     assert stored.name == f"{NAME}-{hashlib.sha256(content).hexdigest()}.gz"
     assert gzip.decompress(stored.read_bytes()) == content
     assert data.fetch().returncode == 0
     assert data.fetched == content
-    assert [one.name for one in archive.archived(data.folder)] == [NAME]
+    # However long it waited: what counts is until when it tells of the server.
+    assert archive.archived(data.folder) == [Archived(NAME, 1_700_000_000_000_000)]
 
 
 def test_what_is_there_is_never_overwritten(data: Data) -> None:

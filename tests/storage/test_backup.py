@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec import structs
 from streaming import EXCHANGE, Streaming, random_tape
 
 import migrations
@@ -291,6 +292,17 @@ def test_a_swap_that_was_cut_short_is_finished_by_the_next_start(place: Place) -
     assert not own.restoring.home.exists()
     cluster.take_place(own)
     assert place.rows() == wanted
+
+
+def test_what_was_given_up_counts_until_the_next_base_backup() -> None:
+    segment, label = "000000020000000000000007", "000000020000000000000007.00000028.backup"
+    lost = [segment, label, "00000002.history"]
+    state = archive.ArchiveState(None, None, None, "", None, 0, lost)
+    assert backup.lost_since(state, []) == lost
+    before = structs.replace(of(1, 10), first_segment="000000010000000000000006")
+    after = structs.replace(of(2, 20), first_segment="000000020000000000000008")
+    assert backup.lost_since(state, [before]) == lost
+    assert backup.lost_since(state, [before, after]) == []
 
 
 def of(timeline: int, finished: int) -> Backup:
