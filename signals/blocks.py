@@ -54,7 +54,7 @@ class Pass:
         self.frame = frame
         self.lead = lead
         self.start = start
-        self._computed: dict[str, Mapping[str, Array]] = {}
+        self._computed: dict[str, tuple[int, Mapping[str, Array]]] = {}
 
     def __getitem__(self, name: str) -> Array:
         if name in COLUMNS:
@@ -64,20 +64,39 @@ class Pass:
 
     def outputs(self, bound: Bound) -> Mapping[str, Array]:
         """All outputs of an indicator over warm-up and block; NaN before its own warm-up."""
-        name = bound.name
-        if name not in self._computed:
-            self._computed[name] = self._compute(bound)
-        return self._computed[name]
-
-    def _compute(self, bound: Bound) -> Mapping[str, Array]:
-        # Each indicator starts at its own distance from the block, whatever else the pass holds,
-        # so that one name means one value in every strategy.
-        skipped = max(self.lead - bound.warmup, 0)
-        outputs = bound.compute(lambda name: self.frame.input(name)[skipped:])
+        skipped, outputs = self._compute(bound)
         if not skipped:
             return outputs
         blank = np.full(skipped, np.nan)
         return {name: np.concatenate((blank, values)) for name, values in outputs.items()}
+
+    def block(self, name: str) -> Array:
+        """As `pass_[name]`, over the block alone."""
+        if name in COLUMNS:
+            return self.frame.column(name)[self.lead :]
+        bound, output = locate(name)
+        skipped, outputs = self._compute(bound)
+        return outputs[output][self.lead - skipped :]
+
+    def _compute(self, bound: Bound) -> tuple[int, Mapping[str, Array]]:
+        """How many candles of the warm-up an indicator leaves out, and its outputs from there on."""
+        # Each indicator starts at its own distance from the block, whatever else the pass holds,
+        # so that one name means one value in every strategy.
+        if bound.name not in self._computed:
+            skipped = max(self.lead - bound.warmup, 0)
+            outputs = bound.compute(lambda name: self.frame.input(name)[skipped:])
+            self._computed[bound.name] = skipped, outputs
+        return self._computed[bound.name]
+
+
+class Block:
+    """The block of a pass, for what looks at one candle at a time; gives what the pass does, without lead."""
+
+    def __init__(self, part: Pass) -> None:
+        self._part = part
+
+    def __getitem__(self, name: str) -> Array:
+        return self._part.block(name)
 
 
 def passes(frame: CandleFrame, warmup: int, start: int = 0) -> Iterator[Pass]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from signals.blocks import Pass, passes
+from signals.blocks import Block, Pass, passes
 from signals.cautions import warnings_of
 from signals.higher import Higher, seen, seen_at
 from signals.kernel import compiled
+from signals.rules import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +40,7 @@ class SignalType(StrEnum):
 CODES = {kind: code for code, kind in enumerate(SignalType, -2)}
 TYPES = {code: kind for kind, code in CODES.items()}
 NO_HIGHER: Higher = MappingProxyType({})
+_POINTWISE = frozenset(KINDS.values())
 UNDEFINED = -128
 """The code where a strategy has no opinion: before it is warm, or without its quorum."""
 
@@ -95,7 +97,6 @@ def evaluate(
     for part in passes(frame, strategy.warmup, start):
         block = slice(part.start, part.start + len(part.frame) - part.lead)
         total, weight = _weigh(strategy, part)
-        total, weight = total[part.lead :], weight[part.lead :]
         is_quorate = _quorate(strategy, weight)
         for opinion in opinions.values():
             _add(total, weight, float(strategy.confirm_weight), opinion[block])
@@ -171,11 +172,15 @@ def _opinions(
 
 
 def _weigh(strategy: Strategy, part: Pass) -> tuple[Array, Array]:
-    """The weighted sum of the rules with an opinion, and their weight."""
-    total = np.zeros(len(part.frame))
-    weight = np.zeros(len(part.frame))
+    """The weighted sum of the rules with an opinion, and their weight, over the block."""
+    total = np.zeros(len(part.frame) - part.lead)
+    weight = np.zeros(len(total))
     for weighted in strategy.rules:
-        score = np.asarray(weighted.rule.score(part), dtype=np.float64)
+        # One's own may look back over candles before the block; those that ship do not.
+        if type(weighted.rule) in _POINTWISE:
+            score = weighted.rule.score(Block(part))
+        else:
+            score = np.asarray(weighted.rule.score(part), dtype=np.float64)[part.lead :]
         if score.shape != total.shape or not _add(total, weight, float(weighted.weight), score):
             raise ValueError(f"{weighted.rule.kind} must score each candle from -1 to 1, or NaN")
     return total, weight

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from signals.frame import EXTRAS, Array, CandleFrame
+from signals.frame import EXTRAS, Array, CandleFrame, Indices
+from signals.kernel import compiled
 
 if TYPE_CHECKING:
     from market.timeframe import Timeframe
@@ -28,12 +29,20 @@ def seen_at(lower: Timeframe, timestamp: int, higher: Timeframe) -> int:
 
 def seen(frame: CandleFrame, higher: CandleFrame, values: Array) -> Array:
     """The `values` of the candles of `higher` as those of `frame` see them; NaN where there is none."""
-    if not len(higher):
-        return np.full(len(frame), np.nan)
-    length = higher.timeframe.microseconds
-    opens = frame.close_time // length * length - length
-    places = np.minimum(np.searchsorted(higher.timestamp, opens), len(higher) - 1)
-    return np.where(higher.timestamp[places] == opens, values[places], np.nan)
+    return _seen(frame.close_time, higher.timestamp, higher.timeframe.microseconds, values)
+
+
+@compiled
+def _seen(closes: Indices, opens: Indices, length: int, values: Array) -> Array:
+    result = np.full(len(closes), np.nan)
+    place = 0
+    for i in range(len(closes)):
+        wanted = closes[i] // length * length - length
+        while place < len(opens) and opens[place] < wanted:
+            place += 1
+        if place < len(opens) and opens[place] == wanted:
+            result[i] = values[place]
+    return result
 
 
 def resampled(frame: CandleFrame, timeframe: Timeframe) -> CandleFrame:

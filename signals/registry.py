@@ -14,7 +14,7 @@ import difflib
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, Self, TypeVar, get_args, get_type_hints
 
@@ -102,12 +102,14 @@ class Bound:
         arguments: values of its parameters, in their order.
         name: name and parameters, such as bbands_20_2.
         warmup: candles that a pass reads before its block.
+        named: the arguments by the parameters' names.
     """
 
     indicator: Indicator
     arguments: tuple[Number, ...]
     name: str
     warmup: int
+    named: Mapping[str, Number] = field(repr=False)
 
     @classmethod
     def of(cls, known: Indicator, arguments: tuple[Number, ...]) -> Self:
@@ -116,8 +118,8 @@ class Bound:
         Raises:
             WrongUse: it takes each of them, but not together.
         """
-        warmup = int(known.warmup(**_named(known, arguments)))
-        return cls(known, arguments, _full_name(known.name, arguments), warmup)
+        named = dict(zip((parameter.name for parameter in known.parameters), arguments, strict=True))
+        return cls(known, arguments, _full_name(known.name, arguments), int(known.warmup(**named)), named)
 
     @property
     def reads_trades(self) -> bool:
@@ -137,8 +139,8 @@ class Bound:
             ValueError: the function gave other results than it is registered with.
         """
         given = [inputs(name) for name in self.indicator.inputs]
-        result = self.indicator.function(*given, **_named(self.indicator, self.arguments))
-        arrays = tuple(map(np.asarray, result if isinstance(result, tuple) else (result,)))
+        result = self.indicator.function(*given, **self.named)
+        arrays = [np.asarray(each) for each in (result if isinstance(result, tuple) else (result,))]
         names, count = self.indicator.outputs, len(given[0])
         shapes = [array.shape for array in arrays]
         if shapes != [(count,)] * len(names):
@@ -246,10 +248,6 @@ def _arguments(known: Indicator, words: list[str], name: str) -> tuple[Number, .
 
 def _full_name(name: str, arguments: tuple[Number, ...]) -> str:
     return "_".join([name, *(f"{argument:.10g}" for argument in arguments)])
-
-
-def _named(known: Indicator, arguments: tuple[Number, ...]) -> dict[str, Number]:
-    return dict(zip((parameter.name for parameter in known.parameters), arguments, strict=True))
 
 
 def _signature(function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[Parameter, ...]]:

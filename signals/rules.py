@@ -94,7 +94,7 @@ class DirectionalTrend:
     def score(self, values: Arrays) -> Array:
         """How far the ADX lies above `low`, signed by the direction."""
         strength, up, down = (values[name] for name in self.cites)
-        return np.sign(up - down) * np.clip((strength - self.low) / (self.full - self.low), 0.0, 1.0)
+        return np.sign(up - down) * np.maximum(_limited((strength - self.low) / (self.full - self.low)), 0.0)
 
     def reason(self, values: Values) -> str:
         """The ADX, and what it belongs to."""
@@ -146,11 +146,7 @@ class RsiReversal:
 
     def score(self, values: Arrays) -> Array:
         """Positive below `low` (oversold), negative above `high`."""
-        strength = values[self.cites[0]]
-        oversold = _limited(0.5 + (self.low - strength) / 40.0)
-        overbought = _limited(0.5 + (strength - self.high) / 40.0)
-        calm = np.where(np.isnan(strength), np.nan, 0.0)
-        return np.where(strength < self.low, oversold, np.where(strength > self.high, -overbought, calm))
+        return _exhaustion(values[self.cites[0]], self.low, self.high)
 
     def reason(self, values: Values) -> str:
         """The RSI against its limits."""
@@ -208,9 +204,7 @@ class BollingerReversal:
     def score(self, values: Arrays) -> Array:
         """Positive below the lower band, negative above the upper one."""
         close, _, middle, upper = (values[name] for name in self.cites)
-        position = _ratio(close - middle, upper - middle)
-        beyond = np.abs(position) - 1.0
-        return np.where(beyond < 0.0, 0.0, -np.sign(position) * _limited(0.5 + beyond))
+        return _stretch(close - middle, upper - middle)
 
     def reason(self, values: Values) -> str:
         """The close against the bands."""
@@ -311,6 +305,35 @@ KINDS: dict[str, type[Rule]] = {
     )
 }
 """The rules that ship, by kind."""
+
+
+@compiled
+def _exhaustion(strength: Array, low: float, high: float) -> Array:
+    """Half and more below `low`, less than minus a half above `high`, 0 between them."""
+    result = np.empty_like(strength)
+    for i in range(len(strength)):
+        value = strength[i]
+        if value < low:
+            result[i] = min(0.5 + (low - value) / 40.0, 1.0)
+        elif value > high:
+            result[i] = -min(0.5 + (value - high) / 40.0, 1.0)
+        else:
+            result[i] = np.nan if np.isnan(value) else 0.0
+    return result
+
+
+@compiled
+def _stretch(distance: Array, width: Array) -> Array:
+    """Against a distance of `width` and more, half and more; NaN where the width is not above 0."""
+    result = np.empty_like(distance)
+    for i in range(len(distance)):
+        position = distance[i] / width[i] if width[i] > 0.0 else np.nan
+        size = min(0.5 + (abs(position) - 1.0), 1.0)
+        if abs(position) < 1.0:
+            result[i] = 0.0
+        else:
+            result[i] = np.nan if np.isnan(position) else -size if position > 0.0 else size
+    return result
 
 
 @compiled

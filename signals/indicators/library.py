@@ -128,7 +128,8 @@ def _call(name: str, *columns: Array, **parameters: float) -> tuple[Array, ...]:
     if name == "MAVP":
         # The one function that wants a period for each candle: the market's dominant cycle.
         columns = (*columns, np.nan_to_num(_talib.HT_DCPERIOD(*columns), nan=parameters["minperiod"]))
-    result = getattr(_talib, name)(*columns, **parameters)
+    # What is wrapped takes arrays only: it does not look for frames and series first.
+    result = getattr(_talib, name).__wrapped__(*columns, **parameters)
     arrays = [
         np.asarray(each, dtype=np.float64) for each in (result if isinstance(result, tuple) else [result])
     ]
