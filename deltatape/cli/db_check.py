@@ -29,9 +29,9 @@ def check(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check that the rows of all tables fit together; nothing is written.
+    """Check that the rows of all tables fit together.
 
-    Looked at: references that lead nowhere, constraints, spans and holes, the order of trades and CVD, each
+    Nothing is written. Looked at: references that lead nowhere, constraints, spans and holes, the order of trades and CVD, each
     candle against itself and the next lower timeframe, books, and the money of positions and backtests.
     Market data of the last 7 days of the tape, and the levels of one book snapshot in 61, unless --from or
     --full say otherwise. That the tape is whole and its sums right is proven by deltatape verify.

@@ -12,9 +12,9 @@ def copy(
     to: Annotated[str, typer.Option(help="URL of an empty database; its password better in PGPASSWORD.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Copy everything into another database, and prove that each row is there.
+    """Copy everything into another database.
 
-    Between servers of different versions of PostgreSQL and TimescaleDB, and of both editions. The tables are
+    It is proven that each row is there. Between servers of different versions of PostgreSQL and TimescaleDB, and of both editions. The tables are
     made there as far as they are missing. Stop the collectors first; what they miss is healed when they
     start on the new database. The old one stays as it is.
     """

@@ -21,9 +21,9 @@ def restore(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the private server back to a moment, from a backup and the archived log after it.
+    """Bring the private server back to a moment.
 
-    All that was committed up to then is there, and nothing later. Everything is prepared beside the database,
+    From a backup and the archived log after it: all that was committed up to then is there, and nothing later. Everything is prepared beside the database,
     which stays as it is when anything fails. Stop what writes first: deltatape up, collect.
     """
     from storage import restore as restores

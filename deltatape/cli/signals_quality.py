@@ -27,9 +27,9 @@ def quality(
     plot: Annotated[Path | None, typer.Option(help="Draw it into this file: .png, .svg or .pdf.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, every horizon included.")] = False,
 ) -> None:
-    """How often signals were right, how far prices went their way, and which reasons earn.
+    """Show how often signals were right.
 
-    A signal is right when the move from the next open to the horizon pays for its costs.
+    And how far prices went their way, and which reasons earn. A signal is right when the move from the next open to the horizon pays for its costs.
     """
     from signals.quality import Selected, measure
     from signals.quality_plot import quality_plot
