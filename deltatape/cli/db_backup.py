@@ -34,8 +34,9 @@ def backup(
 ) -> None:
     """Back up the private server, and archive its log.
 
-    Any second from now on can then be restored. The server works on meanwhile. What is written is read back and checked. From the first backup on each
-    piece of the log goes to the folder, at most a minute old. `deltatape db restore` brings it back.
+    Any second from now on can then be restored. The server works on meanwhile. What is written is read back
+    and checked. From the first backup on each piece of the log goes to the folder, at most a minute old.
+    `deltatape db restore` brings it back.
     """
     from storage import backup as backups
 

@@ -31,10 +31,11 @@ def check(
 ) -> None:
     """Check that the rows of all tables fit together.
 
-    Nothing is written. Looked at: references that lead nowhere, constraints, spans and holes, the order of trades and CVD, each
-    candle against itself and the next lower timeframe, books, and the money of positions and backtests.
-    Market data of the last 7 days of the tape, and the levels of one book snapshot in 61, unless --from or
-    --full say otherwise. That the tape is whole and its sums right is proven by deltatape verify.
+    Nothing is written. Looked at: references that lead nowhere, constraints, spans and holes, the order of
+    trades and CVD, each candle against itself and the next lower timeframe, books, and the money of positions
+    and backtests. Market data of the last 7 days of the tape, and the levels of one book snapshot in 61,
+    unless --from or --full say otherwise. That the tape is whole and its sums right is proven by deltatape
+    verify.
 
     Exit code 1 when something is wrong. A live collector may run meanwhile.
     """

@@ -14,9 +14,9 @@ def copy(
 ) -> None:
     """Copy everything into another database.
 
-    It is proven that each row is there. Between servers of different versions of PostgreSQL and TimescaleDB, and of both editions. The tables are
-    made there as far as they are missing. Stop the collectors first; what they miss is healed when they
-    start on the new database. The old one stays as it is.
+    It is proven that each row is there. Between servers of different versions of PostgreSQL and TimescaleDB,
+    and of both editions. The tables are made there as far as they are missing. Stop the collectors first;
+    what they miss is healed when they start on the new database. The old one stays as it is.
     """
     import migrations
     from storage.move import copy_database

@@ -23,8 +23,9 @@ def restore(
 ) -> None:
     """Bring the private server back to a moment.
 
-    From a backup and the archived log after it: all that was committed up to then is there, and nothing later. Everything is prepared beside the database,
-    which stays as it is when anything fails. Stop what writes first: deltatape up, collect.
+    From a backup and the archived log after it: all that was committed up to then is there, and nothing
+    later. Everything is prepared beside the database, which stays as it is when anything fails. Stop what
+    writes first: deltatape up, collect.
     """
     from storage import restore as restores
 

@@ -29,7 +29,8 @@ def quality(
 ) -> None:
     """Show how often signals were right.
 
-    And how far prices went their way, and which reasons earn. A signal is right when the move from the next open to the horizon pays for its costs.
+    And how far prices went their way, and which reasons earn. A signal is right when the move from the next
+    open to the horizon pays for its costs.
     """
     from signals.quality import Selected, measure
     from signals.quality_plot import quality_plot
