@@ -24,6 +24,7 @@ from storage.server.archive import SEGMENT_BYTES
 from storage.server.binaries import Binaries
 from storage.server.layout import Layout, layout, make_home, make_private
 
+_PASTS = "restores.jsonl"
 _EVER = 4_102_444_800_000_000
 _PATIENCE = 7 * 86_400.0
 _ARCHIVING = 90.0
@@ -95,8 +96,7 @@ def restore(
         _archive_the_rest(place, folder, report)
         with work.beside():
             reached, timeline = work.recover()
-            work.settle(timeline, reached)
-            aside = _swap(place, owner)
+            aside = work.take_over(timeline, reached)
     return Restored(
         url=server.start(home, durable=durable, report=report),
         backup=work.backup.name,
@@ -139,7 +139,7 @@ def choose(backups: Sequence[Backup], pasts: Sequence[Past], to: int | None) -> 
 def pasts_of(folder: Path) -> list[Past]:
     """The restores from `folder` whose server is archived there, in order."""
     try:
-        lines = (folder / "restores.jsonl").read_bytes().splitlines()
+        lines = (folder / _PASTS).read_bytes().splitlines()
     except FileNotFoundError:
         return []
     return [json.decode(line, type=Past) for line in lines]
@@ -249,16 +249,22 @@ class _Restore:
             )
         return True
 
-    def settle(self, timeline: int, reached: int | None) -> None:
-        """Make the new cluster an ordinary one, and put the restore on record where it is archived."""
+    def take_over(self, timeline: int, reached: int | None) -> str | None:
+        """Put the new cluster in the old one's place, and on record; where the old one is now."""
         self._write_archiving()
-        if not self.is_own:
-            return
-        self._place.archive.write_bytes(json.encode(str(self._folder)))
+        history = self._folder / _PASTS if self.is_own else None
+        if self.is_own:
+            self._place.archive.write_bytes(json.encode(str(self._folder)))
+        found = binaries.read_record(self._place)
+        if found is not None and cluster.pid(self._place) is not None:
+            cluster.halt(self._place, found, self._account)
+        now = datetime.now(UTC)
         moment = self.backup.finished if reached is None else reached
-        past = Past(from_datetime(datetime.now(UTC)), moment, timeline, self._timeline)
-        with (self._folder / "restores.jsonl").open("ab") as out:
-            out.write(json.encode(past) + b"\n")
+        past = Past(from_datetime(now), moment, timeline, self._timeline)
+        aside = self._place.home / f"cluster.before-{now:%Y%m%dT%H%M%SZ}"
+        had_one = self._place.cluster.exists()
+        cluster.give_place(self._place, aside.name, history, json.encode(past))
+        return str(aside) if had_one else None
 
 
 def _archive_the_rest(place: Layout, folder: Path, report: Report) -> None:
@@ -279,14 +285,3 @@ def _archive_the_rest(place: Layout, folder: Path, report: Report) -> None:
             report("The archive does not take it: the last of the log stays in the old data folder")
             return
         time.sleep(0.1)
-
-
-def _swap(place: Layout, owner: account.Account) -> str | None:
-    """Put the new cluster in the old one's place; where that one is now."""
-    found = binaries.read_record(place)
-    if found is not None and cluster.pid(place) is not None:
-        cluster.halt(place, found, owner)
-    had_one = place.cluster.exists()
-    name = f"cluster.before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    cluster.give_place(place, name)
-    return str(place.home / name) if had_one else None

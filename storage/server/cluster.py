@@ -1,5 +1,6 @@
 """The cluster: made once, started, stopped, and the database in it."""
 
+import json
 import os
 import re
 import shutil
@@ -137,21 +138,33 @@ def halt(place: Layout, binaries: Binaries, account: Account) -> None:
         raise Unavailable(f"the private server does not stop: {_last_line(done.stderr)}")
 
 
-def give_place(place: Layout, aside: str) -> None:
-    """Put the restored cluster in the place of the stopped one, which is renamed to `aside`."""
-    (place.restoring.home / _READY).write_text(aside)
+def give_place(place: Layout, aside: str, history: Path | None, line: bytes) -> None:
+    """Put the restored cluster in the place of the stopped one, which is renamed to `aside`.
+
+    `line` goes to the end of the file `history`, where one is given: both happen, or nothing does.
+    """
+    ready = {"aside": aside, "history": history and str(history), "line": line.decode()}
+    draft = place.restoring.home / f"{_READY}.new"
+    draft.write_text(json.dumps(ready))
+    draft.rename(place.restoring.home / _READY)
     take_place(place)
 
 
 def take_place(place: Layout) -> None:
     """Finish what `give_place` has begun, where it was interrupted or anything is left to do."""
-    ready = place.restoring.home / _READY
-    if not ready.exists():
+    mark = place.restoring.home / _READY
+    if not mark.exists():
         return
+    ready = json.loads(mark.read_text())
     if place.restoring.cluster.exists():
         if place.cluster.exists():
-            place.cluster.rename(place.home / ready.read_text())
+            place.cluster.rename(place.home / ready["aside"])
         place.restoring.cluster.rename(place.cluster)
+    if ready["history"]:
+        history, line = Path(ready["history"]), ready["line"].encode() + b"\n"
+        if not history.exists() or not history.read_bytes().endswith(line):
+            with history.open("ab") as out:
+                out.write(line)
     shutil.rmtree(place.restoring.home)
 
 

@@ -1,5 +1,6 @@
 """Backups of a real server, and what comes back from them."""
 
+import json
 import os
 import shutil
 import signal
@@ -286,12 +287,19 @@ def test_a_swap_that_was_cut_short_is_finished_by_the_next_start(place: Place) -
     server.stop(place.home)
     own.restoring.home.mkdir()
     own.cluster.rename(own.restoring.cluster)
-    (own.restoring.home / "ready").write_text("cluster.before-x")
+    history = place.home / "history"
+    ready = {"aside": "cluster.before-x", "history": str(history), "line": "{}"}
+    (own.restoring.home / "ready").write_text(json.dumps(ready))
     server.start(place.home, durable=False)
     assert place.rows() == wanted
     assert not own.restoring.home.exists()
+    assert history.read_text() == "{}\n"
+    # Cut short after all but the last step: nothing is done twice.
+    own.restoring.home.mkdir()
+    (own.restoring.home / "ready").write_text(json.dumps(ready))
     cluster.take_place(own)
     assert place.rows() == wanted
+    assert history.read_text() == "{}\n"
 
 
 def test_what_was_given_up_counts_until_the_next_base_backup() -> None:
