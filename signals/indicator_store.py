@@ -9,6 +9,7 @@ import numpy as np
 
 from market.timeframe import to_datetime
 from signals.indicator_values import trades_of, values
+from signals.registry import find
 from storage.copy import upsert_rows
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def write_indicators(
         target: whose candles.
         frame: the candles, with what the indicators depend on before `start`.
         start: index of the first candle wanted.
-        names: indicators with their parameters.
+        names: indicators; a row's name has all parameters.
         trades: for those that read them; those in the database, where it is None.
 
     Returns:
@@ -45,6 +46,7 @@ def write_indicators(
     """
     if start >= len(frame):
         return 0
+    names = [find(name).name for name in names]
     _drop_orphans(connection, target, frame, start, names)
     columns = ("timestamp", "exchange", "symbol", "interval", "name", "value", "metadata")
     trades = partial(trades_of, connection, target) if trades is None else trades

@@ -14,7 +14,7 @@ from market.errors import WrongUse
 from signals.frame import COLUMNS
 from signals.options import Cautions, SignalOptions, StrategyOptions, Thresholds
 from signals.own import load
-from signals.registry import find
+from signals.registry import locate
 from signals.rules import (
     KINDS,
     BollingerReversal,
@@ -77,8 +77,8 @@ class Strategy:
     @cached_property
     def warmup(self) -> int:
         """Candles that a pass reads before its block."""
-        indicators = (name.partition(".")[0] for name in self.cites if name not in COLUMNS)
-        return max(self.cautions.young_candles, *(find(name).warmup for name in indicators))
+        indicators = (locate(name)[0] for name in self.cites if name not in COLUMNS)
+        return max(self.cautions.young_candles, *(bound.warmup for bound in indicators))
 
     @cached_property
     def configuration(self) -> dict[str, Any]:

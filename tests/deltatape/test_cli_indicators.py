@@ -98,9 +98,9 @@ def test_every_door_gives_the_values_of_the_one_function(
 def test_the_engine_keeps_what_reads_trades_too(tape: pl.DataFrame, connection: Connection) -> None:
     """It has no trades in its frames, but a connection to read them on."""
     frame = CandleFrame.from_polars(tape, Timeframe.M1)
-    written = write_indicators(connection, Target(*PLACE, Timeframe.M1), frame, 10, ["volume_profile_5_1"])
-    kept = connection.execute("SELECT count(value), count(*) FROM indicators").fetchone()
-    assert kept == (written, len(frame) - 10)
+    written = write_indicators(connection, Target(*PLACE, Timeframe.M1), frame, 10, ["volume_profile_5"])
+    kept = connection.execute("SELECT name, count(value), count(*) FROM indicators GROUP BY 1").fetchone()
+    assert kept == ("volume_profile_5_5", written, len(frame) - 10)
     assert written == len(frame) - 10 > 70
 
 

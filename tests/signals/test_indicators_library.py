@@ -12,6 +12,8 @@ from signals.blocks import BLOCK, passes
 from signals.frame import PRICES, Array, CandleFrame
 from signals.indicators.library import functions
 from signals.registry import Bound, Parameter, available, find
+from signals.rules import BookPressure
+from signals.strategies import Strategy, Weighted
 
 MakeFrame = Callable[..., CandleFrame]
 RealFrame = Callable[[str], CandleFrame]
@@ -156,6 +158,15 @@ def test_a_wrong_parameter_is_one_clear_line(name: str, message: str | None) -> 
     with pytest.raises(WrongUse, match=message) as caught:
         find(name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_strategy_may_cite_fractions() -> None:
+    class Following(BookPressure):
+        cites = ("mama_0.5_0.05.fama", "kama_1000")
+
+    assert (
+        Strategy("following", (Weighted(Following(), 1.0),)).warmup == find("kama_1000").warmup == 32 * 1001
+    )
 
 
 def test_ours_come_first_and_take_their_own_parameters() -> None:
