@@ -10,7 +10,7 @@ import numpy as np
 from market.timeframe import MICROSECONDS, to_datetime
 from signals.blocks import BLOCK, anchor, compute
 from signals.frame import Array, CandleFrame
-from signals.registry import find
+from signals.registry import find, locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +74,7 @@ def stored_values(
     Args:
         url: the database.
         target: whose candles.
-        name: indicator and parameters.
+        name: indicator and parameters; all outputs come, whichever stands behind a point.
         start: microseconds UTC; None: from the first one on.
         end: microseconds UTC; None: to the newest one.
         limit: how many at most.
@@ -90,8 +90,8 @@ def stored_values(
 
     from storage import read
 
-    warmup = find(name).warmup
-    timeframe = target.timeframe
+    bound, _ = locate(name)
+    warmup, timeframe = bound.warmup, target.timeframe
     since = None if start is None else anchor(timeframe, timeframe.open_of(start), warmup)
     # What the first candle wanted depends on begins at most a block and a warm-up before it.
     rows = None if limit is None else limit + BLOCK + warmup
@@ -99,7 +99,7 @@ def stored_values(
     frame = CandleFrame.from_polars(candles, timeframe)
     first = 0 if start is None else frame.find(start)
     first = first if limit is None else max(first, len(frame) - limit)
-    outputs = values(frame, name, first, partial(read.trades, url, target.exchange, target.symbol))
+    outputs = values(frame, bound.name, first, partial(read.trades, url, target.exchange, target.symbol))
     return pl.DataFrame([candles["timestamp"][first:], candles["close"][first:]]).with_columns(**outputs)
 
 

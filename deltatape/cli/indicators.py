@@ -77,6 +77,7 @@ def show(
 ) -> None:
     """An indicator's newest values, computed from the stored candles."""
     from signals.indicator_values import stored_values
+    from signals.registry import locate
     from signals.target import Target
 
     target = Target(exchange, symbol, Timeframe.parse(timeframe))
@@ -89,7 +90,8 @@ def show(
     if as_json:
         output.print_json([dict(zip(values.columns, row, strict=True)) for row in rows])
         return
-    output.table(f"{name} of {exchange} {symbol} {timeframe}", values.columns, rows, empty="")
+    shown = [(time, *("" if x is None else f"{x:,.8g}" for x in each)) for time, *each in rows]
+    output.table(f"{locate(name)[0].name} of {target}", values.columns, shown, empty="")
 
 
 @app.command(epilog="Example: deltatape indicators compute rsi_14 --exchange binance --symbol BTC/USDT")
