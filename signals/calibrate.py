@@ -104,7 +104,11 @@ class InForce:
             target: on whose candles.
             rows: the signals.
             judge: what evaluates the strategy.
+
+        One that reads trades has none: those of a whole window are too many to read again.
         """
+        if strategy.trade_candles:
+            return {}
         cuts = sorted({cut_before(row.timestamp) for row in rows if row.signal_type != SignalType.NEUTRAL})
         found = {cut: self._find(connection, strategy, target, cut, judge) for cut in cuts}
         return {cut: calibration for cut, calibration in found.items() if calibration}

@@ -12,6 +12,7 @@ from signals.announce import announce
 from signals.blocks import anchor
 from signals.calibrate import InForce
 from signals.indicator_store import write_indicators
+from signals.indicator_values import trades_of
 from signals.judging import judge
 from signals.options import HORIZONS
 from signals.outcomes import settle
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from signals.engine import SignalType
+    from signals.frame import CandleFrame
     from signals.higher import Higher
     from signals.judging import Judge
     from signals.options import SignalOptions
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 
 CHUNK = 50_000
 """Candles of one read at most."""
+CHUNK_WITH_TRADES = 1_440
+"""Candles of one read whose trades are read too, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +236,10 @@ def _span(
             reconcile(connection, job.key, [], start, end)
             settle(connection, job.key, job.horizons, start, end)
         return None
-    stop = first + CHUNK * length if end is None else min(first + CHUNK * length, end)
+    stop = first + (CHUNK_WITH_TRADES if job.strategy.trade_candles else CHUNK) * length
+    stop = stop if end is None else min(stop, end)
     lead = anchor(job.target.timeframe, first, job.warmup)
-    frame = read(connection, job.target, lead, stop)
+    frame = _with_trades(connection, job, read(connection, job.target, lead, stop), first, stop)
     index = frame.find(first)
     higher = _higher(connection, job, first, stop, read)
     judged = judge(job.strategy, frame, index, last, higher)
@@ -245,6 +250,14 @@ def _span(
     settle(connection, job.key, job.horizons, start, until + length, frame if end is None else None)
     write_indicators(connection, job.target, frame, index, job.indicators)
     return Step(job, len(frame) - index, until, tuple(written), judged.last)
+
+
+def _with_trades(connection: Connection, job: Job, frame: CandleFrame, start: int, stop: int) -> CandleFrame:
+    """The frame with the trades that the rules read to score its candles from `start` on, where they do."""
+    if not job.strategy.trade_candles:
+        return frame
+    since = start - job.strategy.trade_candles * job.target.timeframe.microseconds
+    return frame.with_trades(trades_of(connection, job.target, since, stop))
 
 
 def _higher(connection: Connection, job: Job, start: int, stop: int, read: Read = read_frame) -> Higher:
@@ -259,6 +272,7 @@ def _type_before(connection: Connection, job: Job, start: int, judge: Judge) -> 
         block = anchor(timeframe, before, 0)
         lead = anchor(timeframe, before, job.strategy.warmup)
         frame = read_frame(connection, job.target, lead, stop)
+        frame = _with_trades(connection, job, frame, block, stop)
         higher = _higher(connection, job, block, stop)
         found = judge(job.strategy, frame, frame.find(block), None, higher).last
         if found is not None:

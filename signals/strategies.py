@@ -81,6 +81,12 @@ class Strategy:
         return max(self.cautions.young_candles, *(bound.warmup for bound in indicators))
 
     @cached_property
+    def trade_candles(self) -> int:
+        """Of how many candles, up to the one that is scored, its rules read the trades; mostly of none."""
+        indicators = (locate(name)[0] for name in self.cites if name not in COLUMNS)
+        return max((bound.warmup + 1 for bound in indicators if bound.reads_trades), default=0)
+
+    @cached_property
     def configuration(self) -> dict[str, Any]:
         """Everything that decides its results, as plain data."""
         return {
