@@ -151,7 +151,7 @@ def _live(strategy: Strategy, frame: CandleFrame, higher: Higher, bar: int) -> _
 def _alone(frame: CandleFrame) -> CandleFrame:
     """Its candles as arrays of their own: a view would still lead to what lies around it."""
     columns: dict[str, Any] = {name: frame.column(name).copy() for name in COLUMNS}
-    return replace(frame, **columns)
+    return replace(frame, **columns).holding(frame.trades)
 
 
 def _closed_by(higher: Higher, time: int) -> Higher:

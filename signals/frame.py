@@ -117,7 +117,7 @@ class CandleFrame:
                 whose trades do not add up to its volume counts as one whose trades are not known.
         """
         times, length = self.timestamp, self.timeframe.microseconds
-        return self.part(0, len(self))._holding(
+        return self.part(0, len(self)).holding(
             CandleTrades.of(trades, times, length, self.volume, self.buy_volume)
         )
 
@@ -128,9 +128,10 @@ class CandleFrame:
         object.__setattr__(part, "timeframe", self.timeframe)
         for name in ("timestamp", *COLUMNS, "is_whole"):
             object.__setattr__(part, name, getattr(self, name)[start:stop])
-        return part._holding(None if self.trades is None else self.trades[start:stop])
+        return part.holding(None if self.trades is None else self.trades[start:stop])
 
-    def _holding(self, trades: CandleTrades | None) -> Self:
+    def holding(self, trades: CandleTrades | None) -> Self:
+        """The frame itself, which holds these trades from now on: for one that nobody else has yet."""
         object.__setattr__(self, "trades", trades)
         return self
 

@@ -77,13 +77,20 @@ def check(
 def _frames(
     connection: Connection, strategy: Strategy, target: Target, candles: int
 ) -> tuple[CandleFrame, Higher]:
+    from signals.follow import CHUNK_WITH_TRADES
+    from signals.indicator_values import trades_of
     from signals.reading import last_before, read_frame, read_higher
 
+    if strategy.trade_candles:
+        candles = min(candles, CHUNK_WITH_TRADES)
     last = last_before(connection, target, 2**52) or 0
     start, end = last - (candles - 1) * target.timeframe.microseconds, last + 1
     above = strategy.confirming(target.timeframe)
     higher = read_higher(connection, target, above, strategy.warmup, start, end)
-    return read_frame(connection, target, start, end), higher
+    frame = read_frame(connection, target, start, end)
+    if strategy.trade_candles:
+        frame = frame.with_trades(trades_of(connection, target, start, last + target.timeframe.microseconds))
+    return frame, higher
 
 
 def _check(

@@ -10,6 +10,7 @@ from conftest import put_candles
 
 from market import Side, Trade
 from signals import follow as following
+from signals.check import check
 from signals.engine import evaluate
 from signals.follow import Job, follow, recompute
 from signals.frame import Array, CandleFrame
@@ -80,6 +81,7 @@ def test_live_in_chunks_equals_the_batch(
     assert np.isfinite(series.score).sum() == len(frame) - 2 * 4
     assert stored(session, job) == signal_rows(STRATEGY, whole, 0, series, None)
     assert len(stored(session, job)) > 20
+    assert [each for _, each in check(STRATEGY, whole, {}, 20) if each is not None] == []
     session.execute("DELETE FROM signals")
     list(recompute(session, job, 0, 2**52))
     assert stored(session, job) == signal_rows(STRATEGY, whole, 0, series, None)
