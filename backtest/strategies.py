@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from signals.frame import CandleFrame
+    from signals.options import SignalOptions
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -38,6 +39,7 @@ class Strategy:
         defaults: every parameter with its default; a whole one takes whole numbers.
         signals: the changes of type over a frame.
         refuse: the reason why a set of parameters makes no sense, or None.
+        policy: what of the policy (fraction, stop, target, …) comes with it.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Strategy:
     defaults: Mapping[str, Number]
     signals: Callable[[CandleFrame, Mapping[str, Number]], Signals]
     refuse: Callable[[Mapping[str, Number]], str | None] = field(default=lambda _: None)
+    policy: Mapping[str, Number] = field(default_factory=dict)
 
     def parameters(self, given: Mapping[str, Number]) -> dict[str, Number]:
         """Every parameter, as given or by default.
@@ -193,40 +196,46 @@ STRATEGIES = {
 }
 
 
-def names() -> list[str]:
-    """Every strategy that ships, those of live signals among them."""
-    from signals.strategies import SHIPPED
+def names(options: SignalOptions | None = None) -> list[str]:
+    """Every strategy there is: those that ship, of live signals too, and those of the settings' own."""
+    from signals.options import SignalOptions
+    from signals.strategies import names as of_signals
 
-    return sorted({*STRATEGIES, *SHIPPED})
+    return sorted({*STRATEGIES, *of_signals(options or SignalOptions())})
 
 
-def find(name: str) -> Strategy:
+def find(name: str, options: SignalOptions | None = None) -> Strategy:
     """The strategy of this name.
+
+    Args:
+        name: as on the command line.
+        options: the settings of signals, which may name strategies of one's own.
 
     Raises:
         WrongUse: there is none.
     """
     if name in STRATEGIES:
         return STRATEGIES[name]
-    if name not in names():
-        raise WrongUse(f"unknown strategy {name!r}: use one of {', '.join(names())}")
-    return _of_signals(name)
+    if name not in names(options):
+        raise WrongUse(f"unknown strategy {name!r}: use one of {', '.join(names(options))}")
+    return _of_signals(name, options)
 
 
-def _of_signals(name: str) -> Strategy:
+def _of_signals(name: str, options: SignalOptions | None) -> Strategy:
     """A strategy of live signals: the same function over the same arrays, changes found the same way."""
     from signals.engine import evaluate
     from signals.higher import resampled
+    from signals.options import SignalOptions
     from signals.rows import changes
-    from signals.strategies import shipped
+    from signals.strategies import known
 
-    strategy = shipped(name)
+    strategy = known(name, options or SignalOptions())
     settings = strategy.configuration
     defaults: dict[str, Number] = {
         f"{rule['kind']}.{key}": value
         for rule in settings["rules"]
         for key, value in rule.items()
-        if key != "kind"
+        if isinstance(value, int | float)
     }
     defaults |= {f"thresholds.{key}": value for key, value in settings["thresholds"].items()}
 
@@ -238,4 +247,4 @@ def _of_signals(name: str) -> Strategy:
         return Signals(where, types[where].astype(np.int64))
 
     summary = f"The live strategy {name!r}, traded at every change of its signal's type."
-    return Strategy(name, summary, defaults, signals)
+    return Strategy(name, summary, defaults, signals, policy=dict(strategy.policy))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collector.collect import Collector, Target
     from collector.metrics import Readings
     from deltatape.settings import Settings, SweepOptions
+    from signals.options import SignalOptions
 
 log = logging.getLogger(__name__)
 
@@ -226,18 +227,18 @@ class Daemon:
 
         if Part.SWEEPS in self._parts:
             for options in self._settings.sweep:
-                each_day(options.at, _sweep_quietly, self._url, options)
+                each_day(options.at, _sweep_quietly, self._url, options, self._settings.signals)
         if Part.UPKEEP in self._parts:
             each_day(self._settings.upkeep.at, upkeep.run, self._url, self._settings, self._stop)
         scheduler.start()
         return scheduler
 
 
-def _sweep_quietly(url: str, options: SweepOptions) -> None:
+def _sweep_quietly(url: str, options: SweepOptions, signals: SignalOptions) -> None:
     from deltatape.sweeps import run_sweep
 
     try:
-        done = run_sweep(url, options)
+        done = run_sweep(url, options, signals=signals)
     except DeltatapeError as error:
         log.warning("sweep of %s on %s: %s", options.strategy, options.symbol, error)
     else:

@@ -11,10 +11,14 @@ if TYPE_CHECKING:
 
     from backtest.sweep import Sweep
     from deltatape.settings import SweepOptions
+    from signals.options import SignalOptions
 
 
 def run_sweep(
-    url: str, options: SweepOptions, progress: Callable[[int], None] = lambda _: None
+    url: str,
+    options: SweepOptions,
+    progress: Callable[[int], None] = lambda _: None,
+    signals: SignalOptions | None = None,
 ) -> Sweep | None:
     """Backtest the grid over every closed candle stored, and store the runs; None without candles.
 
@@ -22,6 +26,7 @@ def run_sweep(
         url: the database.
         options: what to sweep.
         progress: told how many combinations are finished.
+        signals: the settings of signals, which may name strategies of one's own.
 
     Raises:
         WrongUse: the options name what does not exist.
@@ -31,6 +36,7 @@ def run_sweep(
     from backtest.account import Account
     from backtest.run import checked
     from backtest.store import Market
+    from backtest.strategies import find
     from backtest.sweep import sweep
     from storage import read
     from storage.database import connect
@@ -41,7 +47,7 @@ def run_sweep(
         return None
     axes = dict(grids.axis(f"{name}={values}") for name, values in options.grid.items())
     account = Account(options.capital, options.fee_bps, options.fee_bps, options.slippage_bps)
-    setups, left_out = grids.setups(options.strategy, axes, {}, account)
+    setups, left_out = grids.setups(find(options.strategy, signals), axes, {}, account)
     with connect(url, application_name="deltatape sweep") as connection:
         return sweep(
             connection,

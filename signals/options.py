@@ -66,6 +66,7 @@ class StrategyOptions:
         confirm: higher timeframes on which the same rules are asked too.
         confirm_weight: the weight of each of them in the mean.
         thresholds: its own, where they differ from those of every strategy.
+        policy: how a backtest trades it: fraction, stop, target, …
     """
 
     rules: dict[str, dict[str, float]]
@@ -73,6 +74,7 @@ class StrategyOptions:
     confirm: tuple[Timeframe, ...] = ()
     confirm_weight: float = 1.0
     thresholds: Thresholds | None = None
+    policy: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.rules:

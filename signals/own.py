@@ -7,8 +7,8 @@ A class is a strategy where it says what it reads and gives a score and a reason
         def score(self, values): ...
         def reason(self, values): ...
 
-It is known as `breakout`, or by its attribute `kind`. `timeframes` and `confirm` may be set as well, as in
-the configuration. Functions decorated with `signals.registry.indicator` are known by name from then on.
+It is known as `breakout`, or by its attribute `kind`. `timeframes`, `confirm` and `policy` may be set as
+well, as in the configuration. Functions decorated with `signals.registry.indicator` are known by name then.
 """
 
 from __future__ import annotations
@@ -42,12 +42,14 @@ class Own:
         source: a hash of the file that it stands in: another text, another strategy.
         timeframes: of the candles that it is meant for; all where there are none.
         confirm: higher timeframes on which it is asked too.
+        policy: how a backtest trades it.
     """
 
     rule: Rule
     source: str
     timeframes: tuple[Timeframe, ...]
     confirm: tuple[Timeframe, ...]
+    policy: tuple[tuple[str, float], ...]
 
 
 def load(folder: Path) -> dict[str, Own]:
@@ -86,7 +88,8 @@ def _strategy(path: Path, made: Any, source: str) -> dict[str, Own]:
         )
     except Exception as error:  # noqa: BLE001 - whatever somebody's code raises
         raise WrongUse(f"{path}: {made.__name__}: {error}") from None
-    return {rule.kind: Own(rule, source, timeframes, confirm)}
+    policy = tuple(dict(getattr(made, "policy", {})).items())
+    return {rule.kind: Own(rule, source, timeframes, confirm, policy)}
 
 
 def _module(path: Path) -> ModuleType:

@@ -57,6 +57,7 @@ class Strategy:
         confirm_weight: the weight of each of them in the mean.
         timeframes: of the candles that it is meant for; all where there are none.
         source: what its code is known by, where it does not ship.
+        policy: how a backtest trades it (fraction, stop, target, …); no part of its signals.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Strategy:
     confirm_weight: float = 1.0
     timeframes: tuple[Timeframe, ...] = ()
     source: str = ""
+    policy: tuple[tuple[str, float], ...] = ()
 
     @cached_property
     def cites(self) -> tuple[str, ...]:
@@ -206,13 +208,19 @@ def known(name: str, options: SignalOptions) -> Strategy:
             found.confirm,
             timeframes=found.timeframes,
             source=found.source,
+            policy=found.policy,
         )
     if name in options.strategy:
         return _put_together(name, options.strategy[name], options)
     if name not in SHIPPED:
-        names = ", ".join(sorted({*own, *options.strategy, *SHIPPED}))
-        raise WrongUse(f"unknown strategy {name!r}: use one of {names}")
+        raise WrongUse(f"unknown strategy {name!r}: use one of {', '.join(names(options))}")
     return replace(SHIPPED[name](), thresholds=options.thresholds, cautions=options.cautions)
+
+
+def names(options: SignalOptions) -> list[str]:
+    """Every strategy that `known` knows."""
+    own = load(options.folder) if options.folder else {}
+    return sorted({*own, *options.strategy, *SHIPPED})
 
 
 def configured(options: SignalOptions) -> list[Strategy]:
@@ -241,6 +249,7 @@ def _put_together(name: str, wanted: StrategyOptions, options: SignalOptions) ->
         wanted.confirm,
         wanted.confirm_weight,
         wanted.timeframes,
+        policy=tuple(wanted.policy.items()),
     )
 
 

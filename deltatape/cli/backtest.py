@@ -56,16 +56,18 @@ def run(
     from backtest.run import run as backtest
     from backtest.run import setup
     from backtest.store import Market, running
+    from backtest.strategies import find
     from storage.database import connect
 
     account = account_of(capital, fee_bps, maker_bps, slippage_bps, market_type)
     parameters = by_name("--param", map(parameter, param or []))
-    chosen = setup(strategy, parameters, account)
+    found = find(strategy, wanted.signals)
+    chosen = setup(found, parameters, account)
     url = wanted.database()
     frame = stored_candles(url, exchange, symbol, timeframe, start, end)
     with connect(url) as connection:
         with running(connection, chosen, frame, Market(exchange, symbol)) as begun:
-            begun.complete(backtest(frame, strategy, parameters, account=account))
+            begun.complete(backtest(frame, found, parameters, account=account))
         show_run(connection, str(begun.run_id), wanted.home, as_json=as_json)
 
 

@@ -64,6 +64,7 @@ def run(
     from backtest import grid as grids
     from backtest.run import checked
     from backtest.store import Market
+    from backtest.strategies import find
     from backtest.sweep import sweep
     from storage.database import connect
 
@@ -72,7 +73,7 @@ def run(
     fixed = by_name("--param", map(grids.parameter, param or []))
     if both := axes.keys() & fixed.keys():
         raise WrongUse(f"{min(both)} is given in --grid and in --param: leave one out")
-    setups, left_out = grids.setups(strategy, axes, fixed, account)
+    setups, left_out = grids.setups(find(strategy, wanted.signals), axes, fixed, account)
     definition = {"strategy": strategy, "grid": axes, "fixed": fixed, "rank_by": rank_by, "keep": keep}
     definition |= {"exchange": exchange, "symbol": symbol, "timeframe": timeframe}
     url = wanted.database()

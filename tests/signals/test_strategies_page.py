@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backtest.run import run
+from backtest.strategies import find
 from deltatape import settings
 from market import Timeframe
 from signals.engine import evaluate
@@ -55,8 +57,14 @@ def test_the_examples_work(
     slow = known("slow_trend", options)
     assert [(w.rule.kind, w.weight) for w in slow.rules] == [("ema_trend", 2.0), ("rsi_momentum", 1.0)]
     assert (slow.confirm, slow.thresholds.weak) == ((Timeframe.H4, Timeframe.D1), 0.3)
+    assert dict(slow.policy) == {"stop": 0.02, "target": 0.05}
     frame = make_frame(2000, timeframe=Timeframe.M5)
     score = evaluate(known("breakout", options), frame).score
     assert (score[100:] > 0).any()
+    for name in ("slow_trend", "breakout"):
+        result = run(frame, find(name, options), {"target": 0.1})
+        assert result.setup.policy.stop == (0.02 if name == "slow_trend" else 0.0)
+        assert result.setup.policy.target == 0.1
+        assert result.metrics.total_trades > 0
     highest = frame.high[80:100].max()
     assert score[100] == pytest.approx(float(np.clip((frame.close[100] / highest - 1) / 0.01, 0, 1)))
