@@ -68,16 +68,6 @@ LEDGER = (
         _BY_HAND,
     ),
     Rule(
-        "a span of coverage has another number of rows than is proven by its ids",
-        sql.SQL("""
-        SELECT format('%%s %%s from %%s', exchange, symbol, from_timestamp) AS example
-        FROM stream_coverage JOIN instruments USING (exchange, symbol)
-        WHERE stream = 'trades' AND proof = 'ids' AND trade_ids_consecutive
-            AND from_id ~ '^a?[0-9]{1,18}$' AND to_id ~ '^a?[0-9]{1,18}$'
-            AND row_count > ltrim(to_id, 'a')::bigint - ltrim(from_id, 'a')::bigint + 1"""),
-        _REPAIR,
-    ),
-    Rule(
         "a revision of a signal has no revision before it",
         sql.SQL("""
         SELECT format('signal %%s, revision %%s', id, revision) AS example FROM signals AS later

@@ -52,6 +52,7 @@ Moment = int | str | None
 
 _CONNECT_SECONDS = 10
 _UNDEFINED_TABLE = "42P01"
+_PIECE = 500_000
 _FEW = 8
 """Batches, of 16 MB each, that are joined to one piece of memory."""
 
@@ -160,8 +161,23 @@ def stored(
     """What the database itself holds of an instrument's [begin, end), microseconds UTC, in tape order."""
     where = {"exchange": exchange, "symbol": symbol}
     source = tables.metadata.tables[table]
-    order = ("timestamp", "trade_seq") if table == "trades" else ("timestamp",)
-    return _read(url, _Query(source, where, _span(source.c.timestamp, begin, end), order, limit))
+    span = _span(source.c.timestamp, begin, end)
+    if table != "trades" or limit is not None:
+        order = ("timestamp", "trade_seq") if table == "trades" else ("timestamp",)
+        return _read(url, _Query(source, where, span, order, limit))
+    # The index gives the order of time. The rest, which costs the server a tenth of all, is nearly always
+    # so already: ids that are texts are in the order of their numbers while those have equally many digits.
+    return _in_tape_order(_read(url, _Query(source, where, span, ("timestamp",), None)))
+
+
+def _in_tape_order(trades: pl.DataFrame) -> pl.DataFrame:
+    """Trades that are in the order of time, those of one time in the order of trade_seq as well."""
+    for begin in range(0, len(trades), _PIECE):
+        piece = trades.select("timestamp", "trade_seq").slice(begin, _PIECE + 1)
+        is_same = piece["timestamp"].to_physical().diff() == 0
+        if (is_same & (piece["trade_seq"].diff() < 0)).any():
+            return trades.sort("timestamp", "trade_seq", maintain_order=True)
+    return trades
 
 
 def indicators(

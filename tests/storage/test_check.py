@@ -168,9 +168,6 @@ BENT = {
         "UPDATE stream_gaps SET from_timestamp = from_timestamp - interval '1.5 h'",
     ],
     "a healed hole does not say when it was healed": ["UPDATE stream_gaps SET status = 'healed'"],
-    "a span of coverage has another number of rows than is proven by its ids": [
-        "UPDATE stream_coverage SET from_id = '1', to_id = '3', row_count = 4",
-    ],
     "a revision of a signal has no revision before it": ["DELETE FROM signals WHERE revision = 0"],
     "an alert was sent at no time": ["UPDATE alerts SET sent_timestamp = NULL"],
     "profits of positions are not what their prices, quantities and fees give": [

@@ -113,7 +113,7 @@ def test_hypertables_and_their_chunks(connection: Connection) -> None:
     assert {(name, column): days for name, column, days in rows} == {
         ("trades", "timestamp"): 1,
         ("orderbook_snapshots", "timestamp"): 7,
-        ("candles", "timestamp"): 7,
+        ("candles", "timestamp"): 28,
         ("cvd_snapshots", "timestamp"): 7,
         ("funding_rates", "timestamp"): 30,
         ("indicators", "timestamp"): 7,
