@@ -9,8 +9,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Chunks that are there stay as they are. A week of candles is a few megabytes, and each question about the
-    # newest one looks at every chunk when it is planned.
+    # Chunks that are there stay as they are. A week of candles is a few megabytes, and each question about
+    # the newest one looks at every chunk when it is planned.
     op.execute("SELECT set_chunk_time_interval('candles', INTERVAL '28 days')")
 
 
