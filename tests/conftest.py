@@ -32,6 +32,9 @@ CONFIGURED_HOME = Path(os.environ.get("DELTATAPE_TEST_HOME") or ROOT / ".cache" 
 SESSIONS = CONFIGURED_HOME.parent / f"{CONFIGURED_HOME.name}.sessions"
 TEMPLATE_LOCK = CONFIGURED_HOME.parent / f"{CONFIGURED_HOME.name}.template"
 
+# Machine code is made once for all tests and the programs that they start, not anew below each one's home.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))
+
 session_lock = pytest.StashKey[int]()
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -377,7 +377,8 @@ def test_a_planned_renewal_overlaps_and_no_trade_is_missed_or_taken_twice(monkey
         assert len(ids) > 100
         assert [gap for gap in rows.gaps if gap.stream == "trades"] == rows.late == []
         assert session.streams[symbol].duplicates > 10, "they did not overlap"
-        assert {gap.cause for gap in rows.gaps} == {"reconnected"}
+        # A book that had not come yet has nothing to begin anew.
+        assert {gap.cause for gap in rows.gaps} <= {"reconnected"}
 
 
 def test_one_that_is_stopped_while_it_is_renewed_leaves_neither_socket_open():
