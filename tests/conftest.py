@@ -169,7 +169,8 @@ def second_database(server_url: str, admin: Connection, template: str) -> Iterat
 
 def _copy_of(template: str, server_url: str, admin: Connection) -> Iterator[str]:
     name = f"test_{uuid4().hex[:12]}"
-    copy = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+    # Copied as files: without fsync that takes a sixth of the time that it takes through the log.
+    copy = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
     admin.execute(copy.format(sql.Identifier(name), sql.Identifier(template)))
     # A copy does not take a database's settings along.
     admin.execute(sql.SQL("ALTER DATABASE {} SET timezone = 'UTC'").format(sql.Identifier(name)))
