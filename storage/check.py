@@ -51,7 +51,7 @@ def check(
     end: int | None = None,
     *,
     full: bool = False,
-    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+    progress: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> Checked:
     """Hold every row against the rules.
 
@@ -61,7 +61,7 @@ def check(
             `USUAL_DAYS` days of the tape.
         end: microseconds UTC, exclusive.
         full: market data of every day (unless `begin` says otherwise), and the levels of every snapshot.
-        progress: gets a name, how many steps are done, and of how many.
+        progress: gets how many steps are done, of how many, and the name of the next.
     """
     first, last = _span(connection, begin, end, full=full)
     weeks = [] if first is None else list(_weeks(connection, first, last))
@@ -76,7 +76,7 @@ def check(
         ),
     ]
     for done, (name, scope, rule) in enumerate(asked):
-        progress(name, done, len(asked))
+        progress(done, len(asked), name)
         _add(found, rule, *ask(connection, rule, scope))
         connection.rollback()
     schema = missing_constraints(connection)

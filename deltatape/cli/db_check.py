@@ -1,12 +1,9 @@
 """`deltatape db check`: the integrity of the whole database."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from msgspec import structs
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deltatape import settings
 from deltatape.cli import output
@@ -46,7 +43,7 @@ def check(
     url = settings.load().database()
     with (
         database.connect(url, application_name="deltatape db check", read_only=True) as connection,
-        _progress() as progress,
+        output.steps("questions", "reading the ledger") as progress,
     ):
         database.require_schema(connection)
         connection.rollback()
@@ -57,21 +54,6 @@ def check(
         _show(found)
     if found.broken:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """How far it has come, on stderr where that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TextColumn("questions"))
-    with Progress(
-        *columns,
-        TimeElapsedColumn(),
-        console=output.errors,
-        transient=True,
-        disable=not output.errors.is_terminal,
-    ) as progress:
-        task = progress.add_task("reading the ledger", total=None)
-        yield lambda text, done, total: progress.update(task, description=text, completed=done, total=total)
 
 
 def _record(found: "Checked") -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """`deltatape db compress`: settled chunks take a tenth of the room, where the server can do it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from time import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +32,7 @@ def compress(
     from storage.compression import compress_settled
 
     url = settings.load().database()
-    with _progress() as progress:
+    with output.steps("chunks", "looking for chunks") as progress:
         done = compress_settled(url, round(time() * MICROSECONDS), is_dry_run=dry_run, progress=progress)
     if as_json:
         output.print_json([_record(each) for each in done])
@@ -42,23 +40,6 @@ def compress(
         _show(done, dry_run=dry_run)
     if any(each.outcome == "refused" for each in done):
         raise typer.Exit(1)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None]]:
-    """How far it has come, on stderr where that is a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TextColumn("chunks"))
-    with Progress(
-        *columns,
-        TimeElapsedColumn(),
-        console=output.errors,
-        transient=True,
-        disable=not output.errors.is_terminal,
-    ) as progress:
-        task = progress.add_task("looking for chunks", total=None)
-        yield lambda done, total, text: progress.update(task, description=text, completed=done, total=total)
 
 
 def _record(done: "Compression") -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """`deltatape db tier`: old days as files outside of the database, and the way back."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from time import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,7 +57,7 @@ def _copy(current: settings.Settings, *, dry_run: bool, as_json: bool) -> None:
     if options.url is None:
         raise WrongUse(f"no tier is configured: set url below [tier] in {settings.config_file()}")
     now = round(time() * MICROSECONDS)
-    with progress_of_days() as progress:
+    with output.steps("days", "looking for old days") as progress:
         done = copy_old_days(
             current.database(),
             options.url,
@@ -80,7 +78,7 @@ def _copy(current: settings.Settings, *, dry_run: bool, as_json: bool) -> None:
 def _check(current: settings.Settings, *, as_json: bool) -> None:
     from storage.tiers import check_copies
 
-    with progress_of_days() as progress:
+    with output.steps("days", "looking for old days") as progress:
         count, wrong = check_copies(current.database(), progress)
     if as_json:
         output.print_json({"files": count, "wrong": wrong})
@@ -110,23 +108,6 @@ def _restore(
         output.print_json(done)
     else:
         output.counts(f"{exchange} {symbol} {day} is in the database again", done)
-
-
-@contextmanager
-def progress_of_days() -> Iterator[Callable[[int, int, str], None]]:
-    """How far it has come, on stderr where that is a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TextColumn("days"))
-    with Progress(
-        *columns,
-        TimeElapsedColumn(),
-        console=output.errors,
-        transient=True,
-        disable=not output.errors.is_terminal,
-    ) as progress:
-        task = progress.add_task("looking for old days", total=None)
-        yield lambda done, total, text: progress.update(task, description=text, completed=done, total=total)
 
 
 def _show(done: "list[Copied]", days: int, *, dry_run: bool) -> None:

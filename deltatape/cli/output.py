@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -43,6 +44,23 @@ def fail(message: str) -> None:
         _log.error(message)
         return
     errors.print(f"error: {logs.mask(message)}", style="red", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def steps(unit: str, beginning: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar of `unit` on stderr, where that is a terminal; told how many are done, of how many, and what."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TextColumn(unit))
+    with Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=errors,
+        transient=True,
+        disable=not errors.is_terminal,
+    ) as progress:
+        task = progress.add_task(beginning, total=None)
+        yield lambda done, total, text: progress.update(task, description=text, completed=done, total=total)
 
 
 def print_json(value: Any) -> None:

@@ -1,12 +1,10 @@
 """`deltatape verify`: the proof of the tape, instrument by instrument and UTC day by day."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from msgspec import structs
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deltatape import settings
 from deltatape.cli import output
@@ -85,7 +83,7 @@ def _prove(
     url = settings.load().database()
     with (
         database.connect(url, application_name="deltatape verify", read_only=True) as connection,
-        _progress() as show,
+        output.steps("days", "reading the ledger") as show,
     ):
         database.require_schema(connection)
         found = verify.instruments(connection, exchange, symbol)
@@ -93,27 +91,12 @@ def _prove(
         for number, (known, name) in enumerate(found, 1):
             with verify.snapshot(connection, known, name, begin, end) as tape:
                 for done, day in enumerate(tape.days):
-                    show(f"{known} {name} ({number} of {len(found)})", done, len(tape.days))
+                    show(done, len(tape.days), f"{known} {name} ({number} of {len(found)})")
                     days.append(tape.prove(day))
                 holes += tape.standing_holes()
                 if tape.past:
                     left[f"{known} {name}"] = tape.past
     return days, holes, left
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """How far the proof has come, on stderr where that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TextColumn("days"))
-    with Progress(
-        *columns,
-        TimeElapsedColumn(),
-        console=output.errors,
-        transient=True,
-        disable=not output.errors.is_terminal,
-    ) as progress:
-        task = progress.add_task("reading the ledger", total=None)
-        yield lambda text, done, total: progress.update(task, description=text, completed=done, total=total)
 
 
 # JSON

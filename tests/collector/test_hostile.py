@@ -157,7 +157,7 @@ def test_what_was_traded_before_the_market_fell_silent_is_asked_for(database, tm
             await until(lambda: len(ids(database)) == 5)
             exchange.cut()
             await exchange.trade(6, is_sent=False)
-            await until(lambda: len(ids(database)) == 11)
+            await until(lambda: len(ids(database)) == 11 and exchange.sockets)
             await exchange.trade(2)
             await until(lambda: len(ids(database)) == 13)
 

@@ -275,7 +275,7 @@ def test_references_and_constraints(filled: Connection) -> None:
 def test_the_whole_database(filled: Connection) -> None:
     filled.commit()
     steps: list[tuple[int, int]] = []
-    found = check.check(filled, progress=lambda name, done, total: steps.append((done, total)))
+    found = check.check(filled, progress=lambda done, total, _: steps.append((done, total)))
     assert (found.begin, found.end, found.broken) == (MIDNIGHT - DAY, MIDNIGHT + DAY, [])
     assert [done for done, _ in steps] == list(range(steps[-1][1]))
 
