@@ -1,37 +1,69 @@
-"""What a run is worth: from the daily returns of its equity, and from its positions.
+"""What a run is worth: from the daily returns of its equity (`backtest.ratios`), and from its positions.
 
-Daily returns are simple returns between the ends of UTC days; a year has 365 of them, since crypto never
-closes; the risk-free rate is 0; variances have ddof 1. Every result is finite: where there is nothing to
-divide by (no variance, no loss, no drawdown) a ratio is 0.
+Every result is finite: where there is nothing to divide by (no variance, no loss, no drawdown) a ratio
+is 0.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from backtest.compiled import compiled
+from backtest.ratios import (
+    annual_return,
+    calmar_ratio,
+    conditional_value_at_risk,
+    daily_returns,
+    drawdown,
+    finite,
+    omega_ratio,
+    sharpe_ratio,
+    sortino_ratio,
+    tail_ratio,
+    value_at_risk,
+    volatility,
+)
 
 Floats = npt.NDArray[np.float64]
 Records = npt.NDArray[np.void]
 
-DAYS_A_YEAR = 365
-_LARGEST = float(np.finfo(np.float64).max)
+
+class Profile(NamedTuple):
+    """What daily equity alone says, of a run or of holding the market; see `backtest.ratios`.
+
+    Attributes:
+        total_return_pct: what was gained on the initial capital, in percent.
+        annual_return_pct: see `annual_return`; it is also called CAGR.
+        volatility_pct: see `volatility`.
+        sharpe_ratio, sortino_ratio, calmar_ratio, omega_ratio, tail_ratio: see the functions.
+        value_at_risk_pct, conditional_value_at_risk_pct: of a day, at 5 %; see the functions.
+        max_drawdown: see `drawdown`; a fraction, from daily equity.
+        max_drawdown_days: how long that drawdown took, from its peak until it was made good.
+    """
+
+    total_return_pct: float
+    annual_return_pct: float
+    volatility_pct: float
+    sharpe_ratio: float
+    sortino_ratio: float
+    calmar_ratio: float
+    omega_ratio: float
+    tail_ratio: float
+    value_at_risk_pct: float
+    conditional_value_at_risk_pct: float
+    max_drawdown: float
+    max_drawdown_days: float
 
 
 class Metrics(NamedTuple):
     """The figures of one run; amounts in quote units, `_pct` in percent, losses below 0.
 
+    Those of `Profile`, and:
+
     Attributes:
         final_capital: equity at the end.
         total_pnl: what it gained on the initial capital.
-        total_return_pct: the same in percent.
-        annual_return_pct: see `annual_return`.
-        volatility_pct: see `volatility`.
-        sharpe_ratio, sortino_ratio, calmar_ratio: see the functions of these names.
-        max_drawdown: see `drawdown`; a fraction, from daily equity.
-        max_drawdown_days: how long that drawdown took, from its peak until it was made good.
         intraday_drawdown: the largest drawdown over candle closes, a fraction.
         total_trades: positions closed; winning_trades and losing_trades those of net profit and loss.
         win_rate: winning among all, 0 … 1.
@@ -40,6 +72,7 @@ class Metrics(NamedTuple):
         avg_win, avg_loss, largest_win, largest_loss: net, of a position.
         total_fees: paid.
         exposure: candle closes with an open position, as a fraction of all.
+        turnover: see `turnover`.
         buy_and_hold_pct: from the first open to the last close, without costs.
     """
 
@@ -51,6 +84,10 @@ class Metrics(NamedTuple):
     sharpe_ratio: float
     sortino_ratio: float
     calmar_ratio: float
+    omega_ratio: float
+    tail_ratio: float
+    value_at_risk_pct: float
+    conditional_value_at_risk_pct: float
     max_drawdown: float
     max_drawdown_days: float
     intraday_drawdown: float
@@ -66,146 +103,58 @@ class Metrics(NamedTuple):
     largest_loss: float
     total_fees: float
     exposure: float
+    turnover: float
     buy_and_hold_pct: float
 
 
 @compiled()
-def finite(value: float) -> float:
-    """`value`, an infinite one as the largest number there is, NaN as 0."""
-    if value != value:
-        return 0.0
-    return min(max(value, -_LARGEST), _LARGEST)
-
-
-@compiled()
-def daily_returns(initial: float, daily: Floats) -> Floats:
-    """Simple returns from day's end to day's end, the first one from the initial capital.
-
-    Source: Campbell, Lo, MacKinlay, The Econometrics of Financial Markets (1997), 1.4.1. A day that
-    begins with nothing left returns 0.
-    """
-    returns = np.zeros(daily.size)
-    before = initial
-    for day in range(daily.size):
-        if before > 0.0:
-            returns[day] = daily[day] / before - 1.0
-        before = daily[day]
-    return returns
-
-
-@compiled()
-def annual_return(total: float, days: int) -> float:
-    """The yearly rate that compounds to `total`: (1 + total)^(365 / days) − 1, as fractions.
-
-    Source: CFA Institute, Global Investment Performance Standards (2020), geometric annualisation. A
-    total loss is −1. Over a few days the figure is an extrapolation, not a forecast.
-    """
-    if days == 0 or total <= -1.0:
-        return -1.0 if total <= -1.0 else 0.0
-    return finite((1.0 + total) ** (DAYS_A_YEAR / days) - 1.0)
-
-
-@compiled()
-def deviation(returns: Floats) -> float:
-    """Standard deviation with ddof 1, exactly 0 where all returns are equal.
-
-    Source: the unbiased sample variance, e.g. Casella, Berger, Statistical Inference (2002), 5.2.
-    """
-    if returns.size < 2 or returns.max() == returns.min():
-        return 0.0
-    mean = returns.mean()
-    total = 0.0
-    for value in returns:
-        total += (value - mean) ** 2
-    return math.sqrt(total / (returns.size - 1))
-
-
-@compiled()
-def volatility(returns: Floats) -> float:
-    """Yearly standard deviation of daily returns, a fraction: that of a day · √365.
-
-    Source: the square-root-of-time rule, e.g. Hull, Options, Futures, and Other Derivatives, 15.4.
-    """
-    return deviation(returns) * math.sqrt(DAYS_A_YEAR)
-
-
-@compiled()
-def sharpe_ratio(returns: Floats) -> float:
-    """Mean over standard deviation of daily returns, · √365.
-
-    Source: W. F. Sharpe, The Sharpe Ratio, Journal of Portfolio Management 21 (1994), risk-free rate 0.
-    """
-    spread = deviation(returns)
-    if spread == 0.0:
-        return 0.0
-    return finite(returns.mean() / spread * math.sqrt(DAYS_A_YEAR))
-
-
-@compiled()
-def sortino_ratio(returns: Floats) -> float:
-    """Mean over downside deviation of daily returns, · √365; the downside counts every day, gains as 0.
-
-    Source: F. A. Sortino, L. N. Price, Performance Measurement in a Downside Risk Framework, Journal of
-    Investing 3 (1994), target return 0.
-    """
-    if returns.size == 0:
-        return 0.0
-    total = 0.0
-    for value in returns:
-        total += min(value, 0.0) ** 2
-    downside = math.sqrt(total / returns.size)
-    if downside == 0.0:
-        return 0.0
-    return finite(returns.mean() / downside * math.sqrt(DAYS_A_YEAR))
-
-
-@compiled()
-def calmar_ratio(annual: float, largest: float) -> float:
-    """Annual return over the largest drawdown, both fractions.
-
-    Source: T. W. Young, Calmar Ratio: A Smoother Tool, Futures 20 (1991), over the whole run.
-    """
-    return finite(annual / largest) if largest > 0.0 else 0.0
-
-
-@compiled()
-def drawdown(initial: float, daily: Floats) -> tuple[float, int]:
-    """The largest fall of daily equity below its earlier peak, and the days it took.
-
-    The fall is a fraction ≥ 0; its days run from the peak to the first day at or above it again, or to
-    the end. Source: M. Magdon-Ismail, A. Atiya, Maximum Drawdown, Risk 17 (2004).
-    """
-    peak, peak_day = initial, -1
-    largest, from_day, level = 0.0, -1, initial
-    for day in range(daily.size):
-        if daily[day] >= peak:
-            peak, peak_day = daily[day], day
-        elif 1.0 - daily[day] / peak > largest:
-            largest = 1.0 - daily[day] / peak
-            from_day, level = peak_day, peak
-    if largest == 0.0:
-        return 0.0, 0
-    below = False
-    for day in range(from_day + 1, daily.size):
-        below = below or daily[day] < level
-        if below and daily[day] >= level:
-            return largest, day - from_day
-    return largest, daily.size - 1 - from_day
+def profile(initial: float, daily: Floats) -> Any:
+    """The `Profile` of equity at the end of each UTC day; `initial` is that before the first one."""
+    returns = daily_returns(initial, daily)
+    total = daily[-1] / initial - 1.0
+    annual = annual_return(total, daily.size)
+    largest, days = drawdown(initial, daily)
+    return Profile(
+        finite(100.0 * total),
+        finite(100.0 * annual),
+        finite(100.0 * volatility(returns)),
+        sharpe_ratio(returns),
+        sortino_ratio(returns),
+        calmar_ratio(annual, largest),
+        omega_ratio(returns),
+        tail_ratio(returns),
+        finite(100.0 * value_at_risk(returns)),
+        finite(100.0 * conditional_value_at_risk(returns)),
+        largest,
+        float(days),
+    )
 
 
 @compiled()
 def net_profits(fills: Records) -> Floats:
-    """What each closed position brought after its fees: the gross of its exit less both fees."""
-    profits = np.empty(fills.size // 2)
-    count = 0
-    entry_fee = 0.0
+    """What each position brought after its fees, in the order of their ordinals: gross less all fees."""
+    positions = 0
     for fill in fills:
-        if fill.opens:
-            entry_fee = fill.fee
-        else:
-            profits[count] = fill.gross - entry_fee - fill.fee
-            count += 1
-    return profits[:count]
+        positions = max(positions, fill.position)
+    gross, fees = np.zeros(positions), np.zeros(positions)
+    for fill in fills:
+        gross[fill.position - 1] += fill.gross
+        fees[fill.position - 1] += fill.fee
+    return gross - fees
+
+
+@compiled()
+def turnover(fills: Records, daily: Floats) -> float:
+    """How often the equity was turned over: half of what was bought and sold, over mean daily equity.
+
+    In and out once with everything is 1. Source: R. C. Grinold, R. N. Kahn, Active Portfolio Management
+    (2000), ch. 16, for the whole run.
+    """
+    traded = 0.0
+    for fill in fills:
+        traded += fill.quantity * fill.price
+    mean = daily.mean()
+    return finite(0.5 * traded / mean) if mean > 0.0 else 0.0
 
 
 @compiled()
@@ -249,24 +198,24 @@ def summarise(
         exposure: fraction of candle closes with a position.
         buy_and_hold: return of the market, a fraction.
     """
-    returns = daily_returns(initial, daily)
-    final = daily[-1]
-    total = final / initial - 1.0
-    annual = annual_return(total, daily.size)
-    largest, days = drawdown(initial, daily)
+    seen = profile(initial, daily)
     profits = net_profits(fills)
     wins, losses = profits[profits > 0.0], profits[profits < 0.0]
     return Metrics(
-        final,
-        final - initial,
-        finite(100.0 * total),
-        finite(100.0 * annual),
-        finite(100.0 * volatility(returns)),
-        sharpe_ratio(returns),
-        sortino_ratio(returns),
-        calmar_ratio(annual, largest),
-        largest,
-        float(days),
+        daily[-1],
+        daily[-1] - initial,
+        seen.total_return_pct,
+        seen.annual_return_pct,
+        seen.volatility_pct,
+        seen.sharpe_ratio,
+        seen.sortino_ratio,
+        seen.calmar_ratio,
+        seen.omega_ratio,
+        seen.tail_ratio,
+        seen.value_at_risk_pct,
+        seen.conditional_value_at_risk_pct,
+        seen.max_drawdown,
+        seen.max_drawdown_days,
         intraday,
         profits.size,
         wins.size,
@@ -281,5 +230,6 @@ def summarise(
         losses.min() if losses.size else 0.0,
         fees,
         exposure,
+        turnover(fills, daily),
         finite(100.0 * buy_and_hold),
     )

@@ -13,8 +13,9 @@ from backtest import tables
 from backtest.account import Account
 from backtest.batch import Candles, Floats, Record, walk
 from backtest.labels import annual, label
-from backtest.metrics import Metrics, daily_returns, summarise
+from backtest.metrics import Metrics, summarise
 from backtest.policies import Policy, follow_signals
+from backtest.ratios import daily_returns
 from backtest.state import REASONS, SOURCES
 from backtest.strategies import Number, Strategy, find
 from market.errors import WrongUse

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from backtest.batch import Signals
 from backtest.compiled import compiled
+from backtest.reversals import band_reversals, flow_divergences
 from market.errors import WrongUse
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from signals.frame import CandleFrame
     from signals.options import SignalOptions
+    from signals.strategies import Strategy as LiveStrategy
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -40,6 +42,8 @@ class Strategy:
         signals: the changes of type over a frame.
         refuse: the reason why a set of parameters makes no sense, or None.
         policy: what of the policy (fraction, stop, target, …) comes with it.
+        reasons: of each of these candles, what spoke for the signal at its close; None where the
+            strategy has but one reason.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Strategy:
     signals: Callable[[CandleFrame, Mapping[str, Number]], Signals]
     refuse: Callable[[Mapping[str, Number]], str | None] = field(default=lambda _: None)
     policy: Mapping[str, Number] = field(default_factory=dict)
+    reasons: Callable[[CandleFrame, Mapping[str, Number], Integers], list[tuple[str, ...]]] | None = None
 
     def parameters(self, given: Mapping[str, Number]) -> dict[str, Number]:
         """Every parameter, as given or by default.
@@ -175,6 +180,34 @@ def _refuse_rsi(values: Mapping[str, Number]) -> str | None:
     return None
 
 
+def _bollinger(frame: CandleFrame, values: Mapping[str, Number]) -> Signals:
+    length = frame.timeframe.microseconds
+    period, deviations = int(values["period"]), float(values["deviations"])
+    return Signals(*band_reversals(frame.timestamp, frame.close, length, period, deviations))
+
+
+def _refuse_bollinger(values: Mapping[str, Number]) -> str | None:
+    if values["period"] < 2:
+        return f"period ({values['period']}) must be at least 2"
+    return None if values["deviations"] > 0 else "deviations must be above 0"
+
+
+def _cvd_divergence(frame: CandleFrame, values: Mapping[str, Number]) -> Signals:
+    delta = frame.buy_volume - frame.sell_volume
+    if np.isnan(delta).all():
+        raise WrongUse("cvd_divergence needs candles with buy_volume and sell_volume: those made of trades")
+    length, period, share = frame.timeframe.microseconds, int(values["period"]), float(values["share"])
+    return Signals(
+        *flow_divergences(frame.timestamp, frame.close, frame.volume, delta, length, period, share)
+    )
+
+
+def _refuse_cvd(values: Mapping[str, Number]) -> str | None:
+    if values["period"] < 1:
+        return f"period ({values['period']}) must be at least 1"
+    return None if 0 < values["share"] <= 1 else "share must lie above 0 and up to 1"
+
+
 STRATEGIES = {
     strategy.name: strategy
     for strategy in (
@@ -191,6 +224,20 @@ STRATEGIES = {
             {"period": 14, "low": 30.0, "high": 70.0},
             _rsi_reversal,
             _refuse_rsi,
+        ),
+        Strategy(
+            "bollinger",
+            "Buys when the close comes back above the lower band, sells when back below the upper one.",
+            {"period": 20, "deviations": 2.0},
+            _bollinger,
+            _refuse_bollinger,
+        ),
+        Strategy(
+            "cvd_divergence",
+            "Buys when CVD rises against a falling price, sells when it falls against a rising one.",
+            {"period": 20, "share": 0.1},
+            _cvd_divergence,
+            _refuse_cvd,
         ),
     )
 }
@@ -222,14 +269,18 @@ def find(name: str, options: SignalOptions | None = None) -> Strategy:
 
 
 def _of_signals(name: str, options: SignalOptions | None) -> Strategy:
-    """A strategy of live signals: the same function over the same arrays, changes found the same way."""
-    from signals.engine import evaluate
-    from signals.higher import resampled
     from signals.options import SignalOptions
-    from signals.rows import changes
     from signals.strategies import known
 
-    strategy = known(name, options or SignalOptions())
+    return live(known(name, options or SignalOptions()))
+
+
+def live(strategy: LiveStrategy) -> Strategy:
+    """A strategy of live signals: the same function over the same arrays, changes found the same way."""
+    from signals.engine import evaluate, explain
+    from signals.higher import resampled
+    from signals.rows import changes
+
     settings = strategy.configuration
     defaults: dict[str, Number] = {
         f"{rule['kind']}.{key}": value
@@ -239,12 +290,26 @@ def _of_signals(name: str, options: SignalOptions | None) -> Strategy:
     }
     defaults |= {f"thresholds.{key}": value for key, value in settings["thresholds"].items()}
 
+    def changed(values: Mapping[str, Number]) -> LiveStrategy:
+        return strategy.changed({key: value for key, value in values.items() if value != defaults[key]})
+
     def signals(frame: CandleFrame, values: Mapping[str, Number]) -> Signals:
-        changed = {key: value for key, value in values.items() if value != defaults[key]}
         higher = {each: resampled(frame, each) for each in strategy.confirming(frame.timeframe)}
-        types = evaluate(strategy.changed(changed), frame, higher=higher).type
+        types = evaluate(changed(values), frame, higher=higher).type
         where = np.array(changes(types, None), dtype=np.int64)
         return Signals(where, types[where].astype(np.int64))
 
-    summary = f"The live strategy {name!r}, traded at every change of its signal's type."
-    return Strategy(name, summary, defaults, signals, policy=dict(strategy.policy))
+    def reasons(frame: CandleFrame, values: Mapping[str, Number], candles: Integers) -> list[tuple[str, ...]]:
+        higher = {each: resampled(frame, each) for each in strategy.confirming(frame.timeframe)}
+        said = explain(changed(values), frame, candles.tolist(), higher)
+        return [_agreeing(each.contributions) for each in said]
+
+    summary = f"The live strategy {strategy.name!r}, traded at every change of its signal's type."
+    return Strategy(strategy.name, summary, defaults, signals, policy=dict(strategy.policy), reasons=reasons)
+
+
+def _agreeing(contributions: Mapping[str, float]) -> tuple[str, ...]:
+    """The rules whose part of the score has its sign, the weightiest first."""
+    total = sum(contributions.values())
+    agreeing = [name for name, part in contributions.items() if part * total > 0.0]
+    return tuple(sorted(agreeing, key=lambda name: -abs(contributions[name])))

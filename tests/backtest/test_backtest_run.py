@@ -21,7 +21,7 @@ def test_a_table_and_its_frame_give_the_same(real_frame):
 
 
 # What follows the flow of orders needs candles that know it.
-@pytest.mark.parametrize("name", [name for name in names() if name != "order_flow"])
+@pytest.mark.parametrize("name", [name for name in names() if name not in ("order_flow", "cvd_divergence")])
 def test_every_strategy_adds_up(name, real_frame):
     result = run(real_frame, name, {"stop": 0.02, "target": 0.05})
     positions, equity, metrics = result.positions, result.equity, result.metrics

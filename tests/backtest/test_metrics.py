@@ -1,89 +1,15 @@
-import math
-import statistics
-
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtest import metrics
 from backtest.state import FILL
 
-YEAR = math.sqrt(365)
-equities = st.lists(st.floats(0.0, 1e9), min_size=1, max_size=60).map(lambda v: np.array(v))
-RETURNS = np.array([0.01, -0.02, 0.03, 0.0, -0.005])
-
-
-def test_daily_returns_begin_at_the_capital():
-    returns = metrics.daily_returns(100.0, np.array([110.0, 99.0, 99.0]))
-    assert returns.tolist() == [110.0 / 100.0 - 1.0, 99.0 / 110.0 - 1.0, 0.0]
-
-
-def test_daily_returns_after_ruin_are_zero():
-    assert metrics.daily_returns(100.0, np.array([0.0, 5.0, -3.0, 2.0])).tolist()[1] == 0.0
-
-
-def test_annual_return_compounds():
-    assert metrics.annual_return(0.1, 365) == pytest.approx(0.1)
-    assert metrics.annual_return(0.1, 73) == pytest.approx(1.1**5 - 1)
-    assert metrics.annual_return(-1.0, 10) == -1.0
-    assert metrics.annual_return(-1.2, 10) == -1.0
-    assert metrics.annual_return(0.0, 0) == 0.0
-
-
-def test_annual_return_of_a_wild_day_is_finite():
-    assert math.isfinite(metrics.annual_return(50.0, 1))
-
-
-def test_volatility_sharpe_and_sortino():
-    values = RETURNS.tolist()
-    deviation = statistics.stdev(values)
-    downside = math.sqrt((0.02**2 + 0.005**2) / 5)
-    assert metrics.volatility(RETURNS) == pytest.approx(deviation * YEAR, rel=1e-12)
-    assert metrics.sharpe_ratio(RETURNS) == pytest.approx(0.003 / deviation * YEAR, rel=1e-12)
-    assert metrics.sortino_ratio(RETURNS) == pytest.approx(0.003 / downside * YEAR, rel=1e-12)
-
-
-@pytest.mark.parametrize("returns", [[], [0.01], [0.01] * 10, [0.1 + 0.2] * 3])
-def test_ratios_without_variance_are_zero(returns):
-    values = np.array(returns)
-    assert metrics.sharpe_ratio(values) == 0.0
-    assert metrics.sortino_ratio(values) == 0.0
-    assert metrics.volatility(values) == 0.0
-
-
-def test_calmar_without_drawdown_is_zero():
-    assert metrics.calmar_ratio(0.5, 0.0) == 0.0
-    assert metrics.calmar_ratio(0.5, 0.25) == 2.0
-
-
-@pytest.mark.parametrize(
-    ("daily", "expected"),
-    [
-        ([110.0, 120.0], (0.0, 0)),
-        ([90.0, 80.0, 100.0, 95.0], (1.0 - 80.0 / 100.0, 3)),  # from the capital, day -1, to day 2
-        ([120.0, 90.0, 100.0], (1.0 - 90.0 / 120.0, 2)),  # not made good: to the end
-        ([120.0, 114.0, 120.0, 108.0, 121.0], (1.0 - 108.0 / 120.0, 2)),
-    ],
-)
-def test_drawdown_and_its_days(daily, expected):
-    assert metrics.drawdown(100.0, np.array(daily)) == expected
-
-
-@settings(deadline=None)  # the first call compiles
-@given(equities)
-def test_drawdown_is_the_largest_fall_from_any_earlier_peak(daily):
-    largest, days = metrics.drawdown(100.0, daily)
-    path = [100.0, *daily.tolist()]
-    worst = max((1.0 - low / max(path[: i + 1]) for i, low in enumerate(path)), default=0.0)
-    assert largest == max(worst, 0.0)
-    assert 0 <= days <= len(daily)
-    assert (days == 0) == (largest == 0.0)
-
 
 def fills_of(*profits):
     fills = np.zeros(2 * len(profits), dtype=FILL)
     fills["opens"][::2] = 1
+    fills["position"] = np.repeat(np.arange(1, len(profits) + 1), 2)
     fills["fee"] = 1.0
     fills["gross"][1::2] = np.array(profits) + 2.0
     return fills
@@ -127,3 +53,17 @@ def test_final_figures():
     result = summary(fills_of(), [100.0, 150.0])
     assert (result.final_capital, result.total_pnl, result.total_return_pct) == (150.0, 50.0, 50.0)
     assert result.buy_and_hold_pct == 10.0
+    assert result[2:5] == metrics.profile(100.0, np.array([100.0, 150.0]))[:3]
+
+
+def test_a_position_in_parts_counts_once():
+    fills = fills_of(10.0, -4.0)[[0, 2, 1, 3, 3]]
+    assert metrics.net_profits(fills).tolist() == [10.0, -7.0]
+
+
+def test_turnover_counts_both_sides_half():
+    fills = fills_of(10.0)
+    fills["quantity"], fills["price"] = 2.0, [50.0, 70.0]
+    assert summary(fills, [100.0, 140.0]).turnover == 1.0
+    assert summary(fills_of()).turnover == 0.0
+    assert summary(fills, [-5.0]).turnover == 0.0

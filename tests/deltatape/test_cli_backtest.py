@@ -92,7 +92,7 @@ def test_a_span_a_short_and_the_composite(cli):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--strategy", "nope"), "unknown strategy 'nope': use one of composite, ema_cross"),
+        (("--strategy", "nope"), "unknown strategy 'nope': use one of bollinger, composite, cvd_divergence"),
         (("--strategy", "ema_cross", "--param", "fats=3"), "it has fast, slow"),
         (("--strategy", "ema_cross", "--param", "fast"), "write a parameter as name=value"),
         (("--strategy", "ema_cross", "--param", "fast=50"), "below slow"),
@@ -124,7 +124,7 @@ def test_a_refusal_is_one_line(cli):
     done = cli(*RUN, "--strategy", "nope")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "use one of composite" in done.stderr
+    assert "use one of bollinger" in done.stderr
 
 
 def test_an_empty_list_says_what_fills_it(cli):
