@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,6 @@ import numpy as np
 from market.timeframe import to_datetime
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from backtest.batch import Floats, Integers
 
 _SHOWN = 2_000
@@ -31,11 +30,10 @@ def thin(timestamp: Integers, values: Floats, most: int = _SHOWN) -> tuple[Integ
     return timestamp[chosen], values[chosen]
 
 
-def equity_png(path: Path, title: str, timestamp: Integers, equity: Floats) -> Path:
-    """Draw equity above its drawdown into a PNG file, and give its path.
+def equity_png(title: str, timestamp: Integers, equity: Floats) -> bytes:
+    """Draw equity above its drawdown: the bytes of a PNG file.
 
     Args:
-        path: of the file; its folder is made where it is missing.
         title: what it shows.
         timestamp: of the points, microseconds UTC.
         equity: at the points.
@@ -67,9 +65,9 @@ def equity_png(path: Path, title: str, timestamp: Integers, equity: Floats) -> P
         axes.grid(visible=True, color="#dddddd", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.01)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    return path
+    data = BytesIO()
+    figure.savefig(data, format="png", dpi=120)
+    return data.getvalue()
 
 
 def equity_text(timestamp: Integers, equity: Floats, width: int = 96, height: int = 16) -> str:

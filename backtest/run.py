@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,13 @@ import numpy as np
 from backtest import tables
 from backtest.account import Account
 from backtest.batch import Candles, Floats, Record, walk
+from backtest.files import write
 from backtest.labels import annual, label
-from backtest.metrics import Metrics, summarise
+from backtest.metrics import Metrics, Profile, summarise
+from backtest.periods import day_columns, held_profile, month_columns
 from backtest.policies import Policy, follow_signals
 from backtest.ratios import daily_returns
+from backtest.reasons import profit_by_reason
 from backtest.state import REASONS, SOURCES
 from backtest.strategies import Number, Strategy, find
 from market.errors import WrongUse
@@ -24,6 +26,7 @@ from market.timeframe import Timeframe, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import polars as pl
 
@@ -84,7 +87,14 @@ def setup(
     return Setup(strategy, strategy.parameters(given), policy, account)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+class Picture(bytes):
+    """A PNG file's bytes, which a notebook shows."""
+
+    def _repr_png_(self) -> bytes:
+        return bytes(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Result:
     """A finished run; prints as a table.
 
@@ -121,9 +131,32 @@ class Result:
         return _dataframe(tables.equity_columns(self.record, self.setup.account.capital))
 
     @property
+    def days(self) -> pl.DataFrame:
+        """A row per UTC day; see `backtest.periods.day_columns`."""
+        return _dataframe(self._day_columns())
+
+    @property
+    def months(self) -> pl.DataFrame:
+        """A row per month; see `backtest.periods.month_columns`."""
+        return _dataframe(month_columns(self._day_columns()))
+
+    @property
+    def reasons(self) -> pl.DataFrame:
+        """Profit by the reason of entry and exit; see `backtest.reasons.profit_by_reason`."""
+        return _dataframe(profit_by_reason(self.setup, self.frame, self.record))
+
+    @property
+    def held(self) -> Profile:
+        """The same figures of buying at the first open and holding, without costs."""
+        return held_profile(self.frame)
+
+    @property
     def returns(self) -> Floats:
         """Daily UTC simple returns, the first one from the initial capital."""
         return daily_returns(self.setup.account.capital, self.record.daily)
+
+    def _day_columns(self) -> tables.Columns:
+        return day_columns(self.frame, self.record, self.setup.account.capital)
 
     def counts(self, by: str) -> dict[str, int]:
         """How many fills had each `reason`, or each `source`."""
@@ -131,18 +164,28 @@ class Result:
         codes, counts = np.unique(self.record.fills[by], return_counts=True)
         return {names[code]: int(count) for code, count in zip(codes, counts, strict=True)}
 
-    def plot(self, path: Path | str) -> Path:
-        """Draw the equity curve and its drawdown into a PNG file, and give its path."""
+    def plot(self, path: Path | str | None = None) -> Picture:
+        """Draw the equity curve and its drawdown: a picture, also written to a PNG file where one is named.
+
+        Raises:
+            WrongUse: the file cannot be written.
+        """
         from backtest.charts import equity_png
 
         columns = tables.equity_columns(self.record, self.setup.account.capital)
-        return equity_png(Path(path), self.title, columns["timestamp"], columns["equity"])
+        picture = Picture(equity_png(self.title, columns["timestamp"], columns["equity"]))
+        if path is not None:
+            write(path, picture)
+        return picture
 
     @property
     def title(self) -> str:
         """What ran over what, in one line."""
         market = f"{self.exchange} {self.symbol}".strip()
         return " · ".join(part for part in (self.setup.label, market, str(self.frame.timeframe)) if part)
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         rows = describe(self)
@@ -221,13 +264,32 @@ def checked(frame: CandleFrame | pl.DataFrame, timeframe: Timeframe | str | None
         frame = CandleFrame.from_polars(frame, Timeframe.parse(timeframe))
     if not len(frame):
         raise WrongUse("there are no candles to backtest on")
-    top = np.maximum(frame.open, frame.close)
-    bottom = np.minimum(frame.open, frame.close)
-    sound = (frame.low > 0) & (frame.low <= bottom) & (top <= frame.high) & (frame.high < np.inf)
-    if not sound.all():
-        wrong = int(frame.timestamp[int(np.argmin(sound))])
-        raise WrongUse(f"the candle of {format_time(wrong)} has impossible prices")
+    if wrong := _impossible(frame):
+        place, why = wrong
+        when = format_time(int(frame.timestamp[place]))
+        raise WrongUse(f"the candle of {when} has impossible prices: {why}")
     return frame
+
+
+def _impossible(frame: CandleFrame) -> tuple[int, str] | None:
+    """The first candle that no market can have had, and why."""
+    low, high = frame.low, frame.high
+    inside = (np.minimum(frame.open, frame.close) >= low) & (np.maximum(frame.open, frame.close) <= high)
+    prices = {name: frame.column(name) for name in ("open", "high", "low", "close")}
+    if ((low > 0) & inside & (high < np.inf)).all():
+        return None
+    # Only now does it matter which, and why.
+    faults = [
+        *((f"{name} is not a number", np.isnan(values)) for name, values in prices.items()),
+        *((f"{name} is not above 0", ~(values > 0)) for name, values in prices.items()),
+        *((f"{name} is infinite", np.isinf(values)) for name, values in prices.items()),
+        ("high lies below low", high < low),
+        ("open or close lies outside of low and high", ~inside),
+    ]
+    place, _, why = min(
+        (int(np.argmax(where)), i, why) for i, (why, where) in enumerate(faults) if where.any()
+    )
+    return place, why
 
 
 def holes(frame: CandleFrame) -> int:
@@ -237,7 +299,7 @@ def holes(frame: CandleFrame) -> int:
 
 def describe(result: Result) -> list[tuple[str, str]]:
     """The figures of a run for people: name and value, with units."""
-    m, account, frame = result.metrics, result.setup.account, result.frame
+    m, account, frame, held = result.metrics, result.setup.account, result.frame, result.held
     return [
         ("period", f"{format_time(int(frame.timestamp[0]))} … {format_time(int(frame.close_time[-1]))}"),
         ("candles", f"{len(frame):,} ({holes(frame):,} holes)"),
@@ -245,14 +307,18 @@ def describe(result: Result) -> list[tuple[str, str]]:
         ("capital", f"{account.capital:,.2f} → {m.final_capital:,.2f}"),
         ("return", f"{m.total_return_pct:+.2f} % (buy and hold {m.buy_and_hold_pct:+.2f} %)"),
         ("annual return", annual(m.annual_return_pct, m.volatility_pct, result.record.daily.size)),
-        ("Sharpe, Sortino, Calmar", _ratios(m)),
+        ("Sharpe, Sortino, Calmar", _ratios(m.sharpe_ratio, m.sortino_ratio, m.calmar_ratio)),
+        ("  of holding the market", _ratios(held.sharpe_ratio, held.sortino_ratio, held.calmar_ratio)),
+        ("Omega, tail ratio", _ratios(m.omega_ratio, m.tail_ratio)),
+        ("worst day in 20", f"{m.value_at_risk_pct:+.2f} % (mean {m.conditional_value_at_risk_pct:+.2f} %)"),
         ("max drawdown", f"{m.max_drawdown:.2%} over {m.max_drawdown_days:g} days"),
+        ("  of holding the market", f"{held.max_drawdown:.2%} over {held.max_drawdown_days:g} days"),
         ("  inside the day", f"{m.intraday_drawdown:.2%}"),
         ("positions", f"{m.total_trades:,} ({m.winning_trades:,} won, {m.win_rate:.1%})"),
         ("profit factor", f"{m.profit_factor:.3f} (expectancy {m.expectancy:+,.4g})"),
         ("average win, loss", f"{m.avg_win:+,.4g}, {m.avg_loss:+,.4g}"),
         ("largest win, loss", f"{m.largest_win:+,.4g}, {m.largest_loss:+,.4g}"),
-        ("exposure", f"{m.exposure:.1%}"),
+        ("exposure, turnover", f"{m.exposure:.1%}, {m.turnover:,.1f} times the equity"),
         ("fees", f"{m.total_fees:,.2f}"),
         ("fills by source", _named(result.counts("source"))),
         ("fills by reason", _named(result.counts("reason"))),
@@ -260,8 +326,7 @@ def describe(result: Result) -> list[tuple[str, str]]:
     ]
 
 
-def _ratios(metrics: Metrics) -> str:
-    ratios = (metrics.sharpe_ratio, metrics.sortino_ratio, metrics.calmar_ratio)
+def _ratios(*ratios: float) -> str:
     return ", ".join(f"{ratio:.3f}" for ratio in ratios)
 
 

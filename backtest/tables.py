@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from backtest.batch import Record
 
 Columns = dict[str, npt.NDArray[Any]]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Records = npt.NDArray[np.void]
 
 _SIDES = np.array(["sell", "", "buy"])
 
@@ -37,31 +40,42 @@ def fill_columns(record: Record) -> Columns:
 def position_columns(record: Record) -> Columns:
     """One row per position, in order: its entry and exit, what it brought and cost.
 
-    pnl is net of fees and pnl_pct its share of the amount at entry; max_favourable (≥ 0) and
+    Where it was entered or left in parts, the price is their mean by quantity, the entry the first and the
+    exit the last. pnl is net of fees and pnl_pct its share of the amount at entry; max_favourable (≥ 0) and
     max_adverse (≤ 0) are the best and worst profits before fees at prices seen while it was surely open.
     """
-    entry = record.fills[record.fills["opens"] == 1]
-    exit_ = record.fills[record.fills["opens"] == 0]
-    side, quantity = entry["side"], entry["quantity"]
+    fills = record.fills
+    place = fills["position"] - 1
+    count = int(place.max()) + 1 if len(place) else 0
+    opens = fills["opens"] == 1
+    first, last = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
+    # Of several assignments to one place numpy keeps the last.
+    first[place[opens][::-1]] = np.flatnonzero(opens)[::-1]
+    last[place[~opens]] = np.flatnonzero(~opens)
+    entry, exit_ = fills[first], fills[last]
+    side = entry["side"]
+    quantity, entry_price = _mean_price(fills[opens], place[opens], count)
+    _, exit_price = _mean_price(fills[~opens], place[~opens], count)
     signed = side * quantity
-    at_high = signed * (exit_["high"] - entry["price"])
-    at_low = signed * (exit_["low"] - entry["price"])
-    fees = entry["fee"] + exit_["fee"]
-    pnl = exit_["gross"] - entry["fee"] - exit_["fee"]
+    at_high = signed * (exit_["high"] - entry_price)
+    at_low = signed * (exit_["low"] - entry_price)
+    fees = np.bincount(place, fills["fee"], count)
+    gross = np.bincount(place, fills["gross"], count)
+    pnl = gross - fees
     return {
         "side": np.where(side > 0, "long", "short"),
         "entry_timestamp": entry["timestamp"],
-        "entry_price": entry["price"],
+        "entry_price": entry_price,
         "quantity": quantity,
         "stop_loss": np.where(exit_["stop"] > 0, exit_["stop"], np.nan),
         "take_profit": np.where(exit_["target"] > 0, exit_["target"], np.nan),
         "exit_timestamp": exit_["timestamp"],
-        "exit_price": exit_["price"],
+        "exit_price": exit_price,
         "exit_reason": np.array(REASONS)[exit_["reason"]],
         "fees": fees,
-        "gross_pnl": exit_["gross"],
+        "gross_pnl": gross,
         "pnl": pnl,
-        "pnl_pct": 100.0 * pnl / (quantity * entry["price"]),
+        "pnl_pct": 100.0 * pnl / (quantity * entry_price),
         "max_favourable": np.maximum(at_high, at_low),
         "max_adverse": np.minimum(at_high, at_low),
     }
@@ -78,3 +92,12 @@ def equity_columns(record: Record, initial: float) -> Columns:
         "position_value": record.value,
         "drawdown": 1.0 - equity / peak,
     }
+
+
+def _mean_price(fills: Records, place: Integers, count: int) -> tuple[Floats, Floats]:
+    """What was traded of each position, and its mean price; that of a single fill is its own, exactly."""
+    quantity: Floats = np.bincount(place, fills["quantity"], count).astype(np.float64)
+    price = np.bincount(place, fills["quantity"] * fills["price"], count) / quantity
+    alone = np.bincount(place, minlength=count)[place] == 1
+    price[place[alone]] = fills["price"][alone]
+    return quantity, price

@@ -1,20 +1,22 @@
 """The composition root: settings, the command line, the daemon; nothing imports it.
 
-`import deltatape as dt` is the research interface: `dt.trades`, `dt.candles`, … (see `deltatape.research`).
+`import deltatape as dt` is the research interface: `dt.trades`, `dt.candles`, … (see `deltatape.research`),
+and `dt.backtest` (see `deltatape.backtests`).
 """
 
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when asked for: polars must not slow down the command line.
+    # Loaded when asked for: polars must not slow down the command line, nor a backtest of arrays.
     from importlib import import_module
     from importlib.util import find_spec
 
     if find_spec(f"{__name__}.{name}") is not None:
         # `from deltatape import settings` asks here first, and must not load polars either.
         return import_module(f"{__name__}.{name}")
-    research = import_module("deltatape.research")
-    if name in research.__all__:
-        return getattr(research, name)
+    for door in ("backtests", "research"):
+        module = import_module(f"{__name__}.{door}")
+        if name in module.__all__:
+            return getattr(module, name)
     raise AttributeError(f"module 'deltatape' has no attribute {name!r}")

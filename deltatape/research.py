@@ -1,4 +1,4 @@
-"""What `import deltatape as dt` gives: the tape as polars frames, and backtests on it.
+"""What `import deltatape as dt` gives of the tape: polars frames.
 
 Every reader asks the database of the settings in force. Times are ISO texts or microseconds UTC; `limit`
 keeps the newest rows; frames come in the order of time.
@@ -7,7 +7,7 @@ keeps the newest rows; frames come in the order of time.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -19,10 +19,7 @@ from storage.day_cache import DayCache
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from backtest.run import Result
-
 __all__ = [
-    "backtest",
     "book_days",
     "books",
     "candles",
@@ -207,20 +204,3 @@ def runs(
 def equity(backtest_id: str) -> pl.DataFrame:
     """The equity curve of a stored backtest."""
     return read.equity(_url(), backtest_id)
-
-
-def backtest(frame: pl.DataFrame, strategy: str, timeframe: str, **parameters: Any) -> Result:
-    """Backtest a strategy over candles, storing nothing; the result prints as a table.
-
-    Args:
-        frame: candles with the columns timestamp, open, high, low, close, volume.
-        strategy: the name of one that ships.
-        timeframe: of the candles.
-        **parameters: the strategy's and the policy's.
-
-    Raises:
-        WrongUse: what was asked for makes no sense.
-    """
-    from backtest.run import run
-
-    return run(frame, strategy, parameters, timeframe=timeframe)

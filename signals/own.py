@@ -74,22 +74,37 @@ def _strategies(path: Path) -> dict[str, Own]:
     for made in vars(module).values():
         is_here = isinstance(made, type) and made.__module__ == module.__name__
         if is_here and all(hasattr(made, name) for name in _NEEDED):
-            found |= _strategy(path, made, hashlib.sha256(text).hexdigest()[:16])
+            one = own(f"{path}: {made.__name__}", made, hashlib.sha256(text).hexdigest()[:16])
+            found[one.rule.kind] = one
     return found
 
 
-def _strategy(path: Path, made: Any, source: str) -> dict[str, Own]:
+def own(where: str, strategy: Any, source: str) -> Own:
+    """A class that is a strategy, or an object of one.
+
+    Args:
+        where: it stands, for what is wrong with it.
+        strategy: the class or object.
+        source: a hash of its text.
+
+    Raises:
+        WrongUse: something is missing, or it cannot be made without arguments.
+    """
+    made: Any = strategy if isinstance(strategy, type) else type(strategy)
+    for name in _NEEDED:
+        if not hasattr(strategy, name):
+            raise WrongUse(f"{where} is no strategy: it lacks {name}; one has {', '.join(_NEEDED)}")
     if not hasattr(made, "kind"):
         made.kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", made.__name__).lower()
     try:
-        rule: Rule = made()
+        rule: Rule = made() if made is strategy else strategy
         timeframes, confirm = (
             tuple(map(Timeframe.parse, getattr(made, name, ()))) for name in ("timeframes", "confirm")
         )
     except Exception as error:  # noqa: BLE001 - whatever somebody's code raises
-        raise WrongUse(f"{path}: {made.__name__}: {error}") from None
+        raise WrongUse(f"{where}: {error}") from None
     policy = tuple(dict(getattr(made, "policy", {})).items())
-    return {rule.kind: Own(rule, source, timeframes, confirm, policy)}
+    return Own(rule, source, timeframes, confirm, policy)
 
 
 def _module(path: Path) -> ModuleType:

@@ -204,11 +204,9 @@ def _show_positions(positions: Iterable[Mapping[str, Any]]) -> None:
 
 def _draw(path: Path, title: str, times: list[Any], equity: list[float]) -> Path:
     from backtest.charts import equity_png
+    from backtest.files import write
 
-    try:
-        return equity_png(path, title, _microseconds(times), _floats(equity))
-    except OSError as error:
-        raise WrongUse(f"cannot write {path}: {error.strerror}") from error
+    return write(path, equity_png(title, _microseconds(times), _floats(equity)))
 
 
 def _microseconds(times: list[Any]) -> Any:

@@ -80,8 +80,10 @@ def test_a_result_prints_as_a_table(real_frame):
 
 
 def test_the_plot_is_a_picture(real_frame, tmp_path):
-    path = run(real_frame, "ema_cross").plot(tmp_path / "new" / "equity.png")
-    assert path.read_bytes().startswith(b"\x89PNG")
+    result, path = run(real_frame, "ema_cross"), tmp_path / "new" / "equity.png"
+    picture = result.plot(path)
+    assert path.read_bytes() == picture
+    assert picture._repr_png_().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

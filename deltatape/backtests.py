@@ -1,0 +1,48 @@
+"""What `import deltatape as dt` gives of backtests; imports nothing that they do not need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from backtest.run import Result
+
+__all__ = ["backtest", "save"]
+
+
+def backtest(frame: Any, strategy: Any, exits: Any = None, **options: Any) -> Result:
+    """Backtest over candles of any make; nothing is stored. See `backtest.doors.backtest`.
+
+    Args:
+        frame: polars, pandas or numpy: times, open, high, low, close and, where known, volume.
+        strategy: entries (a truth value for each candle), a class, or a name: of one that ships, or of one
+            of the settings.
+        exits: a truth value for each candle, where `strategy` are entries.
+        **options: timeframe, exchange, symbol; capital and costs; the policy's and the strategy's parameters.
+
+    Raises:
+        WrongUse: the candles cannot have been, or what was asked for makes no sense.
+    """
+    from backtest import doors
+    from backtest.strategies import STRATEGIES, find
+
+    if isinstance(strategy, str) and strategy not in STRATEGIES:
+        from deltatape import settings
+
+        strategy = find(strategy, settings.load().signals)
+    return doors.backtest(frame, strategy, exits, **options)
+
+
+def save(result: Result) -> str:
+    """Store a result in the database of the settings, as `deltatape backtest run` does, and give its id.
+
+    Raises:
+        WrongUse: it does not say whose candles it ran on (exchange=, symbol=).
+        Unavailable: the database does not answer.
+    """
+    from backtest import store
+    from deltatape import settings
+    from storage.database import connect
+
+    with connect(settings.load().database()) as connection:
+        return str(store.save(connection, result))
