@@ -17,6 +17,8 @@ __all__ = ["TableSize", "table_sizes"]
 YEAR = 365
 _WINDOW = 14 * DAY
 """The growth is that of the newest chunks that end in this time."""
+_LEAST = DAY // 24
+"""Of rows of less time nothing is foretold: it would be the room that every chunk takes."""
 _STREAMS: Mapping[str, Sequence[Stream]] = {
     "trades": ("trades",),
     "orderbook_snapshots": ("book",),
@@ -36,7 +38,7 @@ class TableSize(Struct, frozen=True, kw_only=True):
         bytes: as it lies there now.
         ratio: how many times smaller compression made the chunks that are compressed; None without any.
         bytes_per_day: what one more day of tape takes, once it is compressed where others are; None where
-            nothing says how much time the rows are of.
+            the rows are of less than an hour, or nothing says of how much time they are.
         bytes_in_a_year: what it takes then, if it goes on like that and nothing is dropped.
     """
 
@@ -127,7 +129,7 @@ def _growth(connection: Connection, name: str, chunks: list[_Chunk], ratio: floa
     newest = [chunk for chunk in chunks if chunk.end > chunks[-1].end - _WINDOW]
     time = _time(connection, name, newest[0].begin, newest[-1].end)
     plain = sum(chunk.before or chunk.bytes for chunk in newest)
-    return plain / ratio / (time / DAY) if time else None
+    return plain / ratio / (time / DAY) if time >= _LEAST else None
 
 
 def _time(connection: Connection, name: str, begin: int, end: int) -> int:

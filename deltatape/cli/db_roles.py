@@ -13,7 +13,7 @@ from deltatape.cli import output
 def roles(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Make the database's reader and writer.
 
-    Or bring their rights up to date.     The reader sees all and changes nothing: for notebooks and deltatape
+    Or bring their rights up to date. The reader sees all and changes nothing: for notebooks and deltatape
     sql. The writer fills tables and changes none: for collectors. Their passwords are taken from
     DELTATAPE_ROLES__READER_PASSWORD and DELTATAPE_ROLES__WRITER_PASSWORD, or stay as they are; the private
     server asks for none.

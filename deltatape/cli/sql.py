@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+_WIDEST = 100_000
+"""Columns of a terminal that would hold any row."""
+
 
 class Format(StrEnum):
     """How rows are shown."""
@@ -37,7 +40,8 @@ def sql(
 ) -> None:
     """Run one SQL statement on the database.
 
-    Read-only unless --write is given: the server itself refuses to change anything.
+    Read-only unless --write is given: the server itself refuses to change anything. Rows that are wider than
+    the terminal are shown one below the other, with a line for each column.
     """
     from deltatape import settings
 
@@ -119,12 +123,30 @@ def _print_csv(names: list[str], rows: list[Sequence[Any]]) -> None:
 
 
 def _print_table(names: list[str], rows: list[Sequence[Any]], done: str) -> None:
-    from deltatape.cli.output import console, table
+    from deltatape.cli.output import console, grid, table
 
     if not names:
         console.print(done, markup=False)
         return
-    table("", names, [[_text(cell) for cell in row] for row in rows], empty="no rows")
+    cells = [[_text(cell) for cell in row] for row in rows]
+    needed = console.measure(
+        grid("", names, cells), options=console.options.update(max_width=_WIDEST)
+    ).maximum
+    if cells and len(names) > 1 and needed > console.width:
+        _print_blocks(names, cells)
+    else:
+        table("", names, cells, empty="no rows")
+
+
+def _print_blocks(names: list[str], rows: list[list[str]]) -> None:
+    """Each row by itself, a line for each column: what as a table would be columns of a few letters."""
+    from deltatape.cli.output import console
+
+    width = max(map(len, names))
+    for number, row in enumerate(rows, 1):
+        console.rule(f"row {number:,}", align="left", style="dim", characters="─")
+        for name, cell in zip(names, row, strict=True):
+            console.print(f"{name:<{width}}  {cell}".rstrip(), markup=False, soft_wrap=True)
 
 
 def _plain(cell: Any) -> Any:

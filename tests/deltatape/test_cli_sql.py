@@ -111,6 +111,17 @@ def test_a_table_is_the_default(cli: Cli) -> None:
         assert text in out
 
 
+def test_rows_that_are_too_wide_are_shown_column_by_column(cli: Cli) -> None:
+    names = [f"column_{number}" for number in range(20)]
+    query = f"SELECT {', '.join(f'n AS {name}' for name in names)} FROM generate_series(7, 8) AS n"
+    lines = ok(cli("sql", query)).splitlines()
+    assert [line.split() for line in lines[1:21]] == [[name, "7"] for name in names]
+    assert [lines[0].split()[:2], lines[21].split()[:2]] == [["row", "1"], ["row", "2"]]
+    assert len(lines) == 42
+    assert "row 1" not in ok(cli("sql", "SELECT repeat('wide ', 100) AS text"))
+    assert ok(cli("sql", f"{query} WHERE n > 8")) == "no rows\n"
+
+
 def test_no_rows(cli: Cli) -> None:
     query = "SELECT exchange FROM trades"
     assert ok(cli("sql", query, "--format", "json")) == "[]\n"

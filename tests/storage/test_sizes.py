@@ -76,6 +76,14 @@ def test_growth_is_that_of_the_newest_chunks(connection: Connection) -> None:
     assert late > 5 * early
 
 
+def test_nothing_is_foretold_of_a_moment(connection: Connection) -> None:
+    write(connection, MIDNIGHT, MIDNIGHT + HOUR // 2)
+    size = sizes_of(connection)["trades"]
+    assert size.rows == 30
+    assert size.bytes_per_day is None
+    assert size.bytes_in_a_year == size.bytes
+
+
 def test_rows_without_coverage_are_of_their_own_time(connection: Connection) -> None:
     connection.execute(
         "INSERT INTO funding_rates (timestamp, exchange, symbol, rate)"
