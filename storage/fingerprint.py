@@ -1,13 +1,18 @@
 """What makes rows provably the same before and after they are compressed, moved or restored."""
 
+from __future__ import annotations
+
 import math
-from collections.abc import Iterator
 from hashlib import sha256
 from itertools import chain
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
-import polars as pl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import polars as pl
 
 __all__ = ["Fingerprint", "of_frame"]
 
@@ -38,7 +43,7 @@ class Fingerprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.json.encode(self).decode()
 
     @staticmethod
-    def from_json(text: str | bytes) -> "Fingerprint":
+    def from_json(text: str | bytes) -> Fingerprint:
         """The fingerprint that `to_json` gave.
 
         Raises:
@@ -84,6 +89,8 @@ def _digest(frame: pl.DataFrame) -> str:
 
 def _update(digest: _Hash, column: pl.Series) -> None:
     """Add a column: what it is, which of its rows hold a value, and the values, slice by slice."""
+    import polars as pl
+
     kind, is_text = _kind(column.dtype), column.dtype == pl.String
     digest.update(f"\n{column.name} {kind} {column.null_count()}\n".encode())
     for part in _slices(column):
@@ -110,6 +117,8 @@ def _kind(dtype: pl.DataType) -> str:
     Raises:
         TypeError: values of this kind have no bytes of their own here.
     """
+    import polars as pl
+
     if dtype == pl.Datetime("us", "UTC"):
         return "time"
     if dtype == pl.String:
