@@ -7,7 +7,6 @@ from psycopg import sql
 
 from market.timeframe import from_datetime
 from storage.database import Connection
-from storage.tables import metadata
 
 COUNTED = (
     "trades",
@@ -59,7 +58,7 @@ def count_rows(connection: Connection, name: str) -> int:
     if size is not None and size[0] > EXACT_BYTES:
         row = connection.execute("SELECT approximate_row_count(%s::regclass)", [name]).fetchone()
     else:
-        query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(metadata.tables[name].name))
+        query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(name))
         row = connection.execute(query).fetchone()
     return int(row[0]) if row else 0
 
