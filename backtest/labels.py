@@ -26,3 +26,50 @@ def annual(percent: float, volatility: float, days: int) -> str:
     if days < _SHORTEST_DAYS:
         return f"not said of {days} {'day' if days == 1 else 'days'}"
     return f"{percent:+.4g} % (volatility {volatility:.4g} %)"
+
+
+_FIGURES = (
+    ("return", "total_return_pct", "+,.2f", " %"),
+    ("annual return", "annual_return_pct", "+,.2f", " %"),
+    ("volatility", "volatility_pct", ".2f", " %"),
+    ("Sharpe", "sharpe_ratio", ".3f", ""),
+    ("Sortino", "sortino_ratio", ".3f", ""),
+    ("Calmar", "calmar_ratio", ".3f", ""),
+    ("Omega", "omega_ratio", ".3f", ""),
+    ("tail ratio", "tail_ratio", ".3f", ""),
+    ("worst day in 20", "value_at_risk_pct", "+.2f", " %"),
+    ("mean of the worst", "conditional_value_at_risk_pct", "+.2f", " %"),
+    ("max drawdown", "max_drawdown", ".2%", ""),
+    ("days of it", "max_drawdown_days", ",.0f", ""),
+    ("drawdown inside the day", "intraday_drawdown", ".2%", ""),
+    ("positions", "total_trades", ",", ""),
+    ("won", "win_rate", ".1%", ""),
+    ("profit factor", "profit_factor", ".3f", ""),
+    ("expectancy", "expectancy", "+,.4g", ""),
+    ("average win", "avg_win", "+,.4g", ""),
+    ("average loss", "avg_loss", "+,.4g", ""),
+    ("largest win", "largest_win", "+,.4g", ""),
+    ("largest loss", "largest_loss", "+,.4g", ""),
+    ("exposure", "exposure", ".1%", ""),
+    ("turnover", "turnover", ",.1f", " ×"),
+    ("fees", "total_fees", ",.2f", ""),
+    ("final capital", "final_capital", ",.2f", ""),
+)
+_OF_A_YEAR = ("annual_return_pct", "calmar_ratio")
+
+
+def figures(run: Mapping[str, Any], held: Mapping[str, Any], days: int) -> list[tuple[str, str, str]]:
+    """Every figure by name: that of the run, and that of holding the market where there is one.
+
+    Args:
+        run: `backtest.metrics.Metrics` by name; what is missing is left out.
+        held: `backtest.metrics.Profile` by name.
+        days: that the run took; a few are not blown up to a year.
+    """
+    rows = []
+    for title, name, form, unit in _FIGURES:
+        if run.get(name) is None or (name in _OF_A_YEAR and days < _SHORTEST_DAYS):
+            continue
+        other = "" if held.get(name) is None else f"{held[name]:{form}}{unit}"
+        rows.append((title, f"{run[name]:{form}}{unit}", other))
+    return rows

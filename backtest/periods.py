@@ -12,7 +12,7 @@ from backtest.tables import Columns, position_columns
 from market.timeframe import DAY
 
 if TYPE_CHECKING:
-    from backtest.batch import Floats, Integers, Record
+    from backtest.batch import Record
     from signals.frame import CandleFrame
 
 
@@ -55,17 +55,19 @@ def month_columns(days: Columns) -> Columns:
     }
 
 
-def held(frame: CandleFrame) -> tuple[Integers, Floats]:
-    """Buying at the first open and holding, without costs, with 1 at first: close times and equity."""
-    return frame.close_time, frame.close / frame.open[0]
+def hole_spans(frame: CandleFrame) -> list[tuple[int, int]]:
+    """Where candles are missing between two: begin and end, microseconds UTC."""
+    after = np.flatnonzero(np.diff(frame.timestamp) != frame.timeframe.microseconds)
+    begins, ends = frame.close_time[after].tolist(), frame.timestamp[after + 1].tolist()
+    return list(zip(begins, ends, strict=True))
 
 
 def held_profile(frame: CandleFrame) -> Profile:
-    """The figures of holding the market, from the same days as a run's."""
+    """The figures of buying at the first open and holding, without costs, from the same days as a run's."""
     first = int(frame.timestamp[0]) // DAY
     # A candle that closes at midnight belongs to the day that ends there.
     day = (frame.close_time - 1) // DAY - first
     days = np.arange(int(frame.timestamp[-1]) // DAY - first + 1)
-    _, worth = held(frame)
+    worth = frame.close / frame.open[0]
     figures: Profile = profile(1.0, worth[np.searchsorted(day, days, side="right") - 1])
     return figures

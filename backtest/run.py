@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest import tables
+from backtest import provenance, tables
 from backtest.account import Account
 from backtest.batch import Candles, Floats, Record, walk
 from backtest.files import write
 from backtest.labels import annual, label
 from backtest.metrics import Metrics, Profile, summarise
-from backtest.periods import day_columns, held_profile, month_columns
+from backtest.periods import day_columns, held_profile, hole_spans, month_columns
 from backtest.policies import Policy, follow_signals
 from backtest.ratios import daily_returns
 from backtest.reasons import profit_by_reason
@@ -26,7 +27,6 @@ from market.timeframe import Timeframe, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     import polars as pl
 
@@ -178,6 +178,38 @@ class Result:
             write(path, picture)
         return picture
 
+    def report(self, path: Path | str = "backtest.html") -> Path:
+        """Write the report, one HTML file that opens offline, and give its path.
+
+        Raises:
+            WrongUse: the file cannot be written.
+        """
+        from backtest.report import html, of_result
+
+        return write(path, html(of_result(self)).encode())
+
+    def export(self, folder: Path | str, format: str = "parquet") -> list[Path]:  # noqa: A002 - as people say
+        """Write fills, positions, equity, days and months as files; see `backtest.export`."""
+        from backtest.export import export_result
+
+        return export_result(self, Path(folder), format)
+
+    def origin(self) -> list[tuple[str, str]]:
+        """What the run rests on, for people: name and value."""
+        frame, account = self.frame, self.setup.account
+        costs = [f"{name} {value:g}" for name, value in asdict(account).items() if isinstance(value, float)]
+        return [
+            ("period", f"{format_time(int(frame.timestamp[0]))} … {format_time(int(frame.close_time[-1]))}"),
+            ("candles", f"{len(frame):,} of {frame.timeframe}"),
+            ("account", f"{account.market_type}, {', '.join(costs)}"),
+            ("parameters", label({**self.setup.config(), "changed": self.setup.values}) or "none"),
+            ("rejected orders", f"{self.record.rejected:,}"),
+            ("data", f"SHA-256 {provenance.data_fingerprint(frame)}"),
+            ("fills and equity", f"SHA-256 {provenance.fills_hash(self.record)}"),
+            ("code", provenance.code_version()),
+            ("machine", provenance.machine()),
+        ]
+
     @property
     def title(self) -> str:
         """What ran over what, in one line."""
@@ -292,17 +324,12 @@ def _impossible(frame: CandleFrame) -> tuple[int, str] | None:
     return place, why
 
 
-def holes(frame: CandleFrame) -> int:
-    """How often candles are missing between two."""
-    return int(np.count_nonzero(np.diff(frame.timestamp) != frame.timeframe.microseconds))
-
-
 def describe(result: Result) -> list[tuple[str, str]]:
     """The figures of a run for people: name and value, with units."""
     m, account, frame, held = result.metrics, result.setup.account, result.frame, result.held
     return [
         ("period", f"{format_time(int(frame.timestamp[0]))} … {format_time(int(frame.close_time[-1]))}"),
-        ("candles", f"{len(frame):,} ({holes(frame):,} holes)"),
+        ("candles", f"{len(frame):,} ({len(hole_spans(frame)):,} holes)"),
         ("costs", f"fee {account.fee_bps:g} bps, slippage {account.slippage_bps:g} bps"),
         ("capital", f"{account.capital:,.2f} → {m.final_capital:,.2f}"),
         ("return", f"{m.total_return_pct:+.2f} % (buy and hold {m.buy_and_hold_pct:+.2f} %)"),
