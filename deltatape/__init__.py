@@ -20,3 +20,11 @@ def __getattr__(name: str) -> Any:
         if name in module.__all__:
             return getattr(module, name)
     raise AttributeError(f"module 'deltatape' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # What a notebook offers.
+    from importlib import import_module
+
+    doors = (import_module(f"{__name__}.{door}") for door in ("backtests", "research"))
+    return sorted({*globals(), *(name for door in doors for name in door.__all__)})

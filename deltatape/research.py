@@ -1,7 +1,7 @@
 """What `import deltatape as dt` gives of the tape: polars frames.
 
-Every reader asks the database of the settings in force. Times are ISO texts or microseconds UTC; `limit`
-keeps the newest rows; frames come in the order of time.
+Every reader asks the database of the settings in force. Times are ISO texts, dates, datetimes or microseconds
+UTC; `limit` keeps the newest rows; frames come in the order of time, and `arrays` makes numpy arrays of them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from deltatape import settings
-from market import Timeframe, parse_time
+from market import Timeframe
 from storage import read
 from storage.day_cache import DayCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import numpy as np
+
 __all__ = [
+    "arrays",
     "book_days",
     "books",
     "candles",
@@ -35,7 +38,7 @@ __all__ = [
     "trades",
 ]
 
-Moment = int | str | None
+Moment = read.Moment
 
 
 @cache
@@ -144,7 +147,7 @@ def indicator(
 
 
 def _moment(moment: Moment) -> int | None:
-    return parse_time(moment) if isinstance(moment, str) else moment
+    return None if moment is None else read.microseconds(moment)
 
 
 def _days(
@@ -204,3 +207,15 @@ def runs(
 def equity(backtest_id: str) -> pl.DataFrame:
     """The equity curve of a stored backtest."""
     return read.equity(_url(), backtest_id)
+
+
+def arrays(frame: pl.DataFrame) -> dict[str, np.ndarray]:
+    """The columns of a frame as numpy arrays, by name; read-only where nothing had to be copied.
+
+    Times are int64 microseconds UTC, texts objects, the rest as they are; NULL is NaN, which makes floats of
+    integers.
+    """
+    return {
+        column.name: (column.to_physical() if column.dtype.is_temporal() else column).to_numpy()
+        for column in frame
+    }

@@ -4,14 +4,16 @@ Every frame has its table's columns, ascending in tape order, with times as Date
 What polars has no exact type for is converted: numeric becomes Float64, jsonb and uuid text. An
 instrument that is not there gives an empty frame of the same columns and types.
 
-A span is half-open: start <= timestamp < end, each as microseconds UTC or ISO 8601 text. `limit`
-keeps the newest rows of the span. Every function raises WrongUse for a time, limit or name that
-cannot be meant, and Unavailable where the database does not answer or has no tables yet.
+A span is half-open: start <= timestamp < end, each as microseconds UTC, ISO 8601 text, or a date or
+datetime (UTC unless it names a zone). `limit` keeps the newest rows of the span. Every function raises
+WrongUse for a time, limit or name that cannot be meant, and Unavailable where the database does not
+answer or has no tables yet.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from operator import index
 from typing import Any
 from uuid import UUID
 
@@ -46,9 +48,21 @@ from storage.past import PastTable
 from storage.resample import Buckets, resample
 from storage.tier_files import read_across
 
-__all__ = ["books", "candles", "coverage", "cvd", "equity", "indicators", "runs", "signals", "trades"]
+__all__ = [
+    "Moment",
+    "books",
+    "candles",
+    "coverage",
+    "cvd",
+    "equity",
+    "indicators",
+    "microseconds",
+    "runs",
+    "signals",
+    "trades",
+]
 
-Moment = int | str | None
+Moment = int | str | date | None
 
 _CONNECT_SECONDS = 10
 _UNDEFINED_TABLE = "42P01"
@@ -101,8 +115,8 @@ def _resampled(
 ) -> pl.DataFrame:
     """The candles of `buckets` that open in the span; with a limit, of its end, one more at least."""
     _check_limit(limit)
-    since = None if start is None else buckets.first_at(_microseconds(start))
-    until = None if end is None else buckets.first_at(_microseconds(end))
+    since = None if start is None else buckets.first_at(microseconds(start))
+    until = None if end is None else buckets.first_at(microseconds(end))
     # One more than asked for, since the first may be cut, and another, since the last may be open.
     rows = None if limit is None else (limit + 2) * buckets.parts
     column = tables.candles.c.timestamp
@@ -141,7 +155,7 @@ def _tape(
 ) -> pl.DataFrame:
     """Rows of an instrument, whether a day lies in the database or was moved to the tier."""
     _check_limit(limit)
-    since, until = (None if each is None else _microseconds(each) for each in (start, end))
+    since, until = (None if each is None else microseconds(each) for each in (start, end))
 
     def read(begin: int | None, stop: int | None, rows: int | None) -> pl.DataFrame:
         return stored(url, table, exchange, symbol, begin, stop, rows)
@@ -379,12 +393,19 @@ def _span(column: Column[Any], start: Moment, end: Moment) -> list[ColumnElement
     return after if end is None else [*after, column < _datetime(end)]
 
 
-def _datetime(moment: int | str) -> datetime:
-    return to_datetime(_microseconds(moment))
+def _datetime(moment: int | str | date) -> datetime:
+    return to_datetime(microseconds(moment))
 
 
-def _microseconds(moment: int | str) -> int:
-    return parse_time(moment) if isinstance(moment, str) else moment
+def microseconds(moment: int | str | date) -> int:
+    """A time, however it is written, as microseconds UTC.
+
+    Raises:
+        WrongUse: a text that is no time.
+    """
+    text = moment.isoformat() if isinstance(moment, date) else moment
+    # numpy's integers too.
+    return parse_time(text) if isinstance(text, str) else index(text)
 
 
 def _uuid(value: str | UUID) -> UUID:
