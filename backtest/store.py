@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+import numpy as np
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from backtest import provenance, tables
+from backtest.bulk import copy_columns
 from backtest.metrics import Metrics
 from market.errors import WrongUse
 from storage.copy import copy_rows
@@ -19,7 +21,6 @@ from storage.copy import copy_rows
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy as np
     import numpy.typing as npt
 
     from backtest.run import Result, Setup
@@ -192,37 +193,17 @@ def write_details(connection: Connection, run_id: UUID, result: Result, market: 
     """Write a run's positions, fills and equity curve."""
     record = result.record
     ids = _write_positions(connection, run_id, result, market)
-    fills: dict[str, Any] = dict(tables.fill_columns(record))
-    ordinals = fills.pop("position")
-    _to_money(fills, "price", "quantity", "fee")
-    constant = (run_id, market.exchange, market.symbol, market.fee_asset)
-    copy_rows(
-        connection,
-        "fills",
-        ["backtest_id", "exchange", "symbol", "fee_asset", "position_id", *fills],
-        (
-            (*constant, ids[ordinal - 1], *row)
-            for ordinal, *row in zip(ordinals.tolist(), *_lists(fills), strict=True)
-        ),
-    )
-    curve: dict[str, Any] = dict(tables.equity_columns(record, result.setup.account.capital))
-    _to_money(curve, "equity", "cash", "position_value")
-    copy_rows(
-        connection,
-        "backtest_equity_curve",
-        ["backtest_id", *curve],
-        ((run_id, *row) for row in zip(*_lists(curve), strict=True)),
-    )
+    constants = {"backtest_id": run_id, "exchange": market.exchange, "symbol": market.symbol}
+    fills = dict(tables.fill_columns(record))
+    fills["position_id"] = ids[fills.pop("position") - 1]
+    copy_columns(connection, "fills", fills, {**constants, "fee_asset": market.fee_asset})
+    curve = tables.equity_columns(record, result.setup.account.capital)
+    copy_columns(connection, "backtest_equity_curve", curve, {"backtest_id": run_id})
 
 
 def money(value: float) -> Decimal:
-    """A double, read as its shortest decimal, rounded once to the ten places of the tables."""
-    return Decimal(repr(float(value))).quantize(_PLACES)
-
-
-def moneys(values: npt.NDArray[np.float64]) -> list[Decimal | None]:
-    """Each double of an array as `money`; NaN becomes None."""
-    return [None if value != value else money(value) for value in values.tolist()]
+    """A double, read as its shortest decimal, rounded once to the ten places of the tables, as they do."""
+    return Decimal(repr(float(value))).quantize(_PLACES, ROUND_HALF_UP)
 
 
 def _complete(connection: Connection, run_id: UUID, result: Result, market: Market) -> None:
@@ -230,16 +211,16 @@ def _complete(connection: Connection, run_id: UUID, result: Result, market: Mark
     _update(connection, run_id, result_row(result))
 
 
-def _write_positions(connection: Connection, run_id: UUID, result: Result, market: Market) -> list[int]:
+def _write_positions(
+    connection: Connection, run_id: UUID, result: Result, market: Market
+) -> npt.NDArray[np.int64]:
     """Write the positions and give their ids, in order."""
     rows: dict[str, Any] = dict(tables.position_columns(result.record))
-    count = len(rows["side"])
-    ids = _new_ids(connection, "positions", count)
-    _to_money(rows, "entry_price", "quantity", "stop_loss", "take_profit", "exit_price")
-    _to_money(rows, "gross_pnl", "fees", "max_favourable", "max_adverse")
+    ids = _new_ids(connection, "positions", len(rows["side"]))
     # Net is the difference of what is stored, so that the row adds up to the last place.
-    rows["pnl"] = [gross - fees for gross, fees in zip(rows["gross_pnl"], rows["fees"], strict=True)]
-    constant = {
+    pairs = zip(rows["gross_pnl"].tolist(), rows["fees"].tolist(), strict=True)
+    rows["pnl"] = np.array([str(money(gross) - money(fees)) for gross, fees in pairs], dtype=str)
+    constants = {
         "exchange": market.exchange,
         "symbol": market.symbol,
         "status": "closed",
@@ -247,18 +228,14 @@ def _write_positions(connection: Connection, run_id: UUID, result: Result, marke
         "is_backtest": True,
         "backtest_id": run_id,
     }
-    copy_rows(
-        connection,
-        "positions",
-        ["id", *constant, *rows],
-        ((number, *constant.values(), *row) for number, *row in zip(ids, *_lists(rows), strict=True)),
-    )
+    copy_columns(connection, "positions", {"id": ids, **rows}, constants)
     return ids
 
 
-def _new_ids(connection: Connection, table: str, count: int) -> list[int]:
+def _new_ids(connection: Connection, table: str, count: int) -> npt.NDArray[np.int64]:
     query = "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)"
-    return [number for (number,) in connection.execute(query, (table, count))]
+    found = [number for (number,) in connection.execute(query, (table, count))]
+    return np.array(found, dtype=np.int64)
 
 
 def _update(connection: Connection, run_id: UUID, values: dict[str, Any]) -> None:
@@ -270,12 +247,3 @@ def _update(connection: Connection, run_id: UUID, values: dict[str, Any]) -> Non
     )
     wrapped = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in values.items()}
     connection.execute(query, {**wrapped, "run_id": run_id})
-
-
-def _lists(columns: dict[str, Any]) -> list[list[Any]]:
-    return [values if isinstance(values, list) else values.tolist() for values in columns.values()]
-
-
-def _to_money(columns: dict[str, Any], *names: str) -> None:
-    for name in names:
-        columns[name] = moneys(columns[name])
