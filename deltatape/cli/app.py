@@ -12,7 +12,10 @@ import typer
 
 from deltatape.cli.output import fail, say
 from deltatape.cli.stopping import INTERRUPTED, Stopped
-from market import DeltatapeError
+from market import DeltatapeError, Unavailable
+
+_FORBIDDEN = ("42501", "25006")
+"""What PostgreSQL says to a role that has no such right, and to one whose transactions only read."""
 
 VERBS = {
     "alerts": "What the outbox holds, and sending it.",
@@ -113,6 +116,9 @@ def main() -> None:
         sys.exit(0)
     except Exception as error:
         logging.getLogger("deltatape").debug("failed", exc_info=True)
+        if getattr(error, "sqlstate", None) in _FORBIDDEN:
+            fail(f"{str(error).splitlines()[0]}: connect as a role that may (deltatape db roles)")
+            sys.exit(Unavailable.exit_code)
         fail(f"{type(error).__name__}: {error} (DELTATAPE_LOG_LEVEL=DEBUG shows where)")
         sys.exit(4)
 

@@ -43,6 +43,14 @@ def test_who_only_reads_is_told_so(cli, made):
     assert "this role may only read" in done.stderr
 
 
+@pytest.mark.parametrize(("kind", "command"), [("reader", "up"), ("writer", "down")])
+def test_who_may_not_change_tables_is_told_what_can_be_done(cli, made, kind, command):
+    arguments = ["upgrade"] if command == "up" else ["downgrade", "0009", "--yes"]
+    done = cli("db", *arguments, env={"DELTATAPE_DATABASE_URL": made[kind]["url"]})
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert "connect as" in done.stderr
+
+
 def test_commands_as_the_writer(cli, made):
     writer = {"DELTATAPE_DATABASE_URL": made["writer"]["url"]}
     assert cli("db", "check", env=writer).returncode == 0
