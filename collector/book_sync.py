@@ -40,7 +40,8 @@ class BookSync:
         self._sequence = sequence
         self._book = OrderBook()
         self._is_live = False
-        self._next_second: int | None = None
+        self.next_second: int | None = None
+        """Of which the next snapshot is, where the book is live."""
         self._not_before = 0
         self._last_sequence: int | None = None
         self._broken: tuple[int, str] | None = None
@@ -55,8 +56,8 @@ class BookSync:
     def begin_after(self, timestamp: int) -> None:
         """Snapshots up to `timestamp` were given out, or are wanted no more: give none of them."""
         self._not_before = max(self._not_before, timestamp)
-        if self._next_second is not None and self._next_second <= timestamp:
-            self._next_second = timestamp - timestamp % MICROSECONDS + MICROSECONDS
+        if self.next_second is not None and self.next_second <= timestamp:
+            self.next_second = timestamp - timestamp % MICROSECONDS + MICROSECONDS
 
     def reset(self, event: BookReset, time: int) -> list[BookSnapshot]:
         """Start from a whole book, then apply the changes that were held back for it.
@@ -75,12 +76,12 @@ class BookSync:
         snapshots = self.settle(event.timestamp) if event.timestamp is not None else []
         if self._doubt is not None:
             self.stop(self._doubt[1])
-        if self._is_live and self._next_second is not None:
+        if self._is_live and self.next_second is not None:
             self.time = max(self.time, event.timestamp or 0)
         else:
-            self._not_before = max(self._not_before, self._next_second or 0, time)
+            self._not_before = max(self._not_before, self.next_second or 0, time)
             # A whole book that names no time is known from the first change on.
-            self._next_second = None
+            self.next_second = None
             if event.timestamp is not None:
                 self._begin(event.timestamp)
         self._book.replace(event.bids, event.asks)
@@ -119,9 +120,12 @@ class BookSync:
             return self.delta(event)
         time = self.time if event.timestamp is None else event.timestamp
         self._doubt = None
-        snapshots = self.settle(time)
-        if self._next_second is None and event.timestamp is not None:
-            self._begin(time)
+        snapshots: list[BookSnapshot] = []
+        if self.next_second is None:
+            if event.timestamp is not None:
+                self._begin(time)
+        elif self.next_second <= time:
+            snapshots = self.settle(time)
         self._book.apply(event.bids, event.asks)
         self._last_sequence = event.last_sequence
         if self._matches(event) and self._book.is_crossed:
@@ -145,22 +149,22 @@ class BookSync:
     def settle(self, time: int) -> list[BookSnapshot]:
         """The snapshots of the seconds up to `time`, inclusive, that no later change can alter."""
         snapshots: list[BookSnapshot] = []
-        if not self._is_live or self._next_second is None:
+        if not self._is_live or self.next_second is None:
             return snapshots
         if self._doubt is not None:
             time = min(time, self._doubt[0])
-        while self._next_second <= time:
-            snapshot = self._book.snapshot(self.symbol, self._next_second, self._last_sequence)
+        while self.next_second <= time:
+            snapshot = self._book.snapshot(self.symbol, self.next_second, self._last_sequence)
             if snapshot is not None:
                 snapshots.append(snapshot)
-            self._next_second += MICROSECONDS
+            self.next_second += MICROSECONDS
         return snapshots
 
     def _begin(self, time: int) -> None:
         """The book is known from `time` on; seconds that were given out, or closed over, stay as they are."""
         self.time = max(self.time, time)
         time = max(time, self._not_before)
-        self._next_second = time - time % MICROSECONDS + MICROSECONDS
+        self.next_second = time - time % MICROSECONDS + MICROSECONDS
 
     def doubt(self, cause: str) -> None:
         """The book may have changed unseen: no snapshots until the next change.

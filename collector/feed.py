@@ -227,11 +227,8 @@ class Feed:
 
     def received(self, line: Line, message: bytes, streams: frozenset[Stream]) -> Awaitable[None] | None:
         """A message came; what is still to be done for it, if anything."""
-        if not self._may_read.is_set() or self._unwritten >= MAX_UNWRITTEN:
+        if self._unwritten >= MAX_UNWRITTEN or not self._may_read.is_set():
             return self._receive_later(line, message, streams)
-        return self._receive(line, message, streams)
-
-    def _receive(self, line: Line, message: bytes, streams: frozenset[Stream]) -> Awaitable[None] | None:
         self._unwritten += 1
         now = self.clock()
         if self._tap is not None:
@@ -245,7 +242,7 @@ class Feed:
             await self._may_read.wait()
             if self._unwritten >= MAX_UNWRITTEN:
                 await asyncio.sleep(0.01)
-        if (work := self._receive(line, message, streams)) is not None:
+        if (work := self.received(line, message, streams)) is not None:
             await work
 
     async def moved(self, line: Line) -> None:

@@ -6,6 +6,7 @@ each message with the time it was received, does what `requests` asks for, and w
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 from msgspec import Struct, structs
 
@@ -25,7 +26,7 @@ from collector.exchanges.events import (
 )
 from collector.rows import StreamRows
 from collector.stream import InstrumentStream
-from market import DAY, Instrument, Trade, WrongUse
+from market import DAY, Instrument, WrongUse
 
 MAX_RAW = 4096
 """Bytes kept of a rejected message."""
@@ -165,6 +166,13 @@ class Session:
         self._awaited: set[str] = set()
         self.lag: Callable[[int], object] = _ignore
         """Told of each trade's lag, from the exchange's time to its receipt, in microseconds."""
+        self._takers: dict[type[Event], Callable[[Any, int], str | None]] = {
+            TradeSeen: self._trade,
+            BookDelta: self._book,
+            BookReset: self._book,
+            CandleSeen: self._candle,
+            Heard: self._hear,
+        }
         self._min_lag: int | None = None
         self._newest = 0
         self._shows_book = True
@@ -191,7 +199,7 @@ class Session:
             _count(self.unresolved, str(error))
             self._reject(raw, received, str(error))
         else:
-            if streams != STREAMS:
+            if streams is not STREAMS and streams != STREAMS:
                 events = [event for event in events if _stream_of(event) in (None, *streams)]
             self._shows_book = "book" in streams
             self._take_events(raw, events, received)
@@ -281,33 +289,11 @@ class Session:
 
     def _take_events(self, raw: bytes | str, events: list[Event], received: int) -> None:
         for event in events:
-            if reason := self._take(event, received):
+            if reason := self._takers.get(type(event), self._take_other)(event, received):
                 self._reject(raw, received, reason)
                 return
 
-    def _take(self, event: Event, received: int) -> str | None:
-        """Take what an event says; why its time or id cannot be, else."""
-        if isinstance(event, TradeSeen):
-            if reason := self._untimely(event.trade.timestamp, received):
-                return reason
-            return self._trade(event.trade, received)
-        if isinstance(event, (BookDelta, BookReset)):
-            if reason := self._untimely(event.timestamp, received):
-                return reason
-            self._book(event, received)
-        elif isinstance(event, CandleSeen):
-            for time in (event.timestamp, event.open_time):
-                if reason := self._untimely(time, received):
-                    return reason
-            if stream := self._wanted(event.symbol):
-                stream.candle(event)
-        elif isinstance(event, Heard):
-            if reason := self._untimely(event.timestamp, received):
-                return reason
-            self._hear(event, received)
-        else:
-            self._take_other(event)
-        return None
+    # Each takes what an event says, or says why its time or id cannot be
 
     def _untimely(self, time: int | None, received: int) -> str | None:
         """Why a time cannot be: one wrong year would make candles of all the time between."""
@@ -321,7 +307,7 @@ class Session:
             self._newest = time
         return None
 
-    def _take_other(self, event: Event) -> None:
+    def _take_other(self, event: Event, _: int) -> None:
         match event:
             case Answer(text):
                 self._requests.append(Reply(text))
@@ -333,7 +319,10 @@ class Session:
                 self.counts.unhandled += 1
                 _count(self.shapes, shape)
 
-    def _trade(self, trade: Trade, received: int) -> str | None:
+    def _trade(self, event: TradeSeen, received: int) -> str | None:
+        trade = event.trade
+        if reason := self._untimely(trade.timestamp, received):
+            return reason
         stream = self._wanted(trade.symbol)
         if stream is None:
             return None
@@ -349,11 +338,13 @@ class Session:
             del self.behind[trade.symbol]
         return None
 
-    def _book(self, event: BookDelta | BookReset, received: int) -> None:
+    def _book(self, event: BookDelta | BookReset, received: int) -> str | None:
+        if reason := self._untimely(event.timestamp, received):
+            return reason
         symbol = event.symbol
         stream = self._wanted(symbol)
         if stream is None:
-            return
+            return None
         before = stream.book.checksums
         if isinstance(event, BookDelta):
             self.counts.book_updates += 1
@@ -365,21 +356,33 @@ class Session:
         self.books_heard[symbol] = received
         if stream.book.wants_book:
             self._want_book(stream)
+        return None
+
+    def _candle(self, event: CandleSeen, received: int) -> str | None:
+        for time in (event.timestamp, event.open_time):
+            if reason := self._untimely(time, received):
+                return reason
+        if stream := self._wanted(event.symbol):
+            stream.candle(event)
+        return None
 
     def _want_book(self, stream: InstrumentStream) -> None:
         stream.book.wants_book = False
         self._ask_for_book(stream.symbol)
         self._requests += [Send(text, stream.symbol) for text in self.adapter.resubscribe_book(stream.symbol)]
 
-    def _hear(self, event: Heard, received: int) -> None:
+    def _hear(self, event: Heard, received: int) -> str | None:
+        if reason := self._untimely(event.timestamp, received):
+            return reason
         stream = None if event.symbol is None else self._wanted(event.symbol)
         if stream is None:
-            return
+            return None
         newest = event.last_trade_id
         if newest is not None and stream.last_id is not None and newest > stream.last_id:
             self.behind.setdefault(stream.symbol, (newest, received))
         if event.timestamp is not None:
             stream.show(event.timestamp)
+        return None
 
     def _ask_for_book(self, symbol: str) -> None:
         if symbol in self._awaited:

@@ -9,6 +9,7 @@ from collector.exchanges.adapter import STREAMS, Stream
 from collector.exchanges.events import BookDelta, BookReset, CandleSeen
 from collector.rows import Gap, Span, StreamRows
 from market import FAR_AHEAD, BookSnapshot, Candle, CandleBuilder, Cvd, Timeframe, Trade
+from market.cvd import CVD_STEP
 from market.timeframe import DAY, GRACE, MICROSECONDS
 from storage.resume import Resume
 
@@ -70,8 +71,7 @@ class InstrumentStream:
         self._candles = stored.candles
         self._cvd = stored.cvd
         self.time = max(self.time, stored.covered_until)
-        if stored.book_timestamp is not None:
-            self.book.begin_after(stored.book_timestamp)
+        self.book.begin_after(max(stored.book_timestamp or 0, self._candles.closed_until - 1))
 
     # Trades
 
@@ -95,7 +95,8 @@ class InstrumentStream:
 
         A new count of ids that begins far ahead is believed once its next one follows.
         """
-        if not self._is_far_ahead(trade):
+        heard = self._heard_id
+        if heard is None or trade.trade_seq - heard <= FAR_AHEAD or not self._is_far_ahead(trade):
             return False
         is_next, self._refused_id = trade.trade_seq == self._refused_id + 1, trade.trade_seq
         return not is_next
@@ -113,10 +114,11 @@ class InstrumentStream:
         One that came before is dropped; one that comes after its time was settled is kept aside as late; one
         whose id jumps ahead waits a moment for those before it, which may only be late.
         """
-        if trade.timestamp - self.time > LEAP:
+        time = trade.timestamp
+        if time - self.time > LEAP:
             self._leap()
-        if self.shows_book:
-            self._book_shown = max(self._book_shown, trade.timestamp)
+        if self.shows_book and time > self._book_shown:
+            self._book_shown = time
         if self._is_next(trade):
             self._add(trade, received)
         elif self._is_duplicate(trade):
@@ -150,10 +152,10 @@ class InstrumentStream:
         self._add(trade, received)
 
     def _add(self, trade: Trade, received: int) -> None:
-        cvd = self._cvd.add(trade)
+        cvd, rows = self._cvd.add(trade), self._rows
         self._candles.add_trade(trade, cvd)
-        self._rows.trades.append((trade, cvd))
-        self._rows.received.append(received)
+        rows.trades.append((trade, cvd))
+        rows.received.append(received)
         self._last = trade
         self._heard_id = trade.trade_seq
         self._span_rows += 1
@@ -425,15 +427,23 @@ class InstrumentStream:
         """Give out what is due: book snapshots, CVD points, closed candles, in this order."""
         settled = self.time - GRACE
         self._settle_book(self.time)
-        if self._is_unbroken and (points := self._cvd.points_until(settled)):
-            self._rows.points += points
-        self._candles.close_until(self._closable_until(is_last=is_last))
-        # A book that begins later begins after the candles that closed without it.
-        self.book.begin_after(self._candles.closed_until - 1)
-        next_second = settled - settled % MICROSECONDS + MICROSECONDS + GRACE
+        if self._is_unbroken and self._cvd.settled_until + CVD_STEP <= settled:
+            self._rows.points += self._cvd.points_until(settled)
         minute = self.time - self.time % _MINUTE
-        is_waiting = self._is_unbroken and self._candles.closed_until < minute
-        self._due = self.time if is_waiting else min(next_second, minute + _MINUTE)
+        is_waiting = False
+        if self._candles.closed_until < minute:
+            self._candles.close_until(self._closable_until(is_last=is_last))
+            # A book that begins later begins after the candles that closed without it.
+            self.book.begin_after(self._candles.closed_until - 1)
+            is_waiting = self._is_unbroken and self._candles.closed_until < minute
+        self._due = self.time if is_waiting else min(self._next_due(settled) + GRACE, minute + _MINUTE)
+
+    def _next_due(self, settled: int) -> int:
+        """The second that is to be settled next: a live book's own changes settle those before them."""
+        second = settled - settled % MICROSECONDS + MICROSECONDS
+        if self.book.is_live and self.book.next_second is not None:
+            second = max(second, self.book.next_second)
+        return min(second, self._cvd.settled_until + CVD_STEP) if self._is_unbroken else second
 
     def _settle_book(self, time: int) -> None:
         """Give out the snapshots that are due at `time`, as far as the book's own connection has come."""

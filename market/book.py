@@ -48,31 +48,32 @@ class BookSnapshot(Struct, frozen=True, gc=False):
 
 
 class _BookSide:
-    """One side: the size of each price, the prices in rising order, and the texts where levels are texts."""
+    """One side: the level of each price, the prices in rising order, and the texts where levels are texts."""
 
-    __slots__ = ("is_bid", "order", "sizes", "texts")
+    __slots__ = ("is_bid", "levels", "order", "texts")
 
     def __init__(self, *, is_bid: bool) -> None:
         self.is_bid = is_bid
-        self.sizes: dict[float, float] = {}
+        self.levels: dict[float, tuple[float, float]] = {}
         self.order: list[float] = []
         self.texts: dict[float, tuple[str, str]] = {}
 
     def replace(self, levels: Levels) -> None:
         numbers, self.texts = _numbers(levels), {}
-        self.sizes = {price: size for price, size in numbers if size}
-        self.order = sorted(self.sizes)
+        self.levels = {level[0]: level for level in numbers if level[1]}
+        self.order = sorted(self.levels)
         if numbers is not levels:
             self._keep_texts(numbers, levels)
 
     def apply(self, levels: Levels) -> None:
-        sizes, order, numbers = self.sizes, self.order, _numbers(levels)
-        for price, size in numbers:
+        known, order, numbers = self.levels, self.order, _numbers(levels)
+        for level in numbers:
+            price, size = level
             if size:
-                if price not in sizes:
+                if price not in known:
                     insort(order, price)
-                sizes[price] = size
-            elif sizes.pop(price, None) is not None:
+                known[price] = level
+            elif known.pop(price, None) is not None:
                 del order[bisect_left(order, price)]
         if numbers is not levels:
             self._keep_texts(numbers, levels)
@@ -81,13 +82,13 @@ class _BookSide:
         for (price, size), text in zip(numbers, cast("Texts", levels), strict=True):
             if size:
                 self.texts[price] = text
-            elif price not in self.sizes:
+            elif price not in self.levels:
                 self.texts.pop(price, None)
 
     def cut(self, depth: int) -> None:
         dropped = self.order[: -depth or None] if self.is_bid else self.order[depth:]
         for price in dropped:
-            del self.sizes[price]
+            del self.levels[price]
             self.texts.pop(price, None)
         if dropped:
             self.order = self.best(depth)[:: -1 if self.is_bid else 1]
@@ -99,6 +100,9 @@ class _BookSide:
     def top(self, depth: int) -> list[tuple[str, str]]:
         texts = self.texts
         return [texts[price] for price in self.best(depth)]
+
+    def best_levels(self, depth: int) -> list[tuple[float, float]]:
+        return [*map(self.levels.__getitem__, self.best(depth))]
 
 
 class OrderBook:
@@ -156,12 +160,10 @@ class OrderBook:
         if not (self._bids.order and self._asks.order) or self.is_crossed:
             return None
         depth = SNAPSHOT_DEPTH if timestamp % _MINUTE else DEEP_SNAPSHOT_DEPTH
-        bid_prices, ask_prices = self._bids.best(depth), self._asks.best(depth)
-        bid_sizes = [*map(self._bids.sizes.__getitem__, bid_prices)]
-        ask_sizes = [*map(self._asks.sizes.__getitem__, ask_prices)]
-        bid, ask = bid_prices[0], ask_prices[0]
-        bid_volume = fsum(bid_sizes[:SNAPSHOT_DEPTH])
-        ask_volume = fsum(ask_sizes[:SNAPSHOT_DEPTH])
+        bids, asks = self._bids.best_levels(depth), self._asks.best_levels(depth)
+        bid, ask = bids[0][0], asks[0][0]
+        bid_volume = fsum([size for _, size in bids[:SNAPSHOT_DEPTH]])
+        ask_volume = fsum([size for _, size in asks[:SNAPSHOT_DEPTH]])
         mid = (bid + ask) / 2
         spread = _difference(ask, bid)
         # By position: a busy stream makes many thousands, and each name would be looked up again.
@@ -177,8 +179,8 @@ class OrderBook:
             ask_volume,
             (bid_volume - ask_volume) / (bid_volume + ask_volume) * 100,
             depth,
-            _encode(list(zip(bid_prices, bid_sizes, strict=True))),
-            _encode(list(zip(ask_prices, ask_sizes, strict=True))),
+            _encode(bids),
+            _encode(asks),
             sequence,
         )
 

@@ -12,6 +12,7 @@ from market.trade import Side, Trade
 
 Source = Literal["trades", "exchange", "import"]
 _MINUTE = Timeframe.M1.microseconds
+_BUY, _SELL = Side.BUY, Side.SELL  # Python 3.11 takes its time to look up an enumeration's member
 _HIGHER = tuple(t for t in Timeframe if t is not Timeframe.M1)
 
 
@@ -48,8 +49,7 @@ class Bucket:
     """The exact running state of one candle. Prices and `cvd_close` are None until the first trade."""
 
     __slots__ = (
-        "_imbalances",
-        "_spreads",
+        "_snapshots",
         "buy",
         "close",
         "cvd_close",
@@ -75,8 +75,7 @@ class Bucket:
         self.imbalance, self.spread_bps = ExactSum(), ExactSum()
         self.imbalance_last: float | None = None
         self.snapshot_count = 0
-        self._imbalances: list[float] = []
-        self._spreads: list[float] = []
+        self._snapshots: list[BookSnapshot] = []
 
     def add_trade(self, trade: Trade, cvd: float) -> None:
         """Add the next trade in tape order, with the CVD after it."""
@@ -94,25 +93,24 @@ class Bucket:
         price_digits, price_scale = scaled(price)
         self.volume.add(size_digits, size_scale)
         self.notional.add(size_digits * price_digits, size_scale + price_scale)
-        if trade.side is Side.BUY:
+        side = trade.side
+        if side is _BUY:
             self.buy.add(size_digits, size_scale)
-        elif trade.side is Side.SELL:
+        elif side is _SELL:
             self.sell.add(size_digits, size_scale)
 
     def add_snapshot(self, snapshot: BookSnapshot) -> None:
         """Add the next book snapshot inside the candle."""
-        self._imbalances.append(snapshot.imbalance)
-        self._spreads.append(snapshot.spread_bps)
-        self.imbalance_last = snapshot.imbalance
-        self.snapshot_count += 1
+        self._snapshots.append(snapshot)
 
     def _sum_up(self) -> None:
         """Add what snapshots brought: together it takes a third of the time."""
-        if self._imbalances:
-            self.imbalance.add_values(self._imbalances)
-            self.spread_bps.add_values(self._spreads)
-            self._imbalances.clear()
-            self._spreads.clear()
+        if snapshots := self._snapshots:
+            self.imbalance.add_values([snapshot.imbalance for snapshot in snapshots])
+            self.spread_bps.add_values([snapshot.spread_bps for snapshot in snapshots])
+            self.imbalance_last = snapshots[-1].imbalance
+            self.snapshot_count += len(snapshots)
+            snapshots.clear()
 
     def merge(self, later: "Bucket") -> None:
         """Take in a bucket that lies inside this one, after everything it holds."""
@@ -130,8 +128,8 @@ class Bucket:
                 (self.notional, later.notional),
             ):
                 mine.merge(theirs)
+        later._sum_up()
         if later.snapshot_count:
-            later._sum_up()
             self.imbalance.merge(later.imbalance)
             self.spread_bps.merge(later.spread_bps)
             self.imbalance_last = later.imbalance_last
@@ -191,7 +189,8 @@ class CandleBuilder:
         self._closed: list[Candle] = []
         self._is_changed = False
         self._span_from: int | None = None
-        self._closed_until: int | None = None
+        self.closed_until = 0
+        """Every minute before this time is closed; 0 before the first."""
         self._flat_price: float | None = None
         self._last_cvd: tuple[int, float] = (-1, 0.0)
 
@@ -215,15 +214,10 @@ class CandleBuilder:
             higher: each higher timeframe's bucket that holds `closed_until`, over the closed minutes.
             minutes: the buckets of the open minutes.
         """
-        self._span_from, self._closed_until = span_from, closed_until
+        self._span_from, self.closed_until = span_from, closed_until
         self._flat_price, self._last_cvd = flat_price, last_cvd
         self._higher = dict(higher)
         self._minutes = {bucket.timestamp: bucket for bucket in minutes}
-
-    @property
-    def closed_until(self) -> int:
-        """Every minute before this time is closed; 0 before the first."""
-        return self._closed_until or 0
 
     def begin_span(self, timestamp: int) -> None:
         """Coverage begins (again) at `timestamp`; what ends before it is closed as it stands."""
@@ -243,7 +237,9 @@ class CandleBuilder:
         """
         if trade.timestamp < self.closed_until:
             raise ValueError(f"trade {trade.trade_id} belongs into a closed candle")
-        self._minute(trade.timestamp).add_trade(trade, cvd)
+        time = trade.timestamp
+        self._is_changed = True
+        (self._minutes.get(time - time % _MINUTE) or self._new_minute(time)).add_trade(trade, cvd)
 
     def add_snapshot(self, snapshot: BookSnapshot) -> None:
         """Add the next book snapshot.
@@ -253,19 +249,21 @@ class CandleBuilder:
         """
         if snapshot.timestamp < self.closed_until:
             raise ValueError(f"book snapshot at {snapshot.timestamp} belongs into a closed candle")
-        self._minute(snapshot.timestamp).add_snapshot(snapshot)
+        time = snapshot.timestamp
+        self._is_changed = True
+        (self._minutes.get(time - time % _MINUTE) or self._new_minute(time)).add_snapshot(snapshot)
 
     def close_until(self, time: int) -> None:
         """Close every bucket that ends at or before `time`; all that belongs in it must have come."""
         end = time - time % _MINUTE
-        start = self._first_open() if self._closed_until is None else self._closed_until
+        start = self.closed_until or self._first_open()
         if start is None or start >= end:
             return
         while start < end and (self._minutes or self._span_from is not None):
             self._close_minute(start)
             start += _MINUTE
         self._close_higher(end)
-        self._closed_until = end
+        self.closed_until = end
 
     def take(self) -> list[Candle]:
         """The candles that changed since the last call: the closed ones, then the open ones."""
@@ -280,12 +278,9 @@ class CandleBuilder:
             ]
         return candles
 
-    def _minute(self, timestamp: int) -> Bucket:
+    def _new_minute(self, timestamp: int) -> Bucket:
         open_time = timestamp - timestamp % _MINUTE
-        self._is_changed = True
-        bucket = self._minutes.get(open_time)
-        if bucket is None:
-            bucket = self._minutes[open_time] = Bucket(open_time)
+        bucket = self._minutes[open_time] = Bucket(open_time)
         return bucket
 
     def _first_open(self) -> int | None:

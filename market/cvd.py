@@ -11,6 +11,7 @@ from market.trade import Side, Trade
 
 CVD_STEP = 10 * MICROSECONDS
 """One CVD point each 10 s."""
+_BUY = Side.BUY  # Python 3.11 takes its time to look up an enumeration's member
 
 
 class CvdPoint(Struct, frozen=True, gc=False):
@@ -42,7 +43,8 @@ class Cvd:
         self._day = -1
         self._anchors: dict[int, int] = {}
         self._span_from: int | None = None
-        self._next_point = 0
+        self.settled_until = -CVD_STEP
+        """The time of the last point: an earlier trade comes too late for it."""
         self._at_point = 0.0
         self._pending: deque[tuple[int, float]] = deque()
         self._points: deque[float] = deque(maxlen=20)
@@ -75,7 +77,7 @@ class Cvd:
         self._day, self._anchors, self._sum = day, dict(anchors), total
         self.value = float(total)
         self._span_from = span_from
-        self._next_point = last_point - last_point % CVD_STEP + CVD_STEP
+        self.settled_until = last_point - last_point % CVD_STEP
         self._at_point = at_point
         self._pending = deque(pending)
         self._points = deque(points, maxlen=20)
@@ -84,7 +86,7 @@ class Cvd:
     def begin_span(self, timestamp: int) -> None:
         """Coverage begins (again) at `timestamp`: there are no points inside the hole before it."""
         self._span_from = timestamp
-        self._next_point = timestamp - timestamp % CVD_STEP + CVD_STEP
+        self.settled_until = timestamp - timestamp % CVD_STEP
         if self._pending:
             self._at_point = self._pending[-1][1]
             self._pending.clear()
@@ -104,31 +106,26 @@ class Cvd:
             self._anchor_of(day)
         if trade.side is not None:
             digits, scale = scaled(trade.size)
-            self._sum.add(digits if trade.side is Side.BUY else -digits, scale)
+            self._sum.add(digits if trade.side is _BUY else -digits, scale)
             self.value = float(self._sum)
         self._pending.append((trade.timestamp, self.value))
         return self.value
-
-    @property
-    def settled_until(self) -> int:
-        """The time of the last point: an earlier trade comes too late for it."""
-        return self._next_point - CVD_STEP
 
     def points_until(self, time: int) -> list[CvdPoint]:
         """The points due up to `time`, inclusive; every trade before it must have been added."""
         points: list[CvdPoint] = []
         if self._span_from is None:
             return points
-        while self._next_point <= time:
-            points.append(self._point(self._next_point))
-            self._next_point += CVD_STEP
+        while self.settled_until + CVD_STEP <= time:
+            self.settled_until += CVD_STEP
+            points.append(self._point(self.settled_until))
         return points
 
     def _anchor_of(self, day: int) -> int:
         """The day's anchor: 00:00, or where the first span that reaches into the day begins."""
         if day not in self._anchors:
             # After a quiet day points of the days before are still due.
-            oldest = min(day, self._next_point) - DAY
+            oldest = min(day, self.settled_until) - DAY
             self._anchors = {d: a for d, a in self._anchors.items() if d >= oldest}
             self._anchors[day] = day if self._span_from is None else max(day, self._span_from)
         return self._anchors[day]

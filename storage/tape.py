@@ -92,8 +92,7 @@ _BOOK_VALUES = (
 _pack_count = Struct("!h").pack
 _pack_begin = Struct("!hiq").pack
 _pack_integer = Struct("!iq").pack
-_pack_float = Struct("!id").pack
-_pack_trade = Struct("!iqiqidid").pack
+_pack_length = Struct("!i").pack
 _pack_book = Struct("!iq" + 8 * "id" + "iq").pack
 _SIDES = {None: NULL} | {side: text_field(side) for side in Side}
 _REJECTED_BYTES = 4096
@@ -345,17 +344,24 @@ def packed_trades(
     """Trades as binary COPY wants them, in the order of TRADE_COLUMNS."""
     columns, name = len(TRADE_COLUMNS), text_field(exchange)
     symbols = {symbol: name + text_field(symbol) for symbol in {trade.symbol for trade, _ in trades}}
+    # What follows the id is of a known size for each side: one call for all of it.
+    ends = {side: Struct(f"!iqiqidid{len(said)}sid").pack for side, said in _SIDES.items()}
 
     def pack(row: tuple[tuple[Trade, float], int | None]) -> bytes:
         (trade, cvd), at = row
-        return (
-            _pack_begin(columns, 8, wire_time(trade.timestamp))
-            + symbols[trade.symbol]
-            + text_field(trade.trade_id)
-            + _pack_trade(8, trade.trade_seq, 8, trade.fill_count, 8, trade.price, 8, trade.size)
-            + _SIDES[trade.side]
-            + _pack_float(8, cvd)
-            + (NULL if at is None else _pack_integer(8, wire_time(at)))
+        side, trade_id = trade.side, trade.trade_id.encode()
+        said = _SIDES[side]
+        return b"".join(
+            (
+                _pack_begin(columns, 8, wire_time(trade.timestamp)),
+                symbols[trade.symbol],
+                _pack_length(len(trade_id)),
+                trade_id,
+                ends[side](
+                    8, trade.trade_seq, 8, trade.fill_count, 8, trade.price, 8, trade.size, said, 8, cvd
+                ),
+                NULL if at is None else _pack_integer(8, wire_time(at)),
+            )
         )
 
     return Packed(list(zip(trades, received or [None] * len(trades), strict=True)), pack)

@@ -68,6 +68,7 @@ _NOT_STORED_PATHS = frozenset(
     f"/api/v3/{name}" for name in ("trades", "historicalTrades", "aggTrades", "klines")
 )
 _TIMEFRAMES = {timeframe.value: timeframe for timeframe in Timeframe}
+_BUY, _SELL = Side.BUY, Side.SELL  # Python 3.11 takes its time to look up an enumeration's member
 
 _TAGS = ("trade", "depthUpdate", "kline", "aggTrade", "serverShutdown")
 _BARE: Decoder[Payload] = Decoder(Payload)
@@ -182,7 +183,7 @@ class Binance(Adapter):
             payload.trade_id,
             self.numbers.price(payload.price),
             self.numbers.price(payload.size),
-            Side.SELL if payload.is_buyer_maker else Side.BUY,
+            _SELL if payload.is_buyer_maker else _BUY,
             fill_count,
         )
 

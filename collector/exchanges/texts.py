@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from itertools import chain
 from typing import Annotated
 
@@ -30,6 +31,30 @@ _read_levels = Decoder(list[tuple[_Price, _Size]], strict=False).decode
 _read_texts = Decoder(list[tuple[str, str]]).decode
 
 
+def _read_amount(text: str) -> float:
+    # float() also takes "nan", "1_0" and " 1": stripping leaves nothing of a text of these characters.
+    if text.strip(_NUMBER):
+        raise ValueError(f"not a number: {_short(text)}")
+    value = float(text)
+    if not (SMALLEST < value < LARGEST or value == 0.0):
+        raise ValueError(f"out of range: {_short(text)}")
+    return value
+
+
+# Prices recur: looking one up costs a third of reading it.
+@lru_cache(maxsize=4096)
+def _read_price(text: str) -> float:
+    value = _read_amount(text)
+    if value == 0.0:
+        raise ValueError(f"not above zero: {text!r}")
+    return value
+
+
+def _is_inexact(text: str) -> bool:
+    """Whether no double holds the number exactly; of a text that is none, it is not for here to say."""
+    return Decimal(repr(_read_amount(text))) != Decimal(text)
+
+
 class Numbers:
     """Turns decimal texts into doubles and counts those that no double holds exactly.
 
@@ -43,22 +68,15 @@ class Numbers:
 
     def price(self, text: str) -> float:
         """A number above zero."""
-        value = self.amount(text)
-        if value == 0.0:
-            raise ValueError(f"not above zero: {text!r}")
-        return value
+        if len(text) > _SURE_LENGTH:
+            self.inexact += _is_inexact(text)
+        return _read_price(text)
 
     def amount(self, text: str) -> float:
         """A number that is not below zero."""
-        # float() also takes "nan", "1_0" and " 1": stripping leaves nothing of a text of these characters.
-        if text.strip(_NUMBER):
-            raise ValueError(f"not a number: {_short(text)}")
-        value = float(text)
-        if not (SMALLEST < value < LARGEST or value == 0.0):
-            raise ValueError(f"out of range: {_short(text)}")
         if len(text) > _SURE_LENGTH:
-            self.inexact += Decimal(repr(value)) != Decimal(text)
-        return value
+            self.inexact += _is_inexact(text)
+        return _read_amount(text)
 
     def read_levels(self, raw: Raw) -> list[tuple[float, float]]:
         """The levels in a JSON list of [price, size] texts: prices above zero, sizes not below."""
