@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from backtest.run import Result
+    from storage.database import Connection
 
 FORMATS = ("parquet", "csv")
 
@@ -33,6 +34,28 @@ def export_result(result: Result, folder: Path, form: str) -> list[Path]:
     names = ("fills", "positions", "equity", "days", "months", "reasons")
     figures = {**result.metrics._asdict(), "held": result.held._asdict()}
     return export({name: getattr(result, name) for name in names}, figures, folder, form)
+
+
+def export_stored(connection: Connection, row: Mapping[str, Any], folder: Path, form: str) -> list[Path]:
+    """As `export_result`, of a stored run; of one that kept only its figures, these.
+
+    Raises:
+        WrongUse: another format, or the folder cannot be written.
+    """
+    from backtest.run import dataframe
+    from backtest.stored import columns_of, stored_columns
+
+    found = {
+        "fills": stored_columns(connection, "fills", row),
+        "positions": stored_columns(connection, "positions", row),
+        "equity": stored_columns(connection, "backtest_equity_curve", row),
+        "days": columns_of(row["daily_results"] or []),
+        "months": columns_of(row["monthly_results"] or []),
+        "reasons": columns_of(row["engine_stats"].get("profit_by_reason", [])),
+    }
+    is_whole = row["daily_results"] is not None
+    kept = {name: dataframe(columns) for name, columns in found.items() if is_whole}
+    return export(kept, dict(row), folder, form)
 
 
 def export(tables: Mapping[str, pl.DataFrame], figures: Any, folder: Path, form: str) -> list[Path]:

@@ -10,6 +10,7 @@ from psycopg.rows import dict_row
 from market.errors import WrongUse
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from storage.database import Connection
@@ -87,6 +88,12 @@ def equity(connection: Connection, run_id: UUID) -> tuple[list[Any], list[float]
     )
     points = connection.execute(query, (run_id,)).fetchall()
     return [time for time, _ in points], [value for _, value in points]
+
+
+def delete(connection: Connection, run_ids: Sequence[UUID]) -> None:
+    """Delete runs with all that belongs to them, and commit."""
+    connection.execute("DELETE FROM backtest_runs WHERE backtest_id = ANY (%s)", (list(run_ids),))
+    connection.commit()
 
 
 def _one(connection: Connection, table: str, key: str, id_: str, listing: str) -> Row:

@@ -118,32 +118,32 @@ class Result:
     @property
     def fills(self) -> pl.DataFrame:
         """One row per fill; see `backtest.tables.fill_columns`."""
-        return _dataframe(tables.fill_columns(self.record))
+        return dataframe(tables.fill_columns(self.record))
 
     @property
     def positions(self) -> pl.DataFrame:
         """One row per position; see `backtest.tables.position_columns`."""
-        return _dataframe(tables.position_columns(self.record))
+        return dataframe(tables.position_columns(self.record))
 
     @property
     def equity(self) -> pl.DataFrame:
         """A row per point of the equity curve; see `backtest.tables.equity_columns`."""
-        return _dataframe(tables.equity_columns(self.record, self.setup.account.capital))
+        return dataframe(tables.equity_columns(self.record, self.setup.account.capital))
 
     @property
     def days(self) -> pl.DataFrame:
         """A row per UTC day; see `backtest.periods.day_columns`."""
-        return _dataframe(self._day_columns())
+        return dataframe(self._day_columns())
 
     @property
     def months(self) -> pl.DataFrame:
         """A row per month; see `backtest.periods.month_columns`."""
-        return _dataframe(month_columns(self._day_columns()))
+        return dataframe(month_columns(self._day_columns()))
 
     @property
     def reasons(self) -> pl.DataFrame:
         """Profit by the reason of entry and exit; see `backtest.reasons.profit_by_reason`."""
-        return _dataframe(profit_by_reason(self.setup, self.frame, self.record))
+        return dataframe(profit_by_reason(self.setup, self.frame, self.record))
 
     @property
     def held(self) -> Profile:
@@ -361,7 +361,8 @@ def _named(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
 
 
-def _dataframe(columns: tables.Columns) -> pl.DataFrame:
+def dataframe(columns: tables.Columns) -> pl.DataFrame:
+    """Columns as a table, their times as such."""
     import polars as pl
 
     times = [name for name in columns if name.endswith("timestamp")]

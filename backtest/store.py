@@ -12,10 +12,13 @@ import numpy as np
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from backtest import provenance, tables
+from backtest import claims, provenance, tables
 from backtest.bulk import copy_columns
 from backtest.metrics import Metrics
+from backtest.periods import day_columns, hole_spans, month_columns
+from backtest.reasons import profit_by_reason
 from market.errors import WrongUse
+from market.timeframe import to_datetime
 from storage.copy import copy_rows
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ _PLAIN_METRICS = (
     "losing_trades",
     "exposure",
 )
+_DOCUMENTS = {"metrics", "engine_stats", "daily_results", "monthly_results"}
 _OTHER_METRICS = tuple(n for n in Metrics._fields if n not in {*_MONEY_METRICS, *_PLAIN_METRICS})
 
 
@@ -80,7 +84,7 @@ def save(connection: Connection, result: Result, *, sweep_id: UUID | None = None
     with connection.transaction():
         base = base_row(run_id, result.setup, result.frame, market, "running", sweep_id, seed)
         insert_runs(connection, [base])
-        _complete(connection, run_id, result, market)
+        write_all(connection, run_id, result, market)
     return run_id
 
 
@@ -96,6 +100,7 @@ def running(
     run_id = uuid4()
     with connection.transaction():
         row = base_row(run_id, setup, frame, market, "running", None, seed)
+        claims.claim(connection, run_id)
         insert_runs(connection, [row])
     connection.commit()
     run = Running(connection, run_id, market)
@@ -120,7 +125,7 @@ class Running:
     def complete(self, result: Result) -> None:
         """Store everything and mark it completed, in one transaction."""
         with self.connection.transaction():
-            _complete(self.connection, self.run_id, result, self.market)
+            write_all(self.connection, self.run_id, result, self.market)
         self.connection.commit()
 
 
@@ -183,6 +188,32 @@ def result_row(result: Result) -> dict[str, Any]:
     }
 
 
+def detail_row(result: Result) -> dict[str, Any]:
+    """What a run that is stored with its fills adds beyond `result_row`; the sweep's others go without."""
+    row = result_row(result)
+    row["metrics"] = {**row["metrics"], "held": result.held._asdict()}
+    days = day_columns(result.frame, result.record, result.setup.account.capital)
+    row["daily_results"] = _objects(days, "%Y-%m-%d")
+    row["monthly_results"] = _objects(month_columns(days), "%Y-%m")
+    reasons = profit_by_reason(result.setup, result.frame, result.record)
+    spans = hole_spans(result.frame)
+    row["engine_stats"] = {
+        **row["engine_stats"],
+        "holes": len(spans),
+        "unproven_candles": int(np.count_nonzero(~result.frame.is_whole)),
+        "profit_by_reason": _objects(reasons, ""),
+    }
+    return row
+
+
+def _objects(columns: tables.Columns, form: str) -> list[dict[str, Any]]:
+    """A document for each row, its time as text."""
+    values = {name: values.tolist() for name, values in columns.items()}
+    if "timestamp" in values:
+        values = {"begin": [f"{to_datetime(time):{form}}" for time in values.pop("timestamp")], **values}
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
 def insert_runs(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Write run rows that all have the same columns."""
     if rows:
@@ -206,9 +237,10 @@ def money(value: float) -> Decimal:
     return Decimal(repr(float(value))).quantize(_PLACES, ROUND_HALF_UP)
 
 
-def _complete(connection: Connection, run_id: UUID, result: Result, market: Market) -> None:
+def write_all(connection: Connection, run_id: UUID, result: Result, market: Market) -> None:
+    """Write everything of a run whose row is there already, and mark it completed."""
     write_details(connection, run_id, result, market)
-    _update(connection, run_id, result_row(result))
+    _update(connection, run_id, detail_row(result))
 
 
 def _write_positions(
@@ -245,5 +277,5 @@ def _update(connection: Connection, run_id: UUID, values: dict[str, Any]) -> Non
     query = sql.SQL("UPDATE backtest_runs SET {} WHERE backtest_id = {}").format(
         assignments, sql.Placeholder("run_id")
     )
-    wrapped = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in values.items()}
+    wrapped = {name: Jsonb(value) if name in _DOCUMENTS else value for name, value in values.items()}
     connection.execute(query, {**wrapped, "run_id": run_id})

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
-from backtest import provenance, store
+from backtest import claims, provenance, store
 from backtest.metrics import Metrics
 from backtest.run import Result, Setup, execute
 from market.errors import DeltatapeError, WrongUse
@@ -186,20 +186,23 @@ def _keep(
     connection: Connection, frame: CandleFrame, setup: Setup, run_id: UUID, market: store.Market
 ) -> Best:
     """Run one again with its curve and store everything of it."""
+    begun = perf_counter()
     record, metrics = execute(setup, frame, curve=True)
-    result = Result(setup, frame, metrics, record, market.exchange, market.symbol)
+    seconds = perf_counter() - begun
+    result = Result(setup, frame, metrics, record, market.exchange, market.symbol, seconds)
     query = "SELECT fills_hash FROM backtest_runs WHERE backtest_id = %s"
     stored = connection.execute(query, (run_id,)).fetchone()
     if stored != (provenance.fills_hash(record),):
         raise DeltatapeError(f"run {run_id} came out differently when it ran again")
     with connection.transaction():
-        store.write_details(connection, run_id, result, market)
+        store.write_all(connection, run_id, result, market)
     connection.commit()
     return Best(run_id, setup, metrics)
 
 
 def _insert(connection: Connection, definition: dict[str, Any], total: int) -> UUID:
     sweep_id = uuid4()
+    claims.claim(connection, sweep_id)
     connection.execute(
         "INSERT INTO sweeps (id, name, definition, status, total_runs, finished_runs, started_timestamp)"
         " VALUES (%s, %s, %s, 'running', %s, 0, %s)",

@@ -1,11 +1,11 @@
-"""`deltatape backtest`: run a strategy over stored candles, list runs, show one."""
+"""`deltatape backtest`: run a strategy over stored candles, and what can be done with the runs."""
 
 from typing import Annotated
 
 import typer
 
 from deltatape import settings
-from deltatape.cli import output
+from deltatape.cli import backtest_compare, backtest_delete, backtest_files, backtest_reproduce, output
 from deltatape.cli.runs import account_of, by_name, run_table, show_run, stored_candles
 
 app = typer.Typer(
@@ -50,7 +50,10 @@ def run(
     market_type: MarketKind = "spot",
     as_json: AsJson = False,
 ) -> None:
-    """Backtest a strategy over stored candles, store the run and show it."""
+    """Backtest a strategy over stored candles.
+
+    The run is stored and shown.
+    """
     wanted = settings.load()
     from backtest.grid import parameter
     from backtest.run import run as backtest
@@ -81,10 +84,12 @@ def list_(
 ) -> None:
     """List the newest runs."""
     from backtest import history
+    from backtest.claims import mark_killed
     from storage.database import connect, require_schema
 
     with connect(settings.load().database()) as connection:
         require_schema(connection)
+        mark_killed(connection)
         rows = history.runs(connection, limit, strategy=strategy)
     if as_json:
         output.print_json(rows)
@@ -98,9 +103,18 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a run: its figures, its last positions, its equity."""
+    from backtest.claims import mark_killed
     from storage.database import connect, require_schema
 
     wanted = settings.load()
     with connect(wanted.database()) as connection:
         require_schema(connection)
+        mark_killed(connection)
         show_run(connection, backtest_id, wanted.home, as_json=as_json)
+
+
+app.command(epilog="Example: deltatape backtest compare 3f2a91c0 81bd00e7")(backtest_compare.compare)
+app.command(epilog="Example: deltatape backtest reproduce 3f2a91c0")(backtest_reproduce.reproduce)
+app.command(epilog="Example: deltatape backtest report 3f2a91c0 --to report.html")(backtest_files.report)
+app.command(epilog="Example: deltatape backtest export 3f2a91c0 --format csv")(backtest_files.export)
+app.command(epilog="Example: deltatape backtest delete 3f2a91c0 --yes")(backtest_delete.delete)

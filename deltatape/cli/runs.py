@@ -120,7 +120,7 @@ def show_run(connection: Connection, id_: str, home: Path, *, as_json: bool) -> 
     if as_json:
         output.print_json({**row, "last_positions": positions, "picture": str(picture) if picture else None})
         return
-    output.table(f"{title} · {market}", ["figure", "value"], _figures(row), empty="")
+    output.table(f"{title} · {market}", ["figure", "run", "held"], _figures(row), empty="")
     _show_positions(positions)
     if not times:
         output.console.print("no equity curve is stored for this run: a sweep keeps those of its best runs")
@@ -131,53 +131,48 @@ def show_run(connection: Connection, id_: str, home: Path, *, as_json: bool) -> 
         equity_text(_microseconds(times), _floats(equity)), markup=False, no_wrap=True, crop=False
     )
     output.console.print(f"equity: {picture}", markup=False, soft_wrap=True)
+    output.console.print(f"all of it, as a page: deltatape backtest report {str(run_id)[:8]}", markup=False)
 
 
-def _figures(row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    from backtest.labels import annual
+def _figures(row: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    from backtest.labels import figures
 
     account, extra, stats = row["strategy_config"]["account"], row["metrics"], row["engine_stats"]
+    costs = f"fee {account['fee_bps']:g} bps, slippage {account['slippage_bps']:g} bps, {row['market_type']}"
     top = [
-        ("run", f"{row['backtest_id']} ({row['status']})"),
-        ("period", f"{row['start_date']:%Y-%m-%d %H:%M} … {row['end_date']:%Y-%m-%d %H:%M} UTC"),
-        (
-            "costs",
-            f"fee {account['fee_bps']:g} bps, slippage {account['slippage_bps']:g} bps, {row['market_type']}",
-        ),
+        ("run", f"{row['backtest_id']} ({row['status']})", ""),
+        ("period", f"{row['start_date']:%Y-%m-%d %H:%M} … {row['end_date']:%Y-%m-%d %H:%M} UTC", ""),
+        ("costs", costs, ""),
     ]
     if row["status"] != "completed":
-        return [*top, ("error", row["error"] or "")]
+        return [*top, ("error", row["error"] or "", "")]
+    held = extra.get("held") or {"total_return_pct": extra["buy_and_hold_pct"]}
     return [
         *top,
-        ("candles", f"{stats['candles']:,}"),
-        ("capital", f"{row['initial_capital']:,.2f} → {row['final_capital']:,.2f}"),
-        ("return", f"{row['total_return_pct']:+.2f} %"),
-        ("buy and hold", f"{extra['buy_and_hold_pct']:+.2f} %"),
-        (
-            "annual return",
-            annual(row["annual_return_pct"], extra["volatility_pct"], len(row["daily_returns"])),
+        ("candles", _candles(stats), ""),
+        ("capital", f"{row['initial_capital']:,.2f} → {row['final_capital']:,.2f}", ""),
+        *figures({**extra, **row}, held, len(row["daily_returns"])),
+        ("fills by source", _counted(stats["fills_by_source"]), ""),
+        ("fills by reason", _counted(stats["fills_by_reason"]), ""),
+        ("rejected orders", f"{stats['rejected_orders']:,}", ""),
+        *(
+            (
+                f"profit by {each['when']}: {each['reason']}",
+                f"{each['pnl']:+,.2f} in {each['positions']:,}",
+                "",
+            )
+            for each in stats.get("profit_by_reason", [])
         ),
-        (
-            "Sharpe, Sortino, Calmar",
-            f"{row['sharpe_ratio']:.3f}, {row['sortino_ratio']:.3f}, {row['calmar_ratio']:.3f}",
-        ),
-        ("max drawdown", f"{row['max_drawdown']:.2%}, {row['max_drawdown_days']:g} days"),
-        ("drawdown inside the day", f"{extra['intraday_drawdown']:.2%}"),
-        (
-            "positions",
-            f"{row['total_trades']:,} ({row['winning_trades']:,} won, {row['losing_trades']:,} lost)",
-        ),
-        ("win rate", f"{row['win_rate']:.1%}"),
-        ("profit factor", f"{row['profit_factor']:.3f}"),
-        ("expectancy", f"{row['expectancy']:+,.4f}"),
-        ("average win, loss", f"{row['avg_win']:+,.2f}, {row['avg_loss']:+,.2f}"),
-        ("largest win, loss", f"{row['largest_win']:+,.2f}, {row['largest_loss']:+,.2f}"),
-        ("exposure", f"{row['exposure']:.1%}"),
-        ("fees", f"{row['total_fees']:,.2f}"),
-        ("fills by source", _counted(stats["fills_by_source"])),
-        ("fills by reason", _counted(stats["fills_by_reason"])),
-        ("rejected orders", f"{stats['rejected_orders']:,}"),
     ]
+
+
+def _candles(stats: Mapping[str, Any]) -> str:
+    said = f"{stats['candles']:,}"
+    if stats.get("holes"):
+        said += f", {stats['holes']:,} holes between them"
+    if stats.get("unproven_candles"):
+        said += f", {stats['unproven_candles']:,} not proven whole"
+    return said
 
 
 def _show_positions(positions: Iterable[Mapping[str, Any]]) -> None:

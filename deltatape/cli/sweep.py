@@ -103,10 +103,12 @@ def list_(
 ) -> None:
     """List the newest sweeps."""
     from backtest import history
+    from backtest.claims import mark_killed
     from storage.database import connect, require_schema
 
     with connect(settings.load().database()) as connection:
         require_schema(connection)
+        mark_killed(connection)
         rows = history.sweeps(connection, limit)
     if as_json:
         output.print_json(rows)
@@ -136,10 +138,12 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a sweep and its best runs."""
+    from backtest.claims import mark_killed
     from storage.database import connect, require_schema
 
     with connect(settings.load().database()) as connection:
         require_schema(connection)
+        mark_killed(connection)
         _show(connection, sweep_id, as_json=as_json)
 
 

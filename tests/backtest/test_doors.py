@@ -1,5 +1,7 @@
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -189,3 +191,13 @@ print([name for name in heavy if name in sys.modules])
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_what_the_page_shows_works(columns, capsys):
+    page = (Path(dt.__file__).parent.parent / "docs" / "backtests.md").read_text()
+    mean = np.convolve(columns["close"], np.ones(20) / 20)[:COUNT]
+    names = {"candles": columns, "close": columns["close"], "mean": mean}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    assert names["result"].setup.values == {"period": 30, "deviations": 2.5}
+    assert "buy and hold" in capsys.readouterr().out

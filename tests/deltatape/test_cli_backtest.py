@@ -68,7 +68,8 @@ def test_run_list_and_show(cli):
 
     shown = cli("backtest", "show", run["backtest_id"][:8], env={"COLUMNS": "120"})
     assert shown.returncode == 0, shown.stderr
-    assert "Sharpe, Sortino, Calmar" in shown.stdout
+    assert "Sortino" in shown.stdout
+    assert f"deltatape backtest report {run['backtest_id'][:8]}" in shown.stdout
     assert "next_open" in shown.stdout
     assert "⠀" in shown.stdout or "⣀" in shown.stdout
     assert f"backtest-{run['backtest_id']}.png" in shown.stdout

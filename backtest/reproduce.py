@@ -1,0 +1,143 @@
+"""A stored run made anew: the same setup over today's tape, and what came out differently.
+
+What decides is the hash of the raw fills and daily equity. The code, the machine and the data are compared
+too, since they say why it differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from backtest import provenance
+from backtest.account import Account
+from backtest.labels import figures
+from backtest.run import Result, Setup, checked, execute, setup
+from backtest.store import result_row
+from backtest.strategies import find
+from market.errors import WrongUse
+from market.instrument import MarketType
+from market.timeframe import Timeframe, format_time, from_datetime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from signals.frame import CandleFrame
+    from signals.options import SignalOptions
+
+_SHOWN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is not as it was; `stored` and `now` are for people."""
+
+    what: str
+    stored: str
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """A run made anew.
+
+    Attributes:
+        result: what came out now.
+        is_same: whether every fill and every day's equity is the same, bit by bit.
+        causes: what it rests on that is not as it was: data, code, machine.
+        effects: figures that differ.
+    """
+
+    result: Result
+    is_same: bool
+    causes: list[Difference]
+    effects: list[Difference]
+
+
+def reproduce(url: str, row: Mapping[str, Any], options: SignalOptions | None = None) -> Reproduction:
+    """Run a stored run again, storing nothing.
+
+    Args:
+        url: of the database, whose tape it reads.
+        row: of `backtest_runs`.
+        options: the settings of signals, which may name its strategy.
+
+    Raises:
+        WrongUse: the run never finished, its candles are gone, or its strategy is not known by name.
+    """
+    if row["status"] != "completed":
+        raise WrongUse(f"this run is {row['status']}: only a completed one can be made anew")
+    frame = candles_of_run(url, row)
+    wanted = setup_of(row, options)
+    record, metrics = execute(wanted, frame, curve=True)
+    result = Result(wanted, frame, metrics, record, row["exchange"], row["symbols"][0])
+    now = {
+        "data": provenance.data_fingerprint(frame),
+        "code": provenance.code_version(),
+        "machine": provenance.machine(),
+    }
+    stored = {"data": row["data_fingerprint"], "code": row["code_version"], "machine": row["machine"]}
+    causes = [Difference(n, _short(stored[n]), _short(now[n])) for n in now if now[n] != stored[n]]
+    if wanted.config() != row["strategy_config"]:
+        causes.append(Difference("setup", str(row["strategy_config"]), str(wanted.config())))
+    is_same = provenance.fills_hash(record) == row["fills_hash"]
+    return Reproduction(result, is_same, causes, [] if is_same else _effects(row, result))
+
+
+def setup_of(row: Mapping[str, Any], options: SignalOptions | None = None) -> Setup:
+    """The setup that a row of `backtest_runs` names.
+
+    Raises:
+        WrongUse: its strategy is not known by this name.
+    """
+    config = row["strategy_config"]
+    try:
+        strategy = find(row["strategy_name"], options)
+    except WrongUse:
+        raise WrongUse(
+            f"the strategy {row['strategy_name']!r} is not known by name (it was given to dt.backtest, or its"
+            " file is gone): it can only be made anew where it is"
+        ) from None
+    known = {each.name for each in fields(Account)}
+    account = {name: value for name, value in config["account"].items() if name in known}
+    account["market_type"] = MarketType(account["market_type"])
+    return setup(strategy, {**config["parameters"], **config["policy"]}, Account(**account))
+
+
+def candles_of_run(url: str, row: Mapping[str, Any]) -> CandleFrame:
+    """The candles that the tape holds today for a stored run.
+
+    Raises:
+        WrongUse: there is none any more.
+    """
+    from signals.frame import CandleFrame
+    from storage import read
+
+    timeframe = Timeframe.parse(row["interval"])
+    since, until = from_datetime(row["start_date"]), from_datetime(row["end_date"])
+    candles = read.candles(url, row["exchange"], row["symbols"][0], timeframe, since, until)
+    if candles.is_empty():
+        raise WrongUse(
+            f"the {timeframe} candles of {row['symbols'][0]} on {row['exchange']} from {format_time(since)}"
+            f" to {format_time(until)} are not stored any more"
+        )
+    return checked(CandleFrame.from_polars(candles, timeframe))
+
+
+def _effects(row: Mapping[str, Any], result: Result) -> list[Difference]:
+    now = result_row(result)
+    fills = Difference("fills", f"{row['engine_stats']['fills']:,}", f"{now['engine_stats']['fills']:,}")
+    days = len(row["daily_returns"])
+    before = figures({**row["metrics"], **row}, {}, days)
+    after = figures({**now["metrics"], **now}, {}, days)
+    differing = [
+        Difference(name, one, other)
+        for (name, one, _), (_, other, _) in zip(before, after, strict=True)
+        if one != other
+    ]
+    return [*([fills] if fills.stored != fills.now else []), *differing]
+
+
+def _short(text: str) -> str:
+    """A hash cut short; everything else as it is."""
+    return text[:_SHOWN] if len(text) == 64 and " " not in text else text
