@@ -7,15 +7,17 @@ lock to the kernel, so the next last one cleans up after it.
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -221,23 +223,51 @@ def shared_data() -> Path:
     return folder
 
 
+class Commands:
+    """`deltatape …`, each time in a process of its own."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, ROOT / "tests" / "forked.py"]
+        self._parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(
+        self, arguments: Sequence[str], env: dict[str, str], folder: Path, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        assert self._parent.stdin
+        assert self._parent.stdout
+        with tempfile.TemporaryDirectory() as outputs:
+            paths = [Path(outputs) / name for name in ("stdout", "stderr")]
+            asked = json.dumps([arguments, env, str(folder), *map(str, paths)])
+            self._parent.stdin.write(asked + "\n")
+            self._parent.stdin.flush()
+            child = int(self._parent.stdout.readline())
+            late = Timer(timeout, os.kill, (child, signal.SIGKILL))
+            late.start()
+            code = int(self._parent.stdout.readline())
+            late.cancel()
+            texts = [path.read_text() for path in paths]
+        if late.finished.is_set() and code == -signal.SIGKILL:
+            raise subprocess.TimeoutExpired(list(arguments), timeout, *texts)
+        return subprocess.CompletedProcess(list(arguments), code, *texts)
+
+    def close(self) -> None:
+        self._parent.communicate()
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    commands = Commands()
+    yield commands
+    commands.close()
+
+
 @pytest.fixture
-def cli(database: str, tmp_path: Path) -> Cli:
+def cli(commands: Commands, database: str, tmp_path: Path) -> Cli:
     """Runs `deltatape …` as its own process on `database`, with an empty home."""
 
-    def run(*arguments: str, env: dict[str, str] | None = None, **options: Any) -> Any:
-        program = Path(sys.executable).parent / "deltatape"
+    def run(*arguments: str, env: dict[str, str] | None = None, timeout: float = 60) -> Any:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("DELTATAPE_")}
         ours = {"DELTATAPE_DATABASE_URL": database, "DELTATAPE_HOME": str(tmp_path / "home")}
-        return subprocess.run(
-            [program, *arguments],
-            env={**clean, **ours, **(env or {})},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=options.pop("timeout", 60),
-            check=False,
-            **options,
-        )
+        return commands.run(arguments, {**clean, **ours, **(env or {})}, tmp_path, timeout)
 
     return run
