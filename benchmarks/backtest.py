@@ -36,7 +36,7 @@ FEE, SLIPPAGE = 0.001, 0.0001
 
 def run() -> Figures:
     """Candles in the kernel, a whole run, and a sweep."""
-    frame = _market(CANDLES)
+    frame = market(CANDLES)
     account = Account(fee_bps=FEE * 1e4, slippage_bps=SLIPPAGE * 1e4, lot=0)
     strategy = find("ema_cross")
     values = strategy.parameters({"fast": FAST, "slow": SLOW})
@@ -69,7 +69,7 @@ def run() -> Figures:
 
 
 def _sweep(account: Account) -> Figures:
-    frame = _market(SWEPT_CANDLES)
+    frame = market(SWEPT_CANDLES)
     axes = {"fast": range(2, 42), "slow": range(50, 100, 2)}
     combinations, _ = setups("ema_cross", axes, None, account)
     pairs = [(int(s.values["fast"]), int(s.values["slow"])) for s in combinations]
@@ -137,7 +137,8 @@ def _bare(
     return cash
 
 
-def _market(count: int) -> CandleFrame:
+def market(count: int) -> CandleFrame:
+    """So many minutes of a random walk, the same each time."""
     random = np.random.default_rng(20_260_101)
     close = 100.0 * np.exp(np.cumsum(random.normal(0, 1e-3, count)))
     open_ = np.concatenate(([100.0], close[:-1]))

@@ -57,8 +57,8 @@ def export(
 ) -> None:
     """Write a run's tables as files.
 
-    Fills, positions, equity, days, months, profit by reason, and its figures. Of a run of a sweep that kept only
-    its figures there are no more than these.
+    Fills, positions, equity, days, months, profit by reason, and its figures. Of a run of a sweep that kept
+    only its figures there are no more than these.
     """
     from backtest import history
     from backtest.export import export_stored
