@@ -42,6 +42,7 @@ VERBS = {
     "sweep": "Backtest a grid of parameters on all cores.",
     "up": "Everything in one process, until stopped.",
     "verify": "Prove the tape, day by day.",
+    "warm-up": "Compile what backtests run, ahead of the first.",
 }
 """Each verb, its module `deltatape.cli.<verb>` (with underscores, `import_`), its line in `--help`."""
 
