@@ -227,7 +227,7 @@ class Commands:
     """`deltatape …`, each time in a process of its own."""
 
     def __init__(self) -> None:
-        command = [sys.executable, ROOT / "tests" / "forked.py"]
+        command = [sys.executable, str(ROOT / "tests" / "forked.py")]
         self._parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(
