@@ -120,16 +120,19 @@ class DayChecks:
         )
 
     def _trade_before(self) -> Trade | None:
-        """The last trade before the day: of the coverage in which it begins, else of the day before."""
+        """The last trade before the day: of the coverage in which it begins, else of the day before.
+
+        None where trades between the two have left the database: whether ids go on from there, nobody knows.
+        """
         begin = next((begin for begin, end in self._islands if begin < self._day < end), self._day - DAY)
-        found = self._tape.last_trade(begin, self._day)
+        found = self._tape.last_trade(max(begin, self._tape.past_until(self._day)), self._day)
         return None if found is None else found[0]
 
     def missing(self) -> Iterator[Run]:
         """Runs of ids inside coverage that are not on the tape, before a trade of the day."""
         last_before = self._trade_before()
         reach = self._day - DAY if last_before is None else min(self._day - DAY, last_before.timestamp)
-        scope = {**self._scope, "before": to_datetime(reach)}
+        scope = {**self._scope, "before": to_datetime(max(reach, self._tape.past_until(self._day)))}
         with self._connection.cursor(name="missing_ids") as cursor:
             for first, last, before, after in cursor.execute(_MISSING, scope):
                 yield Run(first, last, from_datetime(before), from_datetime(after))

@@ -35,14 +35,14 @@ class StoredTape:
         Where trades of [begin, day) have left the database, the candles beside that midnight say the price,
         and the last moment before it stands for the time.
         """
-        present = max(begin, self._past_until(day))
+        present = max(begin, self.past_until(day))
         found = self.last_trade(present, day)
         if found is not None:
             return found[0].timestamp, found[0].price
         close = None if present == begin else self._close_at(day)
         return None if close is None else (day - 1, close)
 
-    def _past_until(self, day: int) -> int:
+    def past_until(self, day: int) -> int:
         """The end of the last day before this one whose trades have left; 0 without any."""
         row = self._connection.execute(
             """

@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 from old_days import BEGIN, DAYS, END, HOLE, NOW, OTHER, days_in, is_right, write_days, write_other
 from polars.testing import assert_frame_equal
-from streaming import EXCHANGE, HOUR, MIDNIGHT, SYMBOL, random_trade
+from streaming import EXCHANGE, HOUR, MIDNIGHT, SYMBOL, Span, Streaming, random_trade
 
-from market import DAY, Unavailable, WrongUse
-from storage import read, rebuild
+from market import DAY, Instrument, MarketType, Trade, Unavailable, WrongUse
+from storage import read, rebuild, verify
 from storage.amend import amend
 from storage.compression import compress_settled
 from storage.database import Connection, connect
+from storage.instruments import write_instruments
 from storage.ledger import add_gap
 from storage.past import PastTable
 from storage.retention import Rule, drop_expired
@@ -64,6 +65,12 @@ class Tier:
     @property
     def files(self) -> list[Path]:
         return sorted(path for path in Path(self.folder).rglob("*") if path.is_file())
+
+
+def missing_runs(connection: Connection) -> list[tuple[int, int]]:
+    """The ids that are missing, by the proofs of all days."""
+    with verify.snapshot(connection, EXCHANGE, SYMBOL) as proof:
+        return [(run.first, run.last) for day in proof.days for run in proof.prove(day).missing_runs]
 
 
 @pytest.fixture
@@ -262,6 +269,40 @@ def test_a_day_comes_back_is_healed_and_moved_again(connection: Connection, tier
     tier.move()
     for frame, again in zip(after, tier.everything(), strict=True):
         assert_frame_equal(again, frame, check_exact=True)
+
+
+def test_ids_of_days_that_have_left_are_not_missing(
+    connection: Connection, database: str, tmp_path: Path
+) -> None:
+    names = {"exchange_symbol": "BTCUSDT", "base": "BTC", "quote": "USDT"}
+    write_instruments(
+        connection,
+        [
+            Instrument(
+                exchange=EXCHANGE,
+                symbol=SYMBOL,
+                market_type=MarketType.SPOT,
+                trade_ids_consecutive=True,
+                **names,
+            )
+        ],
+    )
+    trades = [
+        Trade(SYMBOL, moment, str(number), number, 100.0, 1.0, None)
+        for number, moment in enumerate(range(BEGIN, END, HOUR), 1)
+    ]
+    Streaming().run([Span(trades, END)], []).write(connection)
+    connection.commit()
+    tier = Tier(database, tmp_path / "tier")
+    tier.move()
+    assert is_right(connection)
+    # The days after this one are still away.
+    restore_day(tier.url, EXCHANGE, SYMBOL, MIDNIGHT)
+    assert days_in(connection, "trades") == {0, 3, 4}
+    assert is_right(connection)
+    connection.execute("DELETE FROM trades WHERE trade_seq IN (70, 71)")
+    connection.commit()
+    assert missing_runs(connection) == [(70, 71)]
 
 
 def test_trades_that_a_moved_day_has_are_left_out(connection: Connection, tier: Tier) -> None:
