@@ -17,6 +17,7 @@ from benchmarks import Figure, Figures
 from benchmarks.busy_symbol import SYMBOL, BusySymbol, Minute
 from benchmarks.databases import TABLES, fresh_database
 from market import DAY, MICROSECONDS, parse_time
+from market.book import SNAPSHOT_DEPTH
 from storage import read, tape, tier_file
 from storage.compression import compress_settled
 from storage.coverage import Stream, add_coverage
@@ -31,10 +32,12 @@ _YEAR = 365
 _GB = 1e9
 _HOUR = 60
 """Minutes that are written at a time."""
+_LEVEL = 16
+"""Bytes of a price and a size."""
 
 
 def run(days: int = DAYS) -> Figures:
-    """Gigabytes a year of each table and way of keeping it, and bytes a row of each column."""
+    """Gigabytes a year as bare values and of each table and way of keeping it; bytes a row of each column."""
     symbol = BusySymbol(START)
     with fresh_database() as url:
         with connect(url) as connection:
@@ -43,8 +46,9 @@ def run(days: int = DAYS) -> Figures:
             connection.execute("ANALYZE")
             connection.commit()
             counts, sizes = _sizes(connection)
-            figures = _yearly("rows", sizes, days)
-            figures += _columns("rows", _stored_columns(connection), counts)
+            stored = _stored_columns(connection)
+            figures = [_bare(stored, counts, days), *_yearly("rows", sizes, days)]
+            figures += _columns("rows", stored, counts)
             can_compress = edition(connection) == "timescale"
             connection.commit()
         files, columns = _files(url, days)
@@ -87,6 +91,17 @@ def _sizes(connection: Connection) -> tuple[dict[str, int], dict[str, int]]:
     """Rows and bytes of each table."""
     found = {size.table: size for size in table_sizes(connection)}
     return {name: found[name].rows for name in TABLES}, {name: found[name].bytes for name in TABLES}
+
+
+def _bare(stored: dict[str, dict[str, int]], counts: dict[str, int], days: int) -> Figure:
+    """What one would reckon with: the values of the two largest tables alone, a level as two doubles."""
+    levels = ("bids_json", "asks_json")
+    left_out = ("exchange", "symbol", "(indexes)", *levels)
+    size = sum(
+        bytes_ for columns in stored.values() for name, bytes_ in columns.items() if name not in left_out
+    )
+    size += counts["orderbook_snapshots"] * len(levels) * SNAPSHOT_DEPTH * _LEVEL
+    return Figure("a year as bare values, trades and books", size / days * _YEAR / _GB, "GB")
 
 
 def _yearly(how: str, sizes: dict[str, int], days: int, bound: int | None = None) -> Figures:
