@@ -8,7 +8,7 @@ from msgspec import structs
 
 from deltatape import settings
 from deltatape.cli import output
-from market import WrongUse, format_time
+from market import MICROSECONDS, WrongUse, format_time
 
 if TYPE_CHECKING:
     from storage.backup import Restorable
@@ -157,7 +157,7 @@ def _show(current: settings.Settings, found: "Restorable", state: "ArchiveState 
 
 def _row(one: "Backup") -> tuple[str, ...]:
     return (
-        format_time(one.finished),
+        format_time(one.finished - one.finished % MICROSECONDS),
         f"{one.bytes / 1e6:,.1f} MB",
         f"{one.data_bytes / 1e6:,.1f} MB",
         one.postgresql,
