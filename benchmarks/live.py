@@ -90,7 +90,7 @@ def _wait_for(
 ) -> dict[tuple[str, int], float]:
     found: dict[tuple[str, int], float] = {}
     while left := wanted - found.keys():
-        symbol, last, at = done.get(timeout=60)
+        symbol, last, at = done.get(timeout=300)
         # Candles that closed close together are one step.
         found |= {(each, place): at for each, place in left if each == symbol and place <= last}
     return found

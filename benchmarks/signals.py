@@ -90,14 +90,14 @@ def _bare(f: CandleFrame) -> dict[str, Callable[[], object]]:
     candle = f.high, f.low, f.close
     delta = f.buy_volume - f.sell_volume
     return {
-        "ema_12": lambda: trend.exponential_average(f.close, 12),
-        "ema_26": lambda: trend.exponential_average(f.close, 26),
+        "ema_12": lambda: trend.exponential_average(f.close, np.zeros(2), 12),
+        "ema_26": lambda: trend.exponential_average(f.close, np.zeros(2), 26),
         "atr_14": lambda: talib.ATR(*candle, 14),
         "adx_14": lambda: talib.ADX(*candle, 14),
         "plus_di_14": lambda: talib.PLUS_DI(*candle, 14),
         "minus_di_14": lambda: talib.MINUS_DI(*candle, 14),
         "macd_12_26_9": lambda: talib.MACD(f.close, 12, 26, 9),
-        "rsi_14": lambda: momentum.relative_strength(f.close, 14),
+        "rsi_14": lambda: momentum.relative_strength(f.close, np.zeros(4), 14),
         "bbands_20_2": lambda: talib.BBANDS(f.close, 20, 2, 2),
         "cvd_20": lambda: flow.window_sum(delta, 20),
         "cvd_trend_20": lambda: flow.window_walk_slope(delta, 20) / flow.window_sum(f.volume, 20),

@@ -8,27 +8,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from market.timeframe import from_datetime, to_datetime
+from market.timeframe import to_datetime
+from signals.target import columns
 from storage.notify import notify
 from storage.outbox import AlertType, Event, alert_rows, write_alerts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from signals.store import Written
-    from signals.target import Target
     from storage.database import Connection
 
 FRESH_INTERVALS = 2
 _ALERTS = "alerts"
 
 
-def announce(connection: Connection, written: Sequence[Written], channels: Sequence[str]) -> int:
+_FRESH = """
+SELECT place FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
+    WITH ORDINALITY AS signal (exchange, symbol, opened, closed, place)
+JOIN stream_state AS state USING (exchange, symbol),
+LATERAL (
+    SELECT origin FROM stream_coverage AS coverage
+    WHERE (coverage.exchange, coverage.symbol, coverage.stream) = (signal.exchange, signal.symbol, 'trades')
+        AND from_timestamp < closed AND to_timestamp >= opened
+    ORDER BY from_timestamp DESC LIMIT 1) newest
+WHERE state.stream = 'trades' AND newest.origin = 'live'
+    AND watermark_timestamp - closed <= %s * (closed - opened)
+ORDER BY place
+"""
+
+
+def announce(connection: Connection, written: Iterable[Written], channels: Sequence[str]) -> int:
     """Write the alerts of what was just added to `signals`.
 
     Args:
         connection: the transaction that added it.
-        written: rows of one target, in order of time.
+        written: rows, those of a target in order of time.
         channels: where to; none silences.
 
     Returns:
@@ -37,43 +52,25 @@ def announce(connection: Connection, written: Sequence[Written], channels: Seque
     candidates = [each for each in written if each.revision == 0 and not each.is_withdrawn]
     if not candidates or not channels:
         return 0
-    now = _stream_time(connection, candidates[0].key.target)
-    fresh = [each for each in candidates if now is not None and is_fresh(each, now)]
-    events = [_event(each) for each in fresh if _is_live(connection, each)]
+    events = [_event(each) for each in _fresh(connection, candidates)]
     count = write_alerts(connection, [row for event in events for row in alert_rows(event, channels)])
     if count:
         notify(connection, _ALERTS)
     return count
 
 
-def is_fresh(written: Written, now: int) -> bool:
-    """Whether a signal is at most two intervals old when the stream's time is `now`, in µs UTC."""
-    return now - written.row.timestamp <= FRESH_INTERVALS * written.key.target.timeframe.microseconds
+def _fresh(connection: Connection, written: Sequence[Written]) -> Iterator[Written]:
+    """Those that are at most two intervals old by the stream's time, and were collected live.
 
-
-def _stream_time(connection: Connection, target: Target) -> int | None:
-    row = connection.execute(
-        "SELECT watermark_timestamp FROM stream_state"
-        " WHERE exchange = %s AND symbol = %s AND stream = 'trades'",
-        (target.exchange, target.symbol),
-    ).fetchone()
-    return from_datetime(row[0]) if row else None
-
-
-def _is_live(connection: Connection, written: Written) -> bool:
-    """Whether the newest span of trades that reaches into the signal's candle was collected live."""
-    target, close = written.key.target, written.row.timestamp
-    row = connection.execute(
-        "SELECT origin FROM stream_coverage WHERE exchange = %s AND symbol = %s AND stream = 'trades'"
-        " AND from_timestamp < %s AND to_timestamp >= %s ORDER BY from_timestamp DESC LIMIT 1",
-        (
-            target.exchange,
-            target.symbol,
-            to_datetime(close),
-            to_datetime(close - target.timeframe.microseconds),
-        ),
-    ).fetchone()
-    return row is not None and row[0] == "live"
+    The newest span of trades that reaches into a signal's candle says how it was collected.
+    """
+    candles = []
+    for each in written:
+        target, close = each.key.target, each.row.timestamp
+        opened = to_datetime(close - target.timeframe.microseconds)
+        candles.append((*target.instrument, opened, to_datetime(close)))
+    for (place,) in connection.execute(_FRESH, (*columns(candles, 4), FRESH_INTERVALS)).fetchall():
+        yield written[place - 1]
 
 
 def _event(written: Written) -> Event:

@@ -9,17 +9,18 @@ same order: the results are equal bit for bit. Indicators get their values here 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from signals.frame import COLUMNS, Array, CandleFrame
+from signals.frame import COLUMNS, Array, CandleFrame, Remembered
 from signals.registry import Bound, find, locate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from market.timeframe import Timeframe
+    from signals.frame import Indices, Memory
 
 BLOCK = 4096
 
@@ -39,64 +40,93 @@ def anchor(timeframe: Timeframe, timestamp: int, warmup: int) -> int:
 
 
 class Pass:
-    """One block of candles with its warm-up; gives columns and indicators by name.
+    """Candles of one block with what they depend on; gives columns and indicators by name.
 
-    `pass_["close"]`, `pass_["rsi_14"]` and `pass_["macd_12_26_9.signal"]` are arrays over the
-    warm-up (`lead` candles) and the block. All look-back of a candle comes from its own pass.
+    `pass_["close"]`, `pass_["rsi_14"]` and `pass_["macd_12_26_9.signal"]` are arrays over all of them. All
+    look-back of a candle comes from its own pass.
 
     Attributes:
-        frame: the candles of warm-up and block, without a hole.
-        lead: how many of them are warm-up.
-        start: index, in the whole frame, of the block's first candle.
+        frame: candles without a hole: the warm-up before the block, and the block.
+        lead: how many of them come before those that are covered.
+        start: index, in the whole frame, of the first that is covered.
     """
 
-    def __init__(self, frame: CandleFrame, lead: int, start: int) -> None:
+    def __init__(self, frame: CandleFrame, warmup: int, lead: int, start: int, memory: Memory) -> None:
         self.frame = frame
         self.lead = lead
         self.start = start
-        self._computed: dict[str, tuple[int, Mapping[str, Array]]] = {}
+        self._warmup = warmup
+        self._memory = memory
+        self._whole: dict[str, Mapping[str, Array]] = {}
+        self._covered: dict[str, Array] = {}
 
     def __getitem__(self, name: str) -> Array:
         if name in COLUMNS:
             return self.frame.column(name)
         bound, output = locate(name)
-        return self.outputs(bound)[output]
+        if bound.name not in self._whole:
+            self._whole[bound.name] = bound.compute(self._inputs(self._first(bound)))
+        values = self._whole[bound.name][output]
+        missing = len(self.frame) - len(values)
+        return np.concatenate((np.full(missing, np.nan), values)) if missing else values
+
+    def covered(self, name: str) -> Array:
+        """As `pass_[name]`, over the candles that are covered alone."""
+        known = self._covered.get(name)
+        if known is not None:
+            return known
+        if name in COLUMNS:
+            values = self.frame.column(name)[self.lead :]
+        else:
+            bound, output = locate(name)
+            values = self.outputs(bound)[output]
+        self._covered[name] = values
+        return values
 
     def outputs(self, bound: Bound) -> Mapping[str, Array]:
-        """All outputs of an indicator over warm-up and block; NaN before its own warm-up."""
-        skipped, outputs = self._compute(bound)
-        if not skipped:
-            return outputs
-        blank = np.full(skipped, np.nan)
-        return {name: np.concatenate((blank, values)) for name, values in outputs.items()}
+        """All outputs of an indicator over the candles that are covered."""
+        times, length = self.frame.timestamp, self.frame.timeframe.microseconds
+        first = self._first(bound)
+        begin, since, until = int(times[first]), int(times[self.lead]), int(times[-1])
+        known = self._memory.get(bound.name)
+        if known is not None and (known.begin, known.since, known.until) == (
+            begin,
+            since,
+            until,
+        ):
+            return known.outputs
+        state = None
+        if bound.indicator.is_windowed:
+            first = max(self.lead - bound.warmup, 0)
+        elif bound.has_state:
+            state = bound.fresh_state()
+            if known and known.state is not None and (known.begin, known.until + length) == (begin, since):
+                first, state = self.lead, known.state.copy()
+        every = bound.compute(self._inputs(first), state)
+        outputs = {name: values[self.lead - first :].copy() for name, values in every.items()}
+        self._memory[bound.name] = Remembered(begin, since, until, outputs, state)
+        return outputs
 
-    def block(self, name: str) -> Array:
-        """As `pass_[name]`, over the block alone."""
-        if name in COLUMNS:
-            return self.frame.column(name)[self.lead :]
-        bound, output = locate(name)
-        skipped, outputs = self._compute(bound)
-        return outputs[output][self.lead - skipped :]
+    def _first(self, bound: Bound) -> int:
+        """The candle that an indicator starts at.
 
-    def _compute(self, bound: Bound) -> tuple[int, Mapping[str, Array]]:
-        """How many candles of the warm-up an indicator leaves out, and its outputs from there on."""
-        # Each indicator starts at its own distance from the block, whatever else the pass holds,
-        # so that one name means one value in every strategy.
-        if bound.name not in self._computed:
-            skipped = max(self.lead - bound.warmup, 0)
-            outputs = bound.compute(lambda name: self.frame.input(name)[skipped:])
-            self._computed[bound.name] = skipped, outputs
-        return self._computed[bound.name]
+        Each has its own distance from the block, whatever else the pass holds, so that one name means one
+        value in every strategy.
+        """
+        return max(self._warmup - bound.warmup, 0)
+
+    def _inputs(self, start: int) -> Callable[[str], Any]:
+        return lambda name: self.frame.input(name)[start:]
 
 
-class Block:
-    """The block of a pass, for what looks at one candle at a time; gives what the pass does, without lead."""
+class Covered:
+    """The candles of a pass that are covered, for what looks at one candle at a time; gives what it does."""
 
     def __init__(self, part: Pass) -> None:
         self._part = part
 
     def __getitem__(self, name: str) -> Array:
-        return self._part.block(name)
+        return self._part.covered(name)
 
 
 def passes(frame: CandleFrame, warmup: int, start: int = 0) -> Iterator[Pass]:
@@ -108,19 +138,29 @@ def passes(frame: CandleFrame, warmup: int, start: int = 0) -> Iterator[Pass]:
         warmup: candles to read before each block, where the segment has them.
         start: candles before this index are read, not covered.
     """
-    if start >= len(frame):
-        return
-    length = frame.timeframe.microseconds
-    is_segment = np.diff(frame.timestamp) != length
-    is_block = np.diff(frame.timestamp // (BLOCK * length)) != 0
-    segments = np.concatenate(([0], np.flatnonzero(is_segment) + 1))
-    edges = np.concatenate(([0], np.flatnonzero(is_segment | is_block) + 1, [len(frame)]))
-    for first, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        if stop <= start:
-            continue
-        segment = int(segments[np.searchsorted(segments, first, side="right") - 1])
-        begin = max(segment, first - warmup)
-        yield Pass(frame.part(begin, stop), first - begin, first)
+    times, length = frame.timestamp, frame.timeframe.microseconds
+    while start < len(frame):
+        opened = int(times[start]) // (BLOCK * length) * BLOCK * length
+        block = _run_begin(times, frame.find(opened), start, length)
+        begin = _run_begin(times, max(block - warmup, 0), block, length)
+        stop = _run_end(times, start, frame.find(opened + BLOCK * length), length)
+        memory = {} if frame.memory is None else frame.memory
+        yield Pass(frame.part(begin, stop), block - begin, start - begin, start, memory)
+        start = stop
+
+
+def _run_begin(times: Indices, low: int, last: int, length: int) -> int:
+    """The first candle from `low` on from which none is missing up to `last`."""
+    if times[last] - times[low] == (last - low) * length:
+        return low
+    return low + int(np.flatnonzero(np.diff(times[low : last + 1]) != length)[-1]) + 1
+
+
+def _run_end(times: Indices, first: int, stop: int, length: int) -> int:
+    """Where the first candle is missing after `first`; at `stop` at the latest."""
+    if times[stop - 1] - times[first] == (stop - 1 - first) * length:
+        return stop
+    return first + int(np.flatnonzero(np.diff(times[first:stop]) != length)[0]) + 1
 
 
 def compute(frame: CandleFrame, name: str, start: int = 0) -> dict[str, Array]:
@@ -134,10 +174,22 @@ def compute(frame: CandleFrame, name: str, start: int = 0) -> dict[str, Array]:
     Raises:
         WrongUse: there is no such indicator.
     """
-    bound = find(name)
-    results = {output: np.full(len(frame), np.nan) for output in bound.indicator.outputs}
-    for part in passes(frame, bound.warmup, start):
-        for output, values in part.outputs(bound).items():
-            block = values[part.lead :]
-            results[output][part.start : part.start + len(block)] = block
-    return {output: values[start:] for output, values in results.items()}
+    return compute_all(frame, (name,), start)[name]
+
+
+def compute_all(frame: CandleFrame, names: Sequence[str], start: int) -> dict[str, dict[str, Array]]:
+    """As `compute`, for several indicators, by name."""
+    wanted = {name: find(name) for name in names}
+    results = {
+        name: {output: np.full(len(frame), np.nan) for output in bound.indicator.outputs}
+        for name, bound in wanted.items()
+    }
+    warmup = max((bound.warmup for bound in wanted.values()), default=0)
+    for part in passes(frame, warmup, start):
+        for name, bound in wanted.items():
+            for output, values in part.outputs(bound).items():
+                results[name][output][part.start : part.start + len(values)] = values
+    return {
+        name: {output: values[start:] for output, values in outputs.items()}
+        for name, outputs in results.items()
+    }

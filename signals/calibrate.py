@@ -20,8 +20,8 @@ from signals.calibration import WINDOW, Calibration, cut_before, fit, plain
 from signals.engine import SignalType
 from signals.options import HORIZON
 from signals.outcomes import Prices, direction, net_returns
-from signals.reading import read_frame, read_higher
-from signals.store import Key, newest_revision
+from signals.reading import Tape, read_higher
+from signals.store import Key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,11 +80,12 @@ def samples(rows: Sequence[SignalRow], frame: CandleFrame, cut: int) -> Samples:
 class InForce:
     """Finds the calibrations that signals use; fits those that nobody has needed before.
 
-    It remembers which cut of a strategy on a target lacks signals: nothing but a revision of the tape changes
-    that, and finding out costs a read of the window.
+    It remembers those that it found, which never change, and which cut of a strategy on a target lacks
+    signals: nothing but a revision of the tape changes that, and finding out costs a read of the window.
     """
 
     def __init__(self) -> None:
+        self._found: dict[Key, Calibration] = {}
         self._lacking: dict[Key, tuple[int, int]] = {}
 
     def find(
@@ -94,6 +95,7 @@ class InForce:
         target: Target,
         rows: Sequence[SignalRow],
         judge: Judge,
+        revision: int,
     ) -> dict[int, Calibration]:
         """The calibrations by cut that these signals use; a cut without enough signals before it has none.
 
@@ -104,26 +106,36 @@ class InForce:
             target: on whose candles.
             rows: the signals.
             judge: what evaluates the strategy.
+            revision: of the tape, as `newest_revisions` found it before any candle was read.
 
         One that reads trades has none: those of a whole window are too many to read again.
         """
         if strategy.trade_candles:
             return {}
         cuts = sorted({cut_before(row.timestamp) for row in rows if row.signal_type != SignalType.NEUTRAL})
-        found = {cut: self._find(connection, strategy, target, cut, judge) for cut in cuts}
+        found = {cut: self._find(connection, strategy, target, cut, judge, revision) for cut in cuts}
         return {cut: calibration for cut, calibration in found.items() if calibration}
 
     def _find(
-        self, connection: Connection, strategy: Strategy, target: Target, cut: int, judge: Judge
+        self,
+        connection: Connection,
+        strategy: Strategy,
+        target: Target,
+        cut: int,
+        judge: Judge,
+        revision: int,
     ) -> Calibration | None:
-        stored = _stored(connection, strategy, target, cut)
-        if stored:
-            return stored
-        key = Key.of(strategy, target)
-        # Before any candle is read: what is revised later is looked at again.
-        now = (cut, newest_revision(connection, target))
+        key, now = Key.of(strategy, target), (cut, revision)
+        known = self._found.get(key)
+        if known is not None and known.cutoff == cut:
+            return known
         if self._lacking.get(key) == now:
             return None
+        stored = _stored(connection, strategy, target, cut)
+        if stored is not None:
+            self._found[key] = stored
+            return stored
+        # One that was just fitted is remembered when it is found again: this transaction may yet fail.
         fitted = _fitted(connection, strategy, target, cut, judge)
         if fitted is None:
             self._lacking[key] = now
@@ -141,13 +153,14 @@ def _fitted(
     """The calibration of a cut, fitted on the tape before it and stored."""
     window = cut - WINDOW * target.timeframe.microseconds
     begin = window - window % target.timeframe.microseconds
-    frame = read_frame(connection, target, anchor(target.timeframe, begin, strategy.warmup), cut)
+    tape = Tape(connection)
+    frame = tape.read(target, anchor(target.timeframe, begin, strategy.warmup), cut)
     start = frame.find(begin)
     if start == len(frame):
         return None
     confirming = strategy.confirming(target.timeframe)
     first = int(frame.timestamp[start])
-    higher = read_higher(connection, target, confirming, strategy.warmup, first, cut)
+    higher = read_higher(tape, target, confirming, strategy.warmup, first, cut)
     judged = judge(strategy, frame, start, None, higher, is_explained=False)
     taken = samples(judged.rows, frame, cut)
     bins = fit(taken.score, taken.is_right)

@@ -217,7 +217,7 @@ def _parts(strategy: Strategy, frame: CandleFrame, start: int) -> dict[str, Arra
     for part in passes(frame, strategy.warmup, start):
         block = slice(part.start, part.start + len(part.frame) - part.lead)
         for name in indicators:
-            found[name][block] = part[name][part.lead :]
+            found[name][block] = part.covered(name)
         for weighted in strategy.rules:
             found[weighted.rule.kind][block] = weighted.rule.score(part)[part.lead :]
     return {name: values[start:] for name, values in found.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from signals.blocks import Block, Pass, passes
+from signals.blocks import Covered, Pass, passes
 from signals.cautions import warnings_of
 from signals.higher import Higher, seen, seen_at
 from signals.kernel import compiled
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from market.timeframe import Timeframe
     from signals.frame import Array, CandleFrame
     from signals.options import Thresholds
+    from signals.rules import Rule
     from signals.strategies import Strategy
 
 Types = npt.NDArray[np.int8]
@@ -106,7 +107,10 @@ def evaluate(
 
 
 def explain(
-    strategy: Strategy, frame: CandleFrame, bars: Sequence[int], higher: Higher = NO_HIGHER
+    strategy: Strategy,
+    frame: CandleFrame,
+    bars: Sequence[int],
+    higher: Higher = NO_HIGHER,
 ) -> list[Explanation]:
     """Reasons and warnings of some candles of `frame`.
 
@@ -125,7 +129,7 @@ def explain(
         stop = part.start + len(part.frame) - part.lead
         inside = wanted[(wanted >= part.start) & (wanted < stop)]
         if len(inside):
-            scores = {w.rule.kind: w.rule.score(part) for w in strategy.rules}
+            scores = {w.rule.kind: _score(w.rule, part) for w in strategy.rules}
             for bar in inside:
                 said = {name: float(opinion[bar]) for name, opinion in opinions.items()}
                 explanations.append(_explain(strategy, part, scores, int(bar), said))
@@ -166,7 +170,7 @@ def _opinions(
         first = seen_at(frame.timeframe, int(frame.timestamp[start]), timeframe)
         since = candles.find(first)
         score = np.full(len(candles), np.nan)
-        score[since:] = evaluate(replace(strategy, confirm=()), candles, since).score
+        score[since:] = evaluate(strategy.unconfirmed, candles, since).score
         opinions[timeframe] = seen(frame, candles, score)
     return opinions
 
@@ -176,14 +180,18 @@ def _weigh(strategy: Strategy, part: Pass) -> tuple[Array, Array]:
     total = np.zeros(len(part.frame) - part.lead)
     weight = np.zeros(len(total))
     for weighted in strategy.rules:
-        # One's own may look back over candles before the block; those that ship do not.
-        if type(weighted.rule) in _POINTWISE:
-            score = weighted.rule.score(Block(part))
-        else:
-            score = np.asarray(weighted.rule.score(part), dtype=np.float64)[part.lead :]
+        score = _score(weighted.rule, part)
         if score.shape != total.shape or not _add(total, weight, float(weighted.weight), score):
             raise ValueError(f"{weighted.rule.kind} must score each candle from -1 to 1, or NaN")
     return total, weight
+
+
+def _score(rule: Rule, part: Pass) -> Array:
+    """A rule's scores of the candles that are covered."""
+    # One's own may look back over candles before those; the rules that ship do not.
+    if type(rule) in _POINTWISE:
+        return rule.score(Covered(part))
+    return np.asarray(rule.score(part), dtype=np.float64)[part.lead :]
 
 
 @compiled
@@ -205,10 +213,14 @@ def _quorate(strategy: Strategy, weight: Array) -> npt.NDArray[np.bool_]:
 
 
 def _explain(
-    strategy: Strategy, part: Pass, scores: dict[str, Array], bar: int, said: Mapping[Timeframe, float]
+    strategy: Strategy,
+    part: Pass,
+    scores: dict[str, Array],
+    bar: int,
+    said: Mapping[Timeframe, float],
 ) -> Explanation:
-    i = bar - part.start + part.lead
-    values = {name: float(part[name][i]) for name in strategy.cites}
+    i = bar - part.start
+    values = {name: float(part.covered(name)[i]) for name in strategy.cites}
     scored = {kind: float(score[i]) for kind, score in scores.items()}
     active = [w for w in strategy.rules if not np.isnan(scored[w.rule.kind])]
     silent = [w.rule.kind for w in strategy.rules if w not in active]
@@ -228,7 +240,7 @@ def _explain(
         tuple(
             f"{reasons[name]} [{shares[name]:+.2f}]" for name in sorted(shares, key=lambda n: -abs(shares[n]))
         ),
-        tuple(warnings_of(part, i, values, silent, against, strategy.cautions)),
+        tuple(warnings_of(part, part.lead + i, values, silent, against, strategy.cautions)),
         {name: value for name, value in values.items() if not np.isnan(value)},
         shares,
     )

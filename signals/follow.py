@@ -1,6 +1,7 @@
 """From the tape to stored signals: the newest candles in order, each once, and what the tape revised.
 
-Live and batch go through the same functions; a chunk of candles is one transaction.
+Live and batch go through the same functions. Live, what has closed by now is one transaction, for all that
+follow it; where many candles are new, a chunk of them.
 """
 
 from __future__ import annotations
@@ -11,43 +12,45 @@ from typing import TYPE_CHECKING
 from signals.announce import announce
 from signals.blocks import anchor
 from signals.calibrate import InForce
-from signals.indicator_store import write_indicators
+from signals.indicator_store import Values, write_indicators
 from signals.indicator_values import trades_of
-from signals.judging import judge
+from signals.judging import BadStrategy, judge
 from signals.options import HORIZONS
-from signals.outcomes import settle
-from signals.reading import first_from, last_before, read_frame, read_higher
+from signals.outcomes import Ended, settle
+from signals.reading import Tape, last_before, read_higher
+from signals.recent import Recent
 from signals.registry import find
 from signals.rows import calibrated
 from signals.store import (
     Key,
+    Span,
     State,
     changed_from,
     lock,
-    newest_revision,
-    read_state,
+    newest_revisions,
+    read_states,
     reconcile,
-    write_state,
+    write_states,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from signals.engine import SignalType
     from signals.frame import CandleFrame
     from signals.higher import Higher
     from signals.judging import Judge
     from signals.options import SignalOptions
-    from signals.reading import Read
+    from signals.rows import SignalRow
     from signals.store import Written
     from signals.strategies import Strategy
     from signals.target import Target
     from storage.database import Connection
 
 CHUNK = 50_000
-"""Candles of one read at most."""
+"""Candles of one transaction at most."""
 CHUNK_WITH_TRADES = 1_440
-"""Candles of one read whose trades are read too, at most."""
+"""Candles of one transaction whose trades are read too, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,12 @@ class Job:
         return Key.of(self.strategy, self.target)
 
     @property
+    def targets(self) -> tuple[Target, ...]:
+        """Whose candles are read: the target's, and those of the timeframes that confirm it."""
+        confirming = self.strategy.confirming(self.target.timeframe)
+        return (self.target, *(replace(self.target, timeframe=timeframe) for timeframe in confirming))
+
+    @property
     def warmup(self) -> int:
         """Candles before a block that must be read."""
         return max(self.strategy.warmup, *(find(name).warmup for name in self.indicators), 0)
@@ -81,7 +90,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one transaction did.
+    """What one transaction did for a job.
 
     Attributes:
         job: whose.
@@ -98,6 +107,110 @@ class Step:
     last: SignalType | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Candles of a job that were evaluated, and not yet written."""
+
+    job: Job
+    span: Span
+    frame: CandleFrame
+    index: int
+    rows: list[SignalRow]
+    last: SignalType | None
+
+
+class Following:
+    """Brings jobs up to the newest closed candle, from where they were left, and remembers what it read.
+
+    A tape revision makes a job recompute from the first candle that changed; what differs becomes a new
+    revision beside the old one. Nothing is lost or written twice when the process dies, or when two
+    processes follow the same job.
+
+    Args:
+        connection: in autocommit mode.
+        judge: what evaluates a strategy.
+        on_bad: told of a job that cannot be evaluated, and why; the others go on. What came before is stored.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        judge: Judge = judge,
+        on_bad: Callable[[Job, BadStrategy], None] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._judge = judge
+        self._on_bad = on_bad
+        self._recent = Recent()
+        self._in_force = InForce()
+        # Where jobs were left that have no type yet, which the table cannot remember.
+        self._untyped: dict[Key, State] = {}
+
+    def follow(self, wanted: Sequence[Job], newest: Mapping[Target, int] | None = None) -> Iterator[Step]:
+        """Bring some jobs up to date, transaction by transaction.
+
+        Args:
+            wanted: which, in order.
+            newest: the open time of each target's newest candle, microseconds UTC, where that is known:
+                to look whether there is another one would cost a transaction.
+
+        Raises:
+            BadStrategy: one cannot be evaluated, and there is no `on_bad`.
+        """
+        while wanted:
+            steps = self._round(wanted)
+            yield from steps
+            wanted = [step.job for step in steps if newest is None or step.until < newest[step.job.target]]
+
+    def _round(self, wanted: Sequence[Job]) -> list[Step]:
+        """One transaction: the next chunk of each."""
+        connection, keys = self._connection, [job.key for job in wanted]
+        with connection.transaction():
+            lock(connection, keys)
+            # Before any candle is read: what is revised later will be read again.
+            revisions = newest_revisions(connection, {job.target for job in wanted})
+            states = self._untyped | read_states(connection, keys)
+            read = dict.fromkeys(target for job in wanted for target in job.targets)
+            tape = self._recent.tape(connection, read, revisions)
+            steps: list[Step] = []
+            parts: list[_Part] = []
+            for job in wanted:
+                revision = revisions.get(job.target.instrument, 0)
+                state = states.get(job.key, State(-job.target.timeframe.microseconds, revision, None))
+                try:
+                    if revision > state.revision_watermark:
+                        steps.append(_redo(connection, job, state, revision, self._judge, self._in_force))
+                    elif part := self._next(job, state, revision, tape, len(wanted)):
+                        parts.append(part)
+                except BadStrategy as error:
+                    # A calibration that it found may have been undone.
+                    self._in_force = InForce()
+                    if self._on_bad is None:
+                        raise
+                    self._on_bad(job, error)
+            written = _write(connection, parts, is_newest=True)
+            for channels in {step.job.channels for step in written}:
+                news = [each for step in written for each in step.written if step.job.channels == channels]
+                announce(connection, news, channels)
+            steps += written
+            new = {
+                step.job.key: State(step.until, revisions.get(step.job.target.instrument, 0), step.last)
+                for step in steps
+            }
+            write_states(connection, new)
+        # Not before the commit: a transaction that fails is begun anew from where it began.
+        for key, state in new.items():
+            self._untyped.pop(key, None)
+            if state.last_type is None:
+                self._untyped[key] = state
+        return steps
+
+    def _next(self, job: Job, state: State, revision: int, tape: Tape, among: int) -> _Part | None:
+        start = state.candle_watermark + job.target.timeframe.microseconds
+        judged = self._judge, self._in_force, revision
+        return _part(self._connection, job, start, None, state.last_type, *judged, tape, among)
+
+
 def jobs(
     strategies: Sequence[Strategy], target: Target, options: SignalOptions, channels: tuple[str, ...] = ()
 ) -> list[Job]:
@@ -110,62 +223,10 @@ def jobs(
     ]
 
 
-def follow(
-    connection: Connection,
-    job: Job,
-    untyped: dict[Key, State] | None = None,
-    judge: Judge = judge,
-    read: Read = read_frame,
-    in_force: InForce | None = None,
-) -> Iterator[Step]:
-    """Bring a job up to the newest closed candle, from where it was left, chunk by chunk.
-
-    A tape revision makes it recompute from the first candle that changed; what differs becomes a new
-    revision beside the old one. Nothing is lost or written twice when the process dies, or when two
-    processes follow the same job.
-
-    Args:
-        connection: in autocommit mode; every chunk is a transaction of its own.
-        job: what to follow.
-        untyped: where jobs were left that have no type yet, which the table cannot remember; kept by
-            the caller between calls, or else such a job begins anew.
-        judge: what evaluates the strategy.
-        read: what reads the candles.
-        in_force: what finds calibrations; kept by the caller between calls, since it remembers.
-
-    Raises:
-        BadStrategy: it cannot be evaluated; what came before is stored.
-    """
-    untyped = {} if untyped is None else untyped
-    in_force = in_force or InForce()
-    while True:
-        with connection.transaction():
-            lock(connection, job.key)
-            # Before any candle is read: what is revised later will be read again.
-            newest = newest_revision(connection, job.target)
-            state = read_state(connection, job.key) or untyped.get(job.key)
-            state = state or State(-job.target.timeframe.microseconds, newest, None)
-            is_revised = newest > state.revision_watermark
-            step = (
-                _redo(connection, job, state, newest, judge, in_force)
-                if is_revised
-                else _advance(connection, job, state, judge, in_force, read)
-            )
-            if step is None:
-                return
-            state = State(step.until, newest, step.last)
-            write_state(connection, job.key, state)
-        # Not before the commit: a transaction that fails is begun anew from where it began.
-        untyped.pop(job.key, None)
-        if state.last_type is None:
-            untyped[job.key] = state
-        yield step
-
-
 def recompute(connection: Connection, job: Job, start: int, end: int, judge: Judge = judge) -> Iterator[Step]:
     """Make signals and indicators equal to today's tape for the candles that open in [start, end).
 
-    It neither announces anything nor moves the watermark of `follow`.
+    It neither announces anything nor moves the watermark of who follows the job.
 
     Args:
         connection: in autocommit mode; every chunk is a transaction of its own.
@@ -181,23 +242,13 @@ def recompute(connection: Connection, job: Job, start: int, end: int, judge: Jud
     in_force = InForce()
     while True:
         with connection.transaction():
-            lock(connection, job.key)
-            step = _span(connection, job, start, end, last, judge, in_force)
+            lock(connection, [job.key])
+            revision = newest_revisions(connection, [job.target]).get(job.target.instrument, 0)
+            step = _span(connection, job, start, end, last, judge, in_force, revision)
         if step is None:
             return
         yield step
         start, last = step.until + job.target.timeframe.microseconds, step.last
-
-
-def _advance(
-    connection: Connection, job: Job, state: State, judge: Judge, in_force: InForce, read: Read
-) -> Step | None:
-    """The next chunk of new candles; None when there is none."""
-    start = state.candle_watermark + job.target.timeframe.microseconds
-    step = _span(connection, job, start, None, state.last_type, judge, in_force, read)
-    if step is not None:
-        announce(connection, step.written, job.channels)
-    return step
 
 
 def _redo(
@@ -210,10 +261,12 @@ def _redo(
     if changed is None or job.target.timeframe.open_of(changed) > state.candle_watermark:
         return step
     start, end = job.target.timeframe.open_of(changed), state.candle_watermark + length
-    step = replace(step, last=_type_before(connection, job, start, judge))
-    while part := _span(connection, job, start, end, step.last, judge, in_force):
-        step = Step(job, step.candles + part.candles, step.until, step.written + part.written, part.last)
-        start = part.until + length
+    # A savepoint: a strategy that fails half-way leaves nothing.
+    with connection.transaction():
+        step = replace(step, last=_type_before(connection, job, start, judge))
+        while part := _span(connection, job, start, end, step.last, judge, in_force, newest):
+            step = Step(job, step.candles + part.candles, step.until, step.written + part.written, part.last)
+            start = part.until + length
     return step
 
 
@@ -221,35 +274,88 @@ def _span(
     connection: Connection,
     job: Job,
     start: int,
+    end: int,
+    last: SignalType | None,
+    judge: Judge,
+    in_force: InForce,
+    revision: int,
+) -> Step | None:
+    """One chunk of the candles that open in [start, end), written; None when there is none."""
+    tape = Tape(connection)
+    part = _part(connection, job, start, end, last, judge, in_force, revision, tape)
+    if part is None:
+        # Candles that gave signals once may be gone.
+        span = Span(job.key, start, end)
+        reconcile(connection, {span: ()})
+        settle(connection, [Ended(span, job.horizons)])
+        return None
+    (step,) = _write(connection, [part], is_newest=False)
+    return step
+
+
+def _part(
+    connection: Connection,
+    job: Job,
+    start: int,
     end: int | None,
     last: SignalType | None,
     judge: Judge,
     in_force: InForce,
-    read: Read = read_frame,
-) -> Step | None:
-    """One chunk of the candles that open in [start, end); None when there is none."""
+    revision: int,
+    tape: Tape,
+    among: int = 1,
+) -> _Part | None:
+    """One chunk of the candles that open in [start, end), evaluated; None when there is none.
+
+    Args:
+        connection: its transaction is the caller's.
+        job: whose.
+        start: microseconds UTC.
+        end: microseconds UTC; None: to the newest.
+        last: the last defined type before.
+        judge: what evaluates the strategy.
+        in_force: finds calibrations.
+        revision: of the tape.
+        tape: what is read.
+        among: how many share the transaction.
+    """
     length = job.target.timeframe.microseconds
-    first = first_from(connection, job.target, start)
+    first = tape.first_from(job.target, start)
     if first is None or (end is not None and first >= end):
-        if end is not None:
-            # Candles that gave signals once may be gone.
-            reconcile(connection, job.key, [], start, end)
-            settle(connection, job.key, job.horizons, start, end)
         return None
-    stop = first + (CHUNK_WITH_TRADES if job.strategy.trade_candles else CHUNK) * length
+    stop = first + -(-(CHUNK_WITH_TRADES if job.strategy.trade_candles else CHUNK) // among) * length
     stop = stop if end is None else min(stop, end)
-    lead = anchor(job.target.timeframe, first, job.warmup)
-    frame = _with_trades(connection, job, read(connection, job.target, lead, stop), first, stop)
+    frame = tape.read(job.target, anchor(job.target.timeframe, first, job.warmup), stop)
     index = frame.find(first)
-    higher = _higher(connection, job, first, stop, read)
-    judged = judge(job.strategy, frame, index, last, higher)
-    calibrations = in_force.find(connection, job.strategy, job.target, judged.rows, judge)
-    rows = calibrated(judged.rows, calibrations, job.strategy.thresholds)
-    until = int(frame.timestamp[-1])
-    written = reconcile(connection, job.key, rows, start, until + length)
-    settle(connection, job.key, job.horizons, start, until + length, frame if end is None else None)
-    write_indicators(connection, job.target, frame, index, job.indicators)
-    return Step(job, len(frame) - index, until, tuple(written), judged.last)
+    higher = _higher(tape, job, first, stop)
+    judged = judge(job.strategy, _with_trades(connection, job, frame, first, stop), index, last, higher)
+    found = in_force.find(connection, job.strategy, job.target, judged.rows, judge, revision)
+    rows = calibrated(judged.rows, found, job.strategy.thresholds)
+    span = Span(job.key, start, int(frame.timestamp[-1]) + length)
+    return _Part(job, span, frame, index, rows, judged.last)
+
+
+def _write(connection: Connection, parts: Sequence[_Part], *, is_newest: bool) -> list[Step]:
+    """Store what was evaluated, all of it together."""
+    if not parts:
+        return []
+    written = reconcile(connection, {part.span: part.rows for part in parts})
+    settle(
+        connection,
+        [Ended(part.span, part.job.horizons, part.frame if is_newest else None) for part in parts],
+    )
+    values = (Values(part.job.target, part.frame, part.index, part.job.indicators) for part in parts)
+    write_indicators(connection, values)
+    return [
+        Step(
+            part.job,
+            len(part.frame) - part.index,
+            int(part.frame.timestamp[-1]),
+            written[part.span],
+            part.last,
+        )
+        for part in parts
+    ]
 
 
 def _with_trades(connection: Connection, job: Job, frame: CandleFrame, start: int, stop: int) -> CandleFrame:
@@ -260,21 +366,19 @@ def _with_trades(connection: Connection, job: Job, frame: CandleFrame, start: in
     return frame.with_trades(trades_of(connection, job.target, since, stop))
 
 
-def _higher(connection: Connection, job: Job, start: int, stop: int, read: Read = read_frame) -> Higher:
+def _higher(tape: Tape, job: Job, start: int, stop: int) -> Higher:
     timeframes = job.strategy.confirming(job.target.timeframe)
-    return read_higher(connection, job.target, timeframes, job.strategy.warmup, start, stop, read)
+    return read_higher(tape, job.target, timeframes, job.strategy.warmup, start, stop)
 
 
 def _type_before(connection: Connection, job: Job, start: int, judge: Judge) -> SignalType | None:
     """The last defined type of the candles before `start`, on today's tape."""
-    timeframe, stop = job.target.timeframe, start
+    timeframe, stop, tape = job.target.timeframe, start, Tape(connection)
     while (before := last_before(connection, job.target, stop)) is not None:
         block = anchor(timeframe, before, 0)
-        lead = anchor(timeframe, before, job.strategy.warmup)
-        frame = read_frame(connection, job.target, lead, stop)
+        frame = tape.read(job.target, anchor(timeframe, before, job.strategy.warmup), stop)
         frame = _with_trades(connection, job, frame, block, stop)
-        higher = _higher(connection, job, block, stop)
-        found = judge(job.strategy, frame, frame.find(block), None, higher).last
+        found = judge(job.strategy, frame, frame.find(block), None, _higher(tape, job, block, stop)).last
         if found is not None:
             return found
         stop = block

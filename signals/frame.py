@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ from market.errors import WrongUse
 from signals.candle_trades import CandleTrades
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import polars as pl
 
     from market.timeframe import Timeframe
@@ -35,6 +37,28 @@ INPUTS = (*COLUMNS, "timestamp", TRADES)
 """What an indicator may read."""
 
 
+class Remembered(NamedTuple):
+    """An indicator over candles without a hole: where it was left.
+
+    Attributes:
+        begin: open time of the first candle of its pass, microseconds UTC.
+        since: of the first candle that `outputs` hold.
+        until: of the last one.
+        outputs: by name.
+        state: what it goes on from, where it can.
+    """
+
+    begin: int
+    since: int
+    until: int
+    outputs: Mapping[str, Array]
+    state: Array | None
+
+
+Memory = dict[str, Remembered]
+"""By the indicator's name with its parameters."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CandleFrame:
     """Closed candles in ascending order of open time; a candle that is not there is a hole.
@@ -49,6 +73,7 @@ class CandleFrame:
         spread_bps_mean: mean spread inside the candle, basis points.
         is_whole: whether the candle's bucket lies inside proven coverage.
         trades: the candles' trades, where somebody needs them: see `with_trades`.
+        memory: of indicators over the candles of one tape, for who asks again: see `remembering`.
 
     The columns of `EXTRAS` are NaN where the source did not give them.
     """
@@ -68,6 +93,7 @@ class CandleFrame:
     spread_bps_mean: Array
     is_whole: Flags
     trades: CandleTrades | None = field(default=None, init=False)
+    memory: Memory | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if np.any(np.diff(self.timestamp) <= 0):
@@ -128,11 +154,21 @@ class CandleFrame:
         object.__setattr__(part, "timeframe", self.timeframe)
         for name in ("timestamp", *COLUMNS, "is_whole"):
             object.__setattr__(part, name, getattr(self, name)[start:stop])
+        object.__setattr__(part, "memory", None)
         return part.holding(None if self.trades is None else self.trades[start:stop])
 
     def holding(self, trades: CandleTrades | None) -> Self:
         """The frame itself, which holds these trades from now on: for one that nobody else has yet."""
         object.__setattr__(self, "trades", trades)
+        return self
+
+    def remembering(self, memory: Memory) -> Self:
+        """The frame itself, which remembers there from now on: for one that nobody else has yet.
+
+        Args:
+            memory: shared by frames of the same target on the same revision of its tape, and by no other.
+        """
+        object.__setattr__(self, "memory", memory)
         return self
 
     def find(self, timestamp: int) -> int:

@@ -97,10 +97,14 @@ class Apart:
 
     Args:
         options: where they are, and how long they may take.
+
+    Attributes:
+        ended: names of those that took longer; they are not tried again.
     """
 
     def __init__(self, options: SignalOptions) -> None:
         self._options = options
+        self.ended: set[str] = set()
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
 
@@ -122,13 +126,19 @@ class Apart:
         """
         if not strategy.source:
             return judge(strategy, frame, start, last, higher, is_explained=is_explained)
+        limit = self._options.time_limit
+        too_slow = TooSlow(f"strategy {strategy.name}: not done after {limit:g} s, and ended")
+        if strategy.name in self.ended:
+            raise too_slow
         try:
             pipe = self._begin()
-            pipe.send((strategy.name, frame, start, last, dict(higher), is_explained))
-            if not pipe.poll(self._options.time_limit):
+            # Parts of frames: what they remember stays here.
+            seen = {timeframe: candles.part(0, len(candles)) for timeframe, candles in higher.items()}
+            pipe.send((strategy.name, frame.part(0, len(frame)), start, last, seen, is_explained))
+            if not pipe.poll(limit):
                 self.close()
-                limit = self._options.time_limit
-                raise TooSlow(f"strategy {strategy.name}: not done after {limit:g} s, and ended")
+                self.ended.add(strategy.name)
+                raise too_slow
             answer = pipe.recv()
         except (EOFError, OSError):
             self.close()

@@ -16,12 +16,13 @@ import numpy as np
 
 from market.timeframe import to_datetime
 from signals.engine import CODES, SignalType
+from signals.target import columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from signals.frame import Array, CandleFrame, Indices
-    from signals.store import Key
+    from signals.store import Span
     from signals.target import Target
     from storage.database import Connection
 
@@ -29,9 +30,15 @@ ROUND_TRIP = 0.0022
 """Two fills at the default costs of a backtest: a fee of 10 basis points and 1 of slippage each."""
 
 _SIGNALS = """
-SELECT id, (extract(epoch FROM timestamp) * 1000000)::bigint, signal_type FROM signals
-WHERE strategy_name = %s AND config_hash = %s AND exchange = %s AND symbol = %s AND interval = %s
-    AND timestamp >= %s AND timestamp <= %s AND signal_type <> 'NEUTRAL' AND NOT is_withdrawn
+SELECT place, signal.* FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+    %s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY AS key
+    (strategy_name, config_hash, exchange, symbol, interval, since, until, place),
+LATERAL (
+    SELECT id, (extract(epoch FROM timestamp) * 1000000)::bigint, signal_type FROM signals
+    WHERE signals.strategy_name = key.strategy_name AND signals.config_hash = key.config_hash
+        AND signals.exchange = key.exchange AND signals.symbol = key.symbol
+        AND signals.interval = key.interval AND timestamp >= since AND timestamp <= until
+        AND signal_type <> 'NEUTRAL' AND NOT is_withdrawn) signal
 """
 
 _PRICES = """
@@ -65,12 +72,23 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """A signal at one horizon, in candles."""
+    """A signal at one horizon, in candles of so many microseconds."""
 
     id: int
     timestamp: int
     signal_type: str
     horizon: int
+    candle: int
+
+    @property
+    def length(self) -> timedelta:
+        """Of the horizon."""
+        return timedelta(microseconds=self.horizon * self.candle)
+
+    @property
+    def end(self) -> int:
+        """Of the horizon, microseconds UTC."""
+        return self.timestamp + self.horizon * self.candle
 
 
 def direction(types: Sequence[str]) -> Array:
@@ -96,45 +114,60 @@ def net_returns(prices: Prices, at: Indices, signs: Array, horizon: Indices | in
     return returns
 
 
-def settle(
-    connection: Connection,
-    key: Key,
-    horizons: Sequence[int],
-    start: int,
-    end: int,
-    frame: CandleFrame | None = None,
-) -> None:
-    """Make outcomes equal to today's tape wherever they touch the candles that open in [start, end).
+@dataclass(frozen=True, slots=True, eq=False)
+class Ended:
+    """Candles at which horizons end.
+
+    Attributes:
+        span: the candles, and whose signals.
+        horizons: in candles.
+        frame: the newest candles, where they have been read already and none lies after the span.
+    """
+
+    span: Span
+    horizons: tuple[int, ...]
+    frame: CandleFrame | None = None
+
+
+def settle(connection: Connection, spans: Sequence[Ended]) -> None:
+    """Make outcomes equal to today's tape wherever they touch the candles of some spans.
 
     Called in the transaction that evaluates those candles, for new ones and for revised ones alike: so each
     outcome is written when its horizon has ended, once, and again only where the tape says otherwise now.
 
     Args:
         connection: its transaction is the caller's.
-        key: whose signals.
-        horizons: in candles.
-        start: microseconds UTC.
-        end: microseconds UTC.
-        frame: the newest candles, where they have been read already and none lies after `end`.
+        spans: which.
     """
-    length = key.target.timeframe.microseconds
-    due = _due(connection, key, horizons, start, end, is_newest=frame is not None)
+    known: list[tuple[_Due, float]] = []
+    gone: list[_Due] = []
+    for ended, due in zip(spans, _due(connection, spans), strict=True):
+        for each, value in zip(due, _returns(connection, ended, due), strict=True):
+            if np.isnan(value):
+                gone.append(each)
+            else:
+                known.append((each, value))
+    if known:
+        _write(connection, known)
+    if gone:
+        connection.execute(_DELETE, ([each.id for each in gone], [each.length for each in gone]))
+
+
+def _returns(connection: Connection, ended: Ended, due: Sequence[_Due]) -> list[float]:
+    """What became of each; NaN where that is not known."""
     if not due:
-        return
+        return []
+    frame, target = ended.frame, ended.span.key.target
+    length = target.timeframe.microseconds
     at = np.array([each.timestamp for each in due], dtype=np.int64)
     horizon = np.array([each.horizon for each in due], dtype=np.int64)
-    signs = direction([each.signal_type for each in due])
     if frame is not None and len(frame) and frame.timestamp[0] <= at.min():
         prices = Prices(frame.timestamp, frame.open, frame.close)
     else:
-        prices = _read_prices(connection, key.target, np.union1d(at, at + (horizon - 1) * length))
-    returns = net_returns(prices, at, signs, horizon, length).tolist()
-    known = [(each, value) for each, value in zip(due, returns, strict=True) if not np.isnan(value)]
-    gone = [each for each, value in zip(due, returns, strict=True) if np.isnan(value)]
-    if known:
-        _write(connection, known, length)
-    if gone:
-        connection.execute(_DELETE, ([each.id for each in gone], [_span(each, length) for each in gone]))
+        prices = _read_prices(connection, target, np.union1d(at, at + (horizon - 1) * length))
+    signs = direction([each.signal_type for each in due])
+    found: list[float] = net_returns(prices, at, signs, horizon, length).tolist()
+    return found
 
 
 def _at(prices: Prices, times: Indices) -> Indices:
@@ -145,19 +178,24 @@ def _at(prices: Prices, times: Indices) -> Indices:
     return np.where(prices.timestamp[places] == times, places, -1)
 
 
-def _due(
-    connection: Connection, key: Key, horizons: Sequence[int], start: int, end: int, *, is_newest: bool
-) -> list[_Due]:
-    """Signals at horizons whose last candle opens in [start, end); of older candles all since `start`."""
-    length = key.target.timeframe.microseconds
-    since = to_datetime(start - (max(horizons) - 1) * length)
-    signals = connection.execute(_SIGNALS, (*key.values, since, to_datetime(end))).fetchall()
-    return [
-        _Due(number, timestamp, signal_type, horizon)
-        for number, timestamp, signal_type in signals
-        for horizon in horizons
-        if start <= timestamp + (horizon - 1) * length < end or (timestamp >= start and not is_newest)
-    ]
+def _due(connection: Connection, spans: Sequence[Ended]) -> list[list[_Due]]:
+    """Of each span, signals at horizons whose last candle lies in it; of older candles all since it."""
+    found: list[list[_Due]] = [[] for _ in spans]
+    wanted = []
+    for ended in spans:
+        span, length = ended.span, ended.span.key.target.timeframe.microseconds
+        since = span.start - (max(ended.horizons) - 1) * length
+        wanted.append((*span.key.values, to_datetime(since), to_datetime(span.end)))
+    for place, number, timestamp, signal_type in connection.execute(_SIGNALS, columns(wanted, 7)):
+        ended = spans[place - 1]
+        span, length = ended.span, ended.span.key.target.timeframe.microseconds
+        found[place - 1] += [
+            _Due(number, timestamp, signal_type, horizon, length)
+            for horizon in ended.horizons
+            if span.start <= timestamp + (horizon - 1) * length < span.end
+            or (timestamp >= span.start and ended.frame is None)
+        ]
+    return found
 
 
 def _read_prices(connection: Connection, target: Target, times: Indices) -> Prices:
@@ -173,15 +211,6 @@ def _read_prices(connection: Connection, target: Target, times: Indices) -> Pric
     )
 
 
-def _write(connection: Connection, known: Sequence[tuple[_Due, float]], length: int) -> None:
-    columns = (
-        [each.id for each, _ in known],
-        [_span(each, length) for each, _ in known],
-        [to_datetime(each.timestamp + each.horizon * length) for each, _ in known],
-        [value for _, value in known],
-    )
-    connection.execute(_WRITE, columns)
-
-
-def _span(due: _Due, length: int) -> timedelta:
-    return timedelta(microseconds=due.horizon * length)
+def _write(connection: Connection, known: Sequence[tuple[_Due, float]]) -> None:
+    rows = [(each.id, each.length, to_datetime(each.end), value) for each, value in known]
+    connection.execute(_WRITE, columns(rows, 4))

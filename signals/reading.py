@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import numpy as np
 from psycopg import sql
@@ -13,19 +12,28 @@ from market.timeframe import from_datetime, to_datetime
 from signals.blocks import anchor
 from signals.frame import COLUMNS, CandleFrame
 from signals.higher import Higher, seen_at
+from signals.target import columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from market.timeframe import Timeframe
     from signals.target import Target
     from storage.database import Connection
 
+_NAMES = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 _CANDLES = sql.SQL(
     "SELECT (extract(epoch FROM timestamp) * 1000000)::bigint, is_whole, {} FROM candles"
     " WHERE exchange = %s AND symbol = %s AND interval = %s AND timestamp >= %s AND timestamp < %s"
     " AND is_closed ORDER BY timestamp"
-).format(sql.SQL(", ").join(map(sql.Identifier, COLUMNS)))
+).format(_NAMES)
+_SINCE = sql.SQL(
+    "SELECT place, candle.* FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[])"
+    " WITH ORDINALITY AS target (exchange, symbol, interval, since, place),"
+    " LATERAL (SELECT (extract(epoch FROM timestamp) * 1000000)::bigint, is_whole, {} FROM candles"
+    " WHERE (exchange, symbol, interval) = (target.exchange, target.symbol, target.interval)"
+    " AND timestamp >= since AND is_closed ORDER BY timestamp LIMIT %s) candle"
+).format(_NAMES)
 
 
 def read_frame(connection: Connection, target: Target, start: int, end: int) -> CandleFrame:
@@ -43,28 +51,57 @@ def read_frame(connection: Connection, target: Target, start: int, end: int) -> 
     place = (target.exchange, target.symbol, target.timeframe.value)
     with connection.cursor(binary=True) as cursor:
         rows = cursor.execute(_CANDLES, (*place, to_datetime(start), to_datetime(end))).fetchall()
+    return _frame(target.timeframe, rows)
+
+
+def read_since(connection: Connection, since: Mapping[Target, int], limit: int) -> dict[Target, CandleFrame]:
+    """The first `limit` closed candles of each target that open at its time or later, in one read.
+
+    Args:
+        connection: the database.
+        since: microseconds UTC, by target.
+        limit: how many of each target at most.
+    """
+    wanted = [
+        (target.exchange, target.symbol, target.timeframe.value, to_datetime(start))
+        for target, start in since.items()
+    ]
+    rows: dict[Target, list[tuple[Any, ...]]] = {target: [] for target in since}
+    targets = list(since)
+    with connection.cursor(binary=True) as cursor:
+        for place, *row in cursor.execute(_SINCE, (*columns(wanted, 4), limit)):
+            rows[targets[place - 1]].append(tuple(row))
+    return {target: _frame(target.timeframe, found) for target, found in rows.items()}
+
+
+def _frame(timeframe: Timeframe, rows: Sequence[tuple[Any, ...]]) -> CandleFrame:
     times, flags, *values = zip(*rows, strict=True) if rows else [()] * (2 + len(COLUMNS))
-    columns = {name: np.array(column, dtype=np.float64) for name, column in zip(COLUMNS, values, strict=True)}
+    floats = {name: np.array(column, dtype=np.float64) for name, column in zip(COLUMNS, values, strict=True)}
     return CandleFrame(
-        target.timeframe,
+        timeframe,
         np.array(times, dtype=np.int64),
-        **columns,
+        **floats,
         is_whole=np.array(flags, dtype=np.bool_),
     )
 
 
-Read = Callable[["Connection", "Target", int, int], CandleFrame]
-"""Reads as `read_frame` does."""
+class Tape:
+    """The closed candles as they are stored, read on a connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def read(self, target: Target, start: int, end: int) -> CandleFrame:
+        """As `read_frame`."""
+        return read_frame(self._connection, target, start, end)
+
+    def first_from(self, target: Target, start: int) -> int | None:
+        """As the function `first_from`."""
+        return first_from(self._connection, target, start)
 
 
 def read_higher(
-    connection: Connection,
-    target: Target,
-    timeframes: Iterable[Timeframe],
-    warmup: int,
-    start: int,
-    end: int,
-    read: Read = read_frame,
+    tape: Tape, target: Target, timeframes: Iterable[Timeframe], warmup: int, start: int, end: int
 ) -> Higher:
     """The candles of higher timeframes that the candles of `target` that open in [start, end) see.
 
@@ -76,7 +113,7 @@ def read_higher(
         # What closes by the close of the last candle is seen, and nothing later.
         stop = seen_at(target.timeframe, end - target.timeframe.microseconds, timeframe) + 1
         lead = anchor(timeframe, first, warmup)
-        found[timeframe] = read(connection, replace(target, timeframe=timeframe), lead, stop)
+        found[timeframe] = tape.read(replace(target, timeframe=timeframe), lead, stop)
     return found
 
 

@@ -36,6 +36,7 @@ class Bounds:
 
 
 Period = Annotated[int, Bounds(2, 1000)]
+STATE = "state"
 _ANY = Bounds(-math.inf, math.inf)
 
 
@@ -77,6 +78,8 @@ class Indicator:
         outputs: names of its results; one result has the indicator's own name.
         warmup: from the parameters, candles before a block that make its start forgotten.
         summary: the first line of its docstring.
+        is_windowed: whether a value depends on the `warmup` candles before it alone.
+        state: from the parameters, how many numbers it goes on from; None where it cannot go on.
     """
 
     name: str
@@ -86,6 +89,8 @@ class Indicator:
     outputs: tuple[str, ...]
     warmup: Callable[..., int]
     summary: str
+    is_windowed: bool = False
+    state: Callable[..., int] | None = None
 
     @property
     def default_name(self) -> str:
@@ -129,19 +134,32 @@ class Bound:
         """
         return TRADES in self.indicator.inputs
 
-    def compute(self, inputs: Callable[[str], Any]) -> Mapping[str, Array]:
+    @property
+    def has_state(self) -> bool:
+        """Whether it can go on from where it was left."""
+        return self.indicator.state is not None
+
+    def fresh_state(self) -> Array:
+        """The state before the first candle."""
+        return np.zeros(0 if self.indicator.state is None else self.indicator.state(**self.named))
+
+    def compute(self, inputs: Callable[[str], Any], state: Array | None = None) -> Mapping[str, Array]:
         """Its outputs over one stretch of candles without a hole, each as long as the inputs.
 
         Args:
             inputs: gives an input of the candles by name.
+            state: where it has one, as the candles before left it; it is moved on. None: there are none.
 
         Raises:
             ValueError: the function gave other results than it is registered with.
         """
         given = [inputs(name) for name in self.indicator.inputs]
+        count = len(given[0])
+        if self.has_state:
+            given.append(self.fresh_state() if state is None else state)
         result = self.indicator.function(*given, **self.named)
         arrays = [np.asarray(each) for each in (result if isinstance(result, tuple) else (result,))]
-        names, count = self.indicator.outputs, len(given[0])
+        names = self.indicator.outputs
         shapes = [array.shape for array in arrays]
         if shapes != [(count,)] * len(names):
             raise ValueError(f"{self.name} must give {len(names)} arrays of {count} values, not {shapes}")
@@ -151,7 +169,13 @@ class Bound:
 _indicators: dict[str, Indicator] = {}
 
 
-def indicator(*, warmup: Callable[..., int], outputs: tuple[str, ...] = ()) -> Callable[[Function], Function]:
+def indicator(
+    *,
+    warmup: Callable[..., int],
+    outputs: tuple[str, ...] = (),
+    is_windowed: bool = False,
+    state: Callable[..., int] | None = None,
+) -> Callable[[Function], Function]:
     """Register the decorated function under its own name.
 
     Args:
@@ -159,6 +183,11 @@ def indicator(*, warmup: Callable[..., int], outputs: tuple[str, ...] = ()) -> C
             block: the whole window of a windowed indicator; enough for a recursive one to forget
             where it began.
         outputs: names of the results, where it returns a tuple of arrays.
+        is_windowed: a value is made of its `warmup` candles and its own alone, bit for bit the same wherever
+            the arrays begin: live, no others are computed again.
+        state: takes the function's parameters, gives how many numbers it remembers. It gets them as its last
+            positional argument `state`, zeros at first, and leaves there what it goes on from: over some
+            candles and then over the next ones it gives, bit for bit, what it gives over all at once.
     """
 
     def register(function: Function) -> Function:
@@ -169,8 +198,14 @@ def indicator(*, warmup: Callable[..., int], outputs: tuple[str, ...] = ()) -> C
         if known is not None and known.function.__module__ != function.__module__:
             raise TypeError(f"an indicator {name!r} exists already, in {known.function.__module__}")
         inputs, parameters = _signature(function)
+        if (inputs[-1] == STATE) != (state is not None):
+            raise TypeError(f"{name}: state is the last positional argument of what registers a state, only")
+        inputs = tuple(each for each in inputs if each != STATE)
         summary = (inspect.getdoc(function) or "").partition("\n")[0]
-        _indicators[name] = Indicator(name, function, inputs, parameters, outputs or (name,), warmup, summary)
+        names = outputs or (name,)
+        _indicators[name] = Indicator(
+            name, function, inputs, parameters, names, warmup, summary, is_windowed, state
+        )
         _bind.cache_clear()
         locate.cache_clear()
         return function
@@ -257,11 +292,11 @@ def _signature(function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[Par
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY:
             parameters.append(_parameter(parameter, hints.get(parameter.name), name))
-        elif parameter.name in INPUTS:
+        elif parameter.name in (*INPUTS, STATE):
             inputs.append(parameter.name)
         else:
             raise TypeError(f"{name}: {parameter.name} is none of a candle frame's {', '.join(INPUTS)}")
-    if not inputs:
+    if not set(inputs) - {STATE}:
         raise TypeError(f"{name} reads nothing of a candle frame")
     return tuple(inputs), tuple(parameters)
 

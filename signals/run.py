@@ -8,10 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from signals.calibrate import InForce
-from signals.follow import Step, follow, jobs
-from signals.judging import Apart, BadStrategy, TooSlow
-from signals.recent import Recent
+from signals.follow import Following, Job, Step, jobs
+from signals.judging import Apart, BadStrategy
+from signals.store import newest_revisions
 from signals.strategies import configured
 from signals.target import Target, newest_closed, stored_targets
 from storage.database import connect, require_schema
@@ -19,11 +18,10 @@ from storage.notify import listen
 from storage.reconnect import reconnecting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from threading import Event
 
     from signals.options import SignalOptions
-    from signals.store import Key, State
     from signals.target import Selection
     from storage.database import Connection
 
@@ -33,6 +31,8 @@ CHANNEL = "candles"
 POLL_SECONDS = 1.0
 # Looking for new instruments costs a step of the index for each that is known.
 _LOOK_SECONDS = 5.0
+# With more new candles than this a target is followed by itself, in chunks.
+_NEAR = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,46 +62,59 @@ class Follower:
         self._strategies = configured(options)
         self._targets: list[Target] = []
         self._seen: dict[Target, _Seen] = {}
-        self._untyped: dict[Key, State] = {}
         self._apart = Apart(options)
-        self._recent = Recent()
-        self._in_force = InForce()
+        self._following = Following(connection, self._apart.judge, self._tell)
         self._bad: dict[str, str] = {}
-        self._too_slow: set[str] = set()
 
     def look(self) -> None:
         """Find the targets that candles are stored of by now."""
         self._targets = stored_targets(self._connection, self._selection)
 
     def advance(self) -> Iterator[Step]:
-        """Follow each target with new candles or revisions to its end; yields each chunk's result."""
-        revisions = _revisions(self._connection)
-        for target, candle in newest_closed(self._connection, self._targets).items():
-            seen = _Seen(candle, revisions.get((target.exchange, target.symbol), 0))
-            if self._seen.get(target) != seen:
-                yield from self._follow(target, candle)
-                self._seen[target] = seen
+        """Follow each target with new candles or revisions to its end; yields each chunk's result.
 
-    def _follow(self, target: Target, newest: int) -> Iterator[Step]:
-        for job in jobs(self._strategies, target, self._options, self._options.alert_channels):
-            name = job.strategy.name
-            if name in self._too_slow:
-                continue
-            try:
-                ways = (self._apart.judge, self._recent.read, self._in_force)
-                steps = follow(self._connection, job, self._untyped, *ways)
-                for step in steps:
-                    yield step
-                    if step.until >= newest:
-                        # Looking for more would cost a transaction.
-                        break
-            except BadStrategy as error:
-                # The others go on; this one is tried again when the next candle closes.
-                if self._bad.get(name) != str(error):
-                    log.warning("%s; the other strategies go on", error)
-                self._bad[name] = str(error)
-                if isinstance(error, TooSlow):
-                    self._too_slow.add(name)
+        Those that only a few candles have closed of go first, together.
+        """
+        revisions = newest_revisions(self._connection, self._targets)
+        newest = newest_closed(self._connection, self._targets)
+        now = {
+            target: _Seen(candle, revisions.get(target.instrument, 0)) for target, candle in newest.items()
+        }
+        changed = [target for target, seen in now.items() if self._seen.get(target) != seen]
+        near = [target for target in changed if self._is_near(target, now[target])]
+        for together in (near, *([target] for target in changed if target not in near)):
+            yield from self._follow(together, newest)
+            self._seen |= {target: now[target] for target in together}
+
+    def _is_near(self, target: Target, now: _Seen) -> bool:
+        seen = self._seen.get(target)
+        if seen is None or seen.revision != now.revision:
+            return False
+        return now.candle - seen.candle <= _NEAR * target.timeframe.microseconds
+
+    def _follow(self, targets: Sequence[Target], newest: Mapping[Target, int]) -> Iterator[Step]:
+        channels = self._options.alert_channels
+        for together in self._together(
+            [job for target in targets for job in jobs(self._strategies, target, self._options, channels)]
+        ):
+            yield from self._following.follow(together, newest)
+
+    def _together(self, wanted: Sequence[Job]) -> Iterator[list[Job]]:
+        """Those that ship, and then each of one's own, which may take its time, by itself."""
+        for name in dict.fromkeys(job.strategy.name if job.strategy.source else "" for job in wanted):
+            yield [
+                job
+                for job in wanted
+                if name == (job.strategy.name if job.strategy.source else "")
+                and name not in self._apart.ended
+            ]
+
+    def _tell(self, job: Job, error: BadStrategy) -> None:
+        # The others go on; this one is tried again when the next candle closes.
+        name = job.strategy.name
+        if self._bad.get(name) != str(error):
+            log.warning("%s; the other strategies go on", error)
+        self._bad[name] = str(error)
 
     def close(self) -> None:
         """End what was started beside it."""
@@ -145,8 +158,3 @@ def _run(url: str, options: SignalOptions, selection: Selection, stop: Event) ->
                 yield tuple(done)
                 if stop.is_set():
                     return
-
-
-def _revisions(connection: Connection) -> dict[tuple[str, str], int]:
-    rows = connection.execute("SELECT exchange, symbol, max(id) FROM tape_revisions GROUP BY 1, 2")
-    return {(exchange, symbol): number for exchange, symbol, number in rows}

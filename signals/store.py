@@ -11,9 +11,10 @@ from psycopg.types.json import Jsonb
 from market.timeframe import from_datetime, to_datetime
 from signals.engine import SignalType
 from signals.rows import SignalRow
+from signals.target import columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from signals.strategies import Strategy
     from signals.target import Target
@@ -72,57 +73,86 @@ class Written:
     row: SignalRow
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The candles of a key that open in [start, end), microseconds UTC; signals come at (start, end]."""
+
+    key: Key
+    start: int
+    end: int
+
+
 _KEY = ("strategy_name", "config_hash", "exchange", "symbol", "interval")
 _ROW = tuple(field.name for field in fields(SignalRow))
-_SAME_KEY = sql.SQL(" AND ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in _KEY)
+_COLUMNS = sql.SQL(", ").join(map(sql.Identifier, _KEY))
 
 
-def lock(connection: Connection, key: Key) -> None:
-    """Wait until no other transaction follows `key`, and keep others waiting until this one ends."""
-    name = "signals " + " ".join(key.values)
-    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
-
-
-def read_state(connection: Connection, key: Key) -> State | None:
-    """How far `key` was followed; None before its first defined signal."""
-    query = sql.SQL(
-        "SELECT candle_watermark, revision_watermark, last_type FROM signal_state WHERE {}"
-    ).format(_SAME_KEY)
-    row = connection.execute(query, key.values).fetchone()
-    return State(from_datetime(row[0]), row[1], SignalType(row[2])) if row else None
-
-
-def write_state(connection: Connection, key: Key, state: State) -> None:
-    """Remember how far `key` was followed, once it has a type to remember."""
-    if state.last_type is None:
-        connection.execute(sql.SQL("DELETE FROM signal_state WHERE {}").format(_SAME_KEY), key.values)
-        return
+def lock(connection: Connection, keys: Iterable[Key]) -> None:
+    """Wait until no other transaction follows one of `keys`, and keep others waiting until this one ends."""
+    # In one order everywhere, or two might wait for one another.
+    names = sorted("signals " + " ".join(key.values) for key in keys)
     connection.execute(
-        "INSERT INTO signal_state (strategy_name, config_hash, exchange, symbol, interval,"
-        " candle_watermark, revision_watermark, last_type, updated_timestamp)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, now())"
-        " ON CONFLICT (strategy_name, config_hash, exchange, symbol, interval) DO UPDATE SET"
-        " (candle_watermark, revision_watermark, last_type, updated_timestamp) = (excluded."
-        "candle_watermark, excluded.revision_watermark, excluded.last_type, now())",
-        (
-            *key.values,
-            to_datetime(state.candle_watermark),
-            state.revision_watermark,
-            state.last_type,
-        ),
+        "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(%s::text[]) AS name", (names,)
     )
 
 
-def newest_revision(connection: Connection, target: Target) -> int:
-    """The id of the newest revision of the tape under `target`; 0 where there is none.
+def read_states(connection: Connection, keys: Iterable[Key]) -> dict[Key, State]:
+    """How far each of `keys` was followed; those before their first defined signal are left out."""
+    by_values = {key.values: key for key in keys}
+    query = sql.SQL(
+        "SELECT {key}, candle_watermark, revision_watermark, last_type FROM signal_state"
+        " JOIN unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) AS wanted ({key})"
+        " USING ({key})"
+    ).format(key=_COLUMNS)
+    rows = connection.execute(query, columns(by_values, len(_KEY))).fetchall()
+    return {
+        by_values[tuple(values)]: State(from_datetime(candle), revision, SignalType(last))
+        for *values, candle, revision, last in rows
+    }
+
+
+def write_states(connection: Connection, states: Mapping[Key, State]) -> None:
+    """Remember how far each key was followed, once it has a type to remember."""
+    query = sql.SQL(
+        "DELETE FROM signal_state USING unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[])"
+        " AS gone ({key}) WHERE {same}"
+    ).format(
+        key=_COLUMNS,
+        same=sql.SQL(" AND ").join(
+            sql.SQL("signal_state.{0} = gone.{0}").format(sql.Identifier(n)) for n in _KEY
+        ),
+    )
+    untyped = [key.values for key, state in states.items() if state.last_type is None]
+    if untyped:
+        connection.execute(query, columns(untyped, len(_KEY)))
+    rows = [
+        (*key.values, to_datetime(state.candle_watermark), state.revision_watermark, state.last_type)
+        for key, state in states.items()
+        if state.last_type is not None
+    ]
+    connection.execute(
+        "INSERT INTO signal_state (strategy_name, config_hash, exchange, symbol, interval,"
+        " candle_watermark, revision_watermark, last_type, updated_timestamp)"
+        " SELECT *, now() FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[],"
+        " %s::timestamptz[], %s::bigint[], %s::text[])"
+        " ON CONFLICT (strategy_name, config_hash, exchange, symbol, interval) DO UPDATE SET"
+        " (candle_watermark, revision_watermark, last_type, updated_timestamp) = (excluded."
+        "candle_watermark, excluded.revision_watermark, excluded.last_type, now())",
+        columns(rows, len(_KEY) + 3),
+    )
+
+
+def newest_revisions(connection: Connection, targets: Iterable[Target]) -> dict[tuple[str, str], int]:
+    """The id of the newest revision of the tape of each instrument; those that have none are left out.
 
     Revisions of one instrument become visible in the order of their ids: it has one writer.
     """
-    row = connection.execute(
-        "SELECT coalesce(max(id), 0) FROM tape_revisions WHERE exchange = %s AND symbol = %s",
-        (target.exchange, target.symbol),
-    ).fetchone()
-    return int(row[0]) if row else 0
+    rows = connection.execute(
+        "SELECT exchange, symbol, max(id) FROM tape_revisions"
+        " WHERE (exchange, symbol) IN (SELECT * FROM unnest(%s::text[], %s::text[])) GROUP BY 1, 2",
+        columns({target.instrument for target in targets}, 2),
+    ).fetchall()
+    return {(exchange, symbol): number for exchange, symbol, number in rows}
 
 
 def changed_from(connection: Connection, target: Target, after: int, until: int) -> int | None:
@@ -136,24 +166,27 @@ def changed_from(connection: Connection, target: Target, after: int, until: int)
 
 
 def reconcile(
-    connection: Connection, key: Key, rows: Sequence[SignalRow], start: int, end: int
-) -> list[Written]:
-    """Make the newest revisions of `key` equal to `rows`, for candles that close in (start, end].
+    connection: Connection, wanted: Mapping[Span, Sequence[SignalRow]]
+) -> dict[Span, tuple[Written, ...]]:
+    """Make the newest revisions of each span equal to the rows that are wanted there.
 
     What is new becomes revision 0, what differs the next revision; what is stored and no longer
     called for is withdrawn by its next revision. What is equal is left alone.
 
     Args:
         connection: its transaction is the caller's.
-        key: whose signals.
-        rows: all that today's tape calls for there.
-        start: microseconds UTC.
-        end: microseconds UTC.
+        wanted: all that today's tape calls for; no two spans overlap.
 
     Returns:
-        What was added, in order of time.
+        What was added to each, in order of time.
     """
-    stored = {old.row.timestamp: old for old in _newest(connection, key, start, end)}
+    stored = _newest(connection, list(wanted))
+    added = {span: _changes(span.key, rows, stored[span]) for span, rows in wanted.items()}
+    numbers = iter(_insert(connection, [each for span in added.values() for each in span]))
+    return {span: tuple(replace(w, id=next(numbers)) for w in rows) for span, rows in added.items()}
+
+
+def _changes(key: Key, rows: Sequence[SignalRow], stored: Mapping[int, Written]) -> list[Written]:
     wanted = {row.timestamp: row for row in rows}
     added = [
         Written(0, key, _next_revision(stored.get(time)), is_withdrawn=False, row=row)
@@ -165,37 +198,52 @@ def reconcile(
         for time, old in stored.items()
         if time not in wanted and not old.is_withdrawn
     ]
-    added.sort(key=lambda written: written.row.timestamp)
-    return _insert(connection, added)
+    return sorted(added, key=lambda written: written.row.timestamp)
 
 
-def _newest(connection: Connection, key: Key, start: int, end: int) -> Iterator[Written]:
-    query = sql.SQL(
-        "SELECT DISTINCT ON (timestamp) id, revision, is_withdrawn, {row} FROM signals"
-        " WHERE {same} AND timestamp > %s AND timestamp <= %s ORDER BY timestamp, revision DESC"
-    ).format(row=sql.SQL(", ").join(map(sql.Identifier, _ROW)), same=_SAME_KEY)
-    cursor = connection.execute(query, (*key.values, to_datetime(start), to_datetime(end)))
-    for number, revision, is_withdrawn, timestamp, *values in cursor:
-        row = SignalRow(from_datetime(timestamp), *values)
-        yield Written(number, key, revision, is_withdrawn, row)
+_NEWEST = sql.SQL(
+    "SELECT place, newest.* FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[],"
+    " %s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY AS span ({key}, span_start, span_end, place),"
+    " LATERAL (SELECT DISTINCT ON (timestamp) id, revision, is_withdrawn, {row} FROM signals WHERE {same}"
+    " AND timestamp > span_start AND timestamp <= span_end ORDER BY timestamp, revision DESC) newest"
+).format(
+    key=_COLUMNS,
+    row=sql.SQL(", ").join(map(sql.Identifier, _ROW)),
+    same=sql.SQL(" AND ").join(sql.SQL("signals.{0} = span.{0}").format(sql.Identifier(n)) for n in _KEY),
+)
+
+
+def _newest(connection: Connection, spans: Sequence[Span]) -> dict[Span, dict[int, Written]]:
+    """What the newest revisions say in each span, by time."""
+    found: dict[Span, dict[int, Written]] = {span: {} for span in spans}
+    rows = ((*span.key.values, to_datetime(span.start), to_datetime(span.end)) for span in spans)
+    cursor = connection.execute(_NEWEST, columns(rows, len(_KEY) + 2))
+    for place, number, revision, is_withdrawn, timestamp, *values in cursor:
+        span, row = spans[place - 1], SignalRow(from_datetime(timestamp), *values)
+        found[span][row.timestamp] = Written(number, span.key, revision, is_withdrawn, row)
+    return found
 
 
 def _next_revision(old: Written | None) -> int:
     return 0 if old is None else old.revision + 1
 
 
-def _insert(connection: Connection, added: Sequence[Written]) -> list[Written]:
-    columns = (*_KEY, "revision", "is_withdrawn", *_ROW)
+def _insert(connection: Connection, added: Sequence[Written]) -> Iterator[int]:
+    """Their ids."""
+    if not added:
+        return
+    names = (*_KEY, "revision", "is_withdrawn", *_ROW)
     query = sql.SQL("INSERT INTO signals ({}) VALUES ({}) RETURNING id").format(
-        sql.SQL(", ").join(map(sql.Identifier, columns)),
-        sql.SQL(", ").join(sql.Placeholder() * len(columns)),
+        sql.SQL(", ").join(map(sql.Identifier, names)),
+        sql.SQL(", ").join(sql.Placeholder() * len(names)),
     )
     rows = [(*w.key.values, w.revision, w.is_withdrawn, *_row_values(w.row)) for w in added]
     with connection.cursor() as cursor:
         # One after the other in a pipeline: ids rise with time, and there is one round trip.
         cursor.executemany(query, rows, returning=True)
-        ids = [result.fetchone() for result in cursor.results()] if rows else []
-    return [replace(w, id=found[0]) for w, found in zip(added, ids, strict=True) if found]
+        for result in cursor.results():
+            (number,) = result.fetchone() or (0,)
+            yield number
 
 
 def _row_values(row: SignalRow) -> Iterator[Any]:

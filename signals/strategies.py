@@ -105,6 +105,11 @@ class Strategy:
         return tuple(each for each in self.confirm if each.microseconds > timeframe.microseconds)
 
     @cached_property
+    def unconfirmed(self) -> Strategy:
+        """The same rules, asked on their own candles alone."""
+        return replace(self, confirm=())
+
+    @cached_property
     def config_hash(self) -> str:
         """SHA-256 of the canonical configuration, 16 hex digits."""
         text = json.dumps(self.configuration, sort_keys=True, separators=(",", ":"))
@@ -149,14 +154,21 @@ def momentum() -> Strategy:
 
 def mean_reversion() -> Strategy:
     """Against what has gone too far: Bollinger's bands, and the RSI's extremes."""
-    return Strategy("mean_reversion", (Weighted(BollingerReversal(), 1.0), Weighted(RsiReversal(), 0.5)))
+    return Strategy(
+        "mean_reversion",
+        (Weighted(BollingerReversal(), 1.0), Weighted(RsiReversal(), 0.5)),
+    )
 
 
 def order_flow() -> Strategy:
     """With those who buy and sell aggressively, above all against the price, and with the book."""
     return Strategy(
         "order_flow",
-        (Weighted(FlowTrend(), 1.0), Weighted(FlowDivergence(), 1.0), Weighted(BookPressure(), 0.5)),
+        (
+            Weighted(FlowTrend(), 1.0),
+            Weighted(FlowDivergence(), 1.0),
+            Weighted(BookPressure(), 0.5),
+        ),
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from market.timeframe import Timeframe, from_datetime
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from storage.database import Connection
 
@@ -20,6 +20,11 @@ class Target:
     exchange: str
     symbol: str
     timeframe: Timeframe
+
+    @property
+    def instrument(self) -> tuple[str, str]:
+        """Exchange and symbol: what has a tape."""
+        return self.exchange, self.symbol
 
     def __str__(self) -> str:
         return f"{self.exchange} {self.symbol} {self.timeframe}"
@@ -66,13 +71,17 @@ def stored_targets(connection: Connection, selection: Selection) -> list[Target]
 
 def newest_closed(connection: Connection, targets: Sequence[Target]) -> dict[Target, int]:
     """The open time, microseconds UTC, of each target's newest closed candle, where there is one."""
-    columns = zip(*((t.exchange, t.symbol, str(t.timeframe)) for t in targets), strict=True)
-    parameters = [list(column) for column in columns] or [[], [], []]
-    rows = connection.execute(_NEWEST, parameters).fetchall()
+    wanted = ((target.exchange, target.symbol, target.timeframe.value) for target in targets)
+    rows = connection.execute(_NEWEST, columns(wanted, 3)).fetchall()
     return {
         Target(exchange, symbol, Timeframe(name)): from_datetime(timestamp)
         for exchange, symbol, name, timestamp in rows
     }
+
+
+def columns(rows: Iterable[Sequence[Any]], count: int) -> list[list[Any]]:
+    """The `count` columns of some rows, as parameters for `unnest`."""
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(count)]
 
 
 def _is_selected(target: Target, selection: Selection) -> bool:

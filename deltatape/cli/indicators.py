@@ -106,7 +106,7 @@ def compute(
     from functools import partial
 
     from signals.frame import CandleFrame
-    from signals.indicator_store import write_indicators
+    from signals.indicator_store import Values, write_indicators
     from signals.registry import find
     from signals.target import Target
     from storage import read
@@ -120,7 +120,7 @@ def compute(
         raise WrongUse(_none(target))
     with connect(url) as connection:
         trades = partial(read.trades, url, exchange, symbol)
-        written = write_indicators(connection, target, frame, 0, [full_name], trades)
+        written = write_indicators(connection, [Values(target, frame, 0, (full_name,), trades)])
     if as_json:
         output.print_json({"name": full_name, "candles": len(frame), "written": written})
         return

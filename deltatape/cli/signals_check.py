@@ -79,15 +79,16 @@ def _frames(
 ) -> tuple[CandleFrame, Higher]:
     from signals.follow import CHUNK_WITH_TRADES
     from signals.indicator_values import trades_of
-    from signals.reading import last_before, read_frame, read_higher
+    from signals.reading import Tape, last_before, read_higher
 
     if strategy.trade_candles:
         candles = min(candles, CHUNK_WITH_TRADES)
     last = last_before(connection, target, 2**52) or 0
     start, end = last - (candles - 1) * target.timeframe.microseconds, last + 1
     above = strategy.confirming(target.timeframe)
-    higher = read_higher(connection, target, above, strategy.warmup, start, end)
-    frame = read_frame(connection, target, start, end)
+    tape = Tape(connection)
+    higher = read_higher(tape, target, above, strategy.warmup, start, end)
+    frame = tape.read(target, start, end)
     if strategy.trade_candles:
         frame = frame.with_trades(trades_of(connection, target, start, last + target.timeframe.microseconds))
     return frame, higher

@@ -13,31 +13,31 @@ from signals.kernel import compiled
 from signals.registry import Period, indicator
 
 
-@indicator(warmup=lambda: 0)
+@indicator(warmup=lambda: 0, is_windowed=True)
 def delta(buy_volume: Array, sell_volume: Array) -> Array:
     """Aggressive buying minus selling inside the candle, base units."""
     return buy_volume - sell_volume
 
 
-@indicator(warmup=lambda period: period)
+@indicator(warmup=lambda period: period, is_windowed=True)
 def delta_slope(buy_volume: Array, sell_volume: Array, *, period: Period = 20) -> Array:
     """Least-squares slope of delta over `period` candles, base units a candle."""
     return window_slope(buy_volume - sell_volume, period)
 
 
-@indicator(warmup=lambda period: period)
+@indicator(warmup=lambda period: period, is_windowed=True)
 def cvd(buy_volume: Array, sell_volume: Array, *, period: Period = 20) -> Array:
     """Delta accumulated over the last `period` candles, base units."""
     return window_sum(buy_volume - sell_volume, period)
 
 
-@indicator(warmup=lambda period: period)
+@indicator(warmup=lambda period: period, is_windowed=True)
 def cvd_slope(buy_volume: Array, sell_volume: Array, *, period: Period = 20) -> Array:
     """Least-squares slope of the CVD accumulated inside the last `period` candles, base units."""
     return window_walk_slope(buy_volume - sell_volume, period)
 
 
-@indicator(warmup=lambda period: period)
+@indicator(warmup=lambda period: period, is_windowed=True)
 def cvd_trend(buy_volume: Array, sell_volume: Array, volume: Array, *, period: Period = 20) -> Array:
     """CVD's slope over `period` candles as a share of their mean volume; NaN without volume."""
     traded = window_sum(volume, period) / period
@@ -45,7 +45,7 @@ def cvd_trend(buy_volume: Array, sell_volume: Array, volume: Array, *, period: P
     return window_walk_slope(buy_volume - sell_volume, period) / traded
 
 
-@indicator(warmup=lambda period: period)
+@indicator(warmup=lambda period: period, is_windowed=True)
 def cvd_divergence(close: Array, buy_volume: Array, sell_volume: Array, *, period: Period = 20) -> Array:
     """Half of CVD's trend minus the price's over `period` candles, -1 … 1: above 0, bought while it falls.
 
@@ -54,7 +54,7 @@ def cvd_divergence(close: Array, buy_volume: Array, sell_volume: Array, *, perio
     return window_divergence(close, buy_volume - sell_volume, period)
 
 
-@indicator(warmup=lambda period: period + 1)
+@indicator(warmup=lambda period: period + 1, is_windowed=True)
 def relative_volume(volume: Array, *, period: Period = 20) -> Array:
     """Volume over the mean volume of the `period` candles before; NaN where those had none."""
     result = np.full(len(volume), np.nan)

@@ -12,19 +12,19 @@ from signals.registry import Bounds, Period, indicator
 Candles = Annotated[int, Bounds(1, 1000)]
 
 
-@indicator(warmup=lambda period: period)
+@indicator(warmup=lambda period: period, is_windowed=True)
 def book_imbalance(imbalance_mean: Array, *, period: Candles = 1) -> Array:
     """Mean imbalance of the book over `period` candles, percent: 100 all bids, -100 all asks."""
     return window_sum(imbalance_mean, period) / period
 
 
-@indicator(warmup=lambda period: period)
+@indicator(warmup=lambda period: period, is_windowed=True)
 def spread(spread_bps_mean: Array, *, period: Candles = 1) -> Array:
     """Mean spread of the book over `period` candles, basis points."""
     return window_sum(spread_bps_mean, period) / period
 
 
-@indicator(warmup=lambda period: period + 1)
+@indicator(warmup=lambda period: period + 1, is_windowed=True)
 def amihud(close: Array, volume: Array, *, period: Period = 20) -> Array:
     """Amihud's illiquidity: mean |return| in percent a million of quote units traded.
 

@@ -14,7 +14,7 @@ from deltatape.cli.app import build
 from market import MICROSECONDS, Side, Timeframe, Trade, parse_time
 from signals.blocks import compute
 from signals.frame import CandleFrame
-from signals.indicator_store import write_indicators
+from signals.indicator_store import Values, write_indicators
 from signals.target import Target
 from storage import read
 from storage.amend import amend
@@ -73,7 +73,7 @@ def test_the_list_can_be_searched() -> None:
     assert len(rows) > 190
     assert {"adx_14", "cdldoji"} <= set(rows)
     assert "cvd_20" not in rows
-    assert rows["adx_14"]["parameters"] == {"timeperiod": 14}
+    assert rows["cci_14"]["parameters"] == {"timeperiod": 14}
     assert rows["obv"]["inputs"] == ["close", "volume"]
     assert rows["stoch_5_3_0_3_0"]["outputs"] == ["slowk", "slowd"]
 
@@ -109,7 +109,8 @@ def test_every_door_gives_the_values_of_the_one_function(
 def test_the_engine_keeps_what_reads_trades_too(tape: pl.DataFrame, connection: Connection) -> None:
     """It has no trades in its frames, but a connection to read them on."""
     frame = CandleFrame.from_polars(tape, Timeframe.M1)
-    written = write_indicators(connection, Target(*PLACE, Timeframe.M1), frame, 10, ["volume_profile_5"])
+    wanted = Values(Target(*PLACE, Timeframe.M1), frame, 10, ("volume_profile_5",))
+    written = write_indicators(connection, [wanted])
     kept = connection.execute("SELECT name, count(value), count(*) FROM indicators GROUP BY 1").fetchone()
     assert kept == ("volume_profile_5_5", written, len(frame) - 10)
     assert written == len(frame) - 10 > 70

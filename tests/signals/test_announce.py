@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from market.timeframe import MICROSECONDS, to_datetime
-from signals.follow import Job, follow, recompute
+from signals.follow import Following, Job, recompute
 from signals.frame import CandleFrame
 from signals.strategies import composite
 from signals.target import Target
@@ -61,7 +61,7 @@ def test_only_what_is_fresh_by_the_streams_time_is_told(
 ) -> None:
     put(frame)
     cover(session, job.target, frame, "live", minutes_on)
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     now = int(frame.timestamp[-1]) + (1 + minutes_on) * MINUTE
     fresh = newest_signals(session, now - 2 * MINUTE)
     assert [alert.signal_id for alert in told(session)] == fresh
@@ -76,7 +76,7 @@ def test_every_live_signal_of_a_stream_is_told_once(
         now = to_datetime(int(frame.timestamp[stop - 1]) + MINUTE)
         session.execute("UPDATE stream_coverage SET to_timestamp = %s", (now,))
         session.execute("UPDATE stream_state SET watermark_timestamp = %s", (now,))
-        list(follow(session, job))
+        list(Following(session).follow([job]))
     since = int(frame.timestamp[99]) + MINUTE
     alerts = told(session)
     assert len(alerts) > 3
@@ -95,7 +95,7 @@ def test_what_was_not_collected_live_is_stored_in_silence(
 ) -> None:
     put(frame)
     cover(session, job.target, frame, origin)
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     assert newest_signals(session, 0)
     assert told(session) == []
 
@@ -104,7 +104,7 @@ def test_without_a_stream_nothing_is_told(
     session: Connection, job: Job, put: Put, frame: CandleFrame
 ) -> None:
     put(frame)
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     assert told(session) == []
 
 
@@ -116,7 +116,7 @@ def test_a_batch_a_revision_and_no_channel_are_silent(
     list(recompute(session, job, 0, 2**52))
     assert told(session) == []
     session.execute("DELETE FROM signals")
-    list(follow(session, replace(job, channels=())))
+    list(Following(session).follow([replace(job, channels=())]))
     changed = to_datetime(int(frame.timestamp[-5]))
     session.execute("UPDATE candles SET close = high WHERE timestamp >= %s", (changed,))
     session.execute(
@@ -124,5 +124,5 @@ def test_a_batch_a_revision_and_no_channel_are_silent(
         " VALUES (%s, %s, %s, %s, 'healed')",
         (job.target.exchange, job.target.symbol, changed, changed),
     )
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     assert told(session) == []

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from random import Random
 
 import numpy as np
 import pytest
@@ -123,6 +124,24 @@ def test_compute_from_an_index_on_gives_the_same_values(make_frame: MakeFrame) -
     assert np.array_equal(
         compute(frame, "rsi_14", 4000)["rsi"], compute(frame, "rsi_14")["rsi"][4000:], equal_nan=True
     )
+
+
+@pytest.mark.parametrize(
+    "name", [each.default_name for each in available() if each.is_windowed or each.state is not None]
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_going_on_candle_by_candle_gives_the_same_values(name: str, seed: int, make_frame: MakeFrame) -> None:
+    random, frame = Random(seed), make_frame(BLOCK + 700, seed=seed, holes=(60, 3000, 4200))
+    whole, memory, done = compute(frame, name), {}, 0
+    while done < len(frame):
+        stop = min(done + random.choice((1, 1, 1, 2, 30, 900)), len(frame))
+        # Where it begins does not matter, nor what is asked once more.
+        begin = frame.find(anchor(frame.timeframe, int(frame.timestamp[done]), random.choice((1600, 2000))))
+        for _ in range(random.choice((1, 2))):
+            more = compute(frame.part(begin, stop).remembering(memory), name, done - begin)
+            known = {output: values[done:stop] for output, values in whole.items()}
+            assert first_difference(more, known) is None
+        done = stop
 
 
 def test_an_empty_frame_has_no_values(make_frame: MakeFrame) -> None:

@@ -8,14 +8,14 @@ import pytest
 
 from market.timeframe import Timeframe, to_datetime
 from signals import calibrate, calibration
-from signals.calibrate import InForce, samples
+from signals.calibrate import samples
 from signals.calibration import Calibration, cut_before, fit
 from signals.engine import evaluate, level
-from signals.follow import Job, follow, recompute
+from signals.follow import Following, Job, recompute
 from signals.frame import CandleFrame
 from signals.options import HORIZON
 from signals.rows import UNCALIBRATED, SignalRow, calibrated, signal_rows
-from signals.store import _newest
+from signals.store import Span, _newest
 from signals.strategies import composite
 from signals.target import Target
 from storage.database import Connection
@@ -76,7 +76,9 @@ def expected(frame: CandleFrame, ids: dict[int, int]) -> list[SignalRow]:
 
 
 def newest(connection: Connection, job: Job) -> list[SignalRow]:
-    return [old.row for old in _newest(connection, job.key, 0, END) if not old.is_withdrawn]
+    span = Span(job.key, 0, END)
+    found = _newest(connection, [span])[span].values()
+    return [old.row for old in found if not old.is_withdrawn]
 
 
 def calibrations(connection: Connection) -> list[tuple[Any, ...]]:
@@ -96,7 +98,7 @@ def test_live_across_cuts_and_restarts_equals_the_batch(
 ) -> None:
     for start, stop in pairwise([0, 1300, 1301, 2300, *range(2550, 2600, 7), len(frame)]):
         put(frame.part(start, stop))
-        list(follow(session, job))
+        list(Following(session).follow([job]))
     found = newest(session, job)
     assert found == expected(frame, ids(session))
     assert session.execute("SELECT max(revision) FROM signals").fetchone() == (0,)
@@ -115,7 +117,7 @@ def test_samples_are_what_the_outcomes_say(
     session: Connection, job: Job, put: Put, frame: CandleFrame
 ) -> None:
     put(frame)
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     for cut, number, count, bins, _, horizon, *_ in calibrations(session):
         outcomes = session.execute(
             "SELECT score, is_right FROM signals JOIN signal_outcomes ON signal_id = id"
@@ -141,7 +143,7 @@ def test_a_calibration_never_changes(session: Connection, job: Job, put: Put, fr
     hole = frame.part(900, 1000)
     put(frame.part(0, 900))
     put(frame.part(1000, len(frame)))
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     before, was = calibrations(session), newest(session, job)
     put(hole)
     session.execute(
@@ -149,7 +151,7 @@ def test_a_calibration_never_changes(session: Connection, job: Job, put: Put, fr
         " VALUES (%s, %s, %s, %s, 'healed')",
         ("simulated", "BTC/USDT", to_datetime(int(hole.timestamp[0])), to_datetime(int(hole.close_time[-1]))),
     )
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     kept = calibrations(session)
     # A cut that had too few signals before the hole was healed may have enough now.
     assert [each for each in kept if each[0] >= before[0][0]] == before
@@ -168,10 +170,10 @@ def test_a_cut_that_lacks_signals_is_looked_at_once_in_each_revision(
         return None
 
     monkeypatch.setattr(calibrate, "fit", counted)
-    in_force = InForce()
+    following = Following(session)
     for start, stop in pairwise([0, 500, 510, 530, 560, 600]):
         put(frame.part(start, stop))
-        list(follow(session, job, in_force=in_force))
+        list(following.follow([job]))
     # December has begun by the 500th hour, and there is one cut since.
     assert len(looked) == 1
     session.execute(
@@ -179,12 +181,12 @@ def test_a_cut_that_lacks_signals_is_looked_at_once_in_each_revision(
         " VALUES ('simulated', 'BTC/USDT', %s, %s, 'healed')",
         (to_datetime(int(frame.timestamp[100])), to_datetime(int(frame.timestamp[101]))),
     )
-    list(follow(session, job, in_force=in_force))
+    list(following.follow([job]))
     assert len(looked) == 2
     # A later cut is not the one that lacks signals.
     monkeypatch.setattr(calibrate, "fit", fit)
     put(frame.part(600, len(frame)))
-    list(follow(session, job, in_force=in_force))
+    list(following.follow([job]))
     assert len(calibrations(session)) >= 2
 
 
@@ -193,7 +195,7 @@ def test_the_window_bounds_what_is_counted(
 ) -> None:
     monkeypatch.setattr(calibrate, "WINDOW", 1500)
     put(frame)
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     cut, _, count, _, window_from, *_ = calibrations(session)[-1]
     known = samples(rows_of(frame), frame, cut)
     assert window_from == to_datetime(cut - 1500 * LENGTH)

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from market.timeframe import MICROSECONDS, to_datetime
-from signals import follow as following
+from signals import follow as module
 from signals.blocks import compute
 from signals.engine import evaluate
-from signals.follow import Job, follow, recompute
+from signals.follow import Following, Job, recompute
 from signals.frame import CandleFrame
 from signals.rows import SignalRow, signal_rows
-from signals.store import read_state, reconcile
+from signals.store import Span, Written, read_states, reconcile
 from signals.strategies import composite
 from signals.target import Target
 from storage.database import Connection, connect
@@ -38,7 +38,13 @@ def newest(connection: Connection, job: Job) -> list[SignalRow]:
     """What the newest revisions say, read back through the tables."""
     from signals.store import _newest
 
-    return [old.row for old in _newest(connection, job.key, 0, END) if not old.is_withdrawn]
+    span = Span(job.key, 0, END)
+    return [old.row for old in _newest(connection, [span])[span].values() if not old.is_withdrawn]
+
+
+def reconciled(connection: Connection, job: Job, rows: Sequence[SignalRow]) -> tuple[Written, ...]:
+    span = Span(job.key, 0, END)
+    return reconcile(connection, {span: rows})[span]
 
 
 def count(connection: Connection, table: str) -> int:
@@ -62,7 +68,7 @@ def test_a_batch_stores_what_the_pure_function_says(
     assert step.candles == len(frame)
     assert newest(session, job) == expected(frame)
     assert len(step.written) == len(expected(frame)) > 100
-    assert read_state(session, job.key) is None
+    assert read_states(session, [job.key]).get(job.key) is None
 
 
 def test_a_second_batch_writes_nothing(
@@ -72,7 +78,7 @@ def test_a_second_batch_writes_nothing(
     list(recompute(session, job, 0, END))
     again = list(recompute(session, job, 0, END))
     assert sum(len(step.written) for step in again) == 0
-    assert sum(len(step.written) for step in follow(session, job)) == 0
+    assert sum(len(step.written) for step in Following(session).follow([job])) == 0
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -83,10 +89,10 @@ def test_live_across_restarts_equals_the_batch_bit_for_bit(
     cuts = [0, 1, 20, 30, 31, 199, 202, *range(400, 4900, 411), 4901, len(frame)]
     for start, stop in pairwise(cuts):
         put(frame.part(start, stop))
-        list(follow(session, job))
+        list(Following(session).follow([job]))
     assert newest(session, job) == expected(frame)
     assert count(session, "signals") == len(expected(frame))
-    state = read_state(session, job.key)
+    state = read_states(session, [job.key]).get(job.key)
     assert state is not None
     assert state.candle_watermark == frame.timestamp[-1]
 
@@ -96,8 +102,8 @@ def test_catching_up_in_small_chunks_equals_the_batch(
 ) -> None:
     frame = make_frame(900, holes=(100, 333))
     put(frame)
-    monkeypatch.setattr(following, "CHUNK", 17)
-    steps = list(follow(session, job))
+    monkeypatch.setattr(module, "CHUNK", 17)
+    steps = list(Following(session).follow([job]))
     assert len(steps) > 40
     assert sum(step.candles for step in steps) == len(frame)
     assert newest(session, job) == expected(frame)
@@ -116,11 +122,11 @@ def test_two_followers_write_each_row_once(
 ) -> None:
     frame = make_frame(900)
     put(frame)
-    monkeypatch.setattr(following, "CHUNK", 50)
+    monkeypatch.setattr(module, "CHUNK", 50)
 
     def run(_: int) -> None:
         with connect(database, autocommit=True) as connection:
-            list(follow(connection, job))
+            list(Following(connection).follow([job]))
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(run, range(2)))
@@ -138,11 +144,11 @@ def test_a_crash_in_a_chunk_leaves_nothing_half_written(
         raise RuntimeError("power cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(following, "write_state", fail)
+        patch.setattr(module, "write_states", fail)
         with pytest.raises(RuntimeError, match="power cut"):
-            list(follow(session, job))
+            list(Following(session).follow([job]))
     assert count(session, "signals") == 0
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     assert newest(session, job) == expected(frame)
 
 
@@ -166,13 +172,13 @@ def test_a_healed_hole_becomes_new_revisions_beside_the_old(
     hole = range(700, 720)
     torn = make_frame(1500, holes=tuple(hole))
     put(torn)
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     before = newest(session, job)
     assert before == expected(torn)
     put(whole.part(700, 720))
     start, end = int(whole.timestamp[700]), int(whole.timestamp[720])
     revise(session, job, start, end)
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     # is_whole is random in both frames; the healed ones keep the torn frame's.
     flags = whole.is_whole.copy()
     flags[:700], flags[720:] = torn.is_whole[:700], torn.is_whole[700:]
@@ -184,7 +190,7 @@ def test_a_healed_hole_becomes_new_revisions_beside_the_old(
     first = session.execute("SELECT count(*) FROM signals WHERE revision = 0").fetchone()
     assert first is not None
     total = count(session, "signals")
-    assert list(follow(session, job)) == []
+    assert list(Following(session).follow([job])) == []
     assert count(session, "signals") == total
 
 
@@ -193,15 +199,15 @@ def test_a_candle_that_goes_takes_its_signals_back(
 ) -> None:
     frame = make_frame(400)
     put(frame)
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     gone = int(frame.timestamp[-100])
     session.execute("DELETE FROM candles WHERE timestamp >= %s", (to_datetime(gone),))
     revise(session, job, gone, gone, "repair")
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     assert newest(session, job) == expected(frame.part(0, 300))
     put(frame.part(300, 400))
     revise(session, job, gone, gone, "repair")
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     assert newest(session, job) == expected(frame)
     most = session.execute("SELECT max(revision) FROM signals").fetchone()
     assert most == (2,)
@@ -213,11 +219,11 @@ def test_a_revision_before_anything_is_defined_is_not_lost(
     frame = make_frame(60)
     put(frame.part(0, 10))
     revise(session, job, int(frame.timestamp[0]), int(frame.timestamp[5]))
-    list(follow(session, job))
-    assert read_state(session, job.key) is None
+    list(Following(session).follow([job]))
+    assert read_states(session, [job.key]).get(job.key) is None
     revise(session, job, int(frame.timestamp[0]), int(frame.timestamp[5]))
     put(frame.part(10, 60))
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     assert newest(session, job) == expected(frame)
 
 
@@ -229,8 +235,8 @@ def test_an_open_candle_is_not_looked_at(
     session.execute(
         "UPDATE candles SET is_closed = false WHERE timestamp = %s", (to_datetime(int(frame.timestamp[-1])),)
     )
-    list(follow(session, job))
-    state = read_state(session, job.key)
+    list(Following(session).follow([job]))
+    state = read_states(session, [job.key]).get(job.key)
     assert state is not None
     assert state.candle_watermark == frame.timestamp[-2]
 
@@ -243,7 +249,7 @@ def test_listed_indicators_are_kept_as_they_are_computed(
     put(frame)
     for _ in range(2):
         session.execute("DELETE FROM signal_state")
-        list(follow(session, replace(job, indicators=names)))
+        list(Following(session).follow([replace(job, indicators=names)]))
     for name in names:
         rows = session.execute(
             "SELECT timestamp, value, metadata FROM indicators WHERE name = %s ORDER BY 1", (name,)
@@ -260,23 +266,23 @@ def test_reconcile_leaves_equal_rows_alone(
     session: Connection, job: Job, put: Put, make_frame: MakeFrame
 ) -> None:
     rows = expected(make_frame(300))
-    assert [w.revision for w in reconcile(session, job.key, rows, 0, END)] == [0] * len(rows)
-    assert reconcile(session, job.key, rows, 0, END) == []
+    assert [w.revision for w in reconciled(session, job, rows)] == [0] * len(rows)
+    assert reconciled(session, job, rows) == ()
     changed = [replace(rows[0], price=rows[0].price + 1), *rows[2:]]
-    added = reconcile(session, job.key, changed, 0, END)
+    added = reconciled(session, job, changed)
     assert [(w.revision, w.is_withdrawn) for w in added] == [(1, False), (1, True)]
     assert added[1].row == rows[1]
-    back = reconcile(session, job.key, rows, 0, END)
+    back = reconciled(session, job, rows)
     assert [(w.revision, w.is_withdrawn) for w in back] == [(2, False), (2, False)]
 
 
 def test_candles_without_a_type_are_evaluated_once_by_who_remembers(
     session: Connection, job: Job, put: Put, make_frame: MakeFrame
 ) -> None:
-    frame, untyped = make_frame(60), {}
+    frame, following = make_frame(60), Following(session)
     steps = []
     for i in range(len(frame)):
         put(frame.part(i, i + 1))
-        steps += list(follow(session, job, untyped))
+        steps += list(following.follow([job]))
     assert sum(step.candles for step in steps) == len(frame)
     assert newest(session, job) == expected(frame)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from market.timeframe import Timeframe
 from signals.blocks import anchor
 from signals.engine import evaluate, explain
-from signals.follow import Job, follow, recompute
+from signals.follow import Following, Job, recompute
 from signals.frame import CandleFrame
 from signals.higher import resampled, seen, seen_at
 from signals.rows import SignalRow, signal_rows
@@ -115,9 +115,11 @@ def rows_of(strategy: Strategy, frame: CandleFrame, higher: CandleFrame) -> list
 
 
 def stored(connection: Connection, job: Job) -> list[SignalRow]:
-    from signals.store import _newest
+    from signals.store import Span, _newest
 
-    return [old.row for old in _newest(connection, job.key, 0, 2**52) if not old.is_withdrawn]
+    span = Span(job.key, 0, 2**52)
+    found = _newest(connection, [span])[span].values()
+    return [old.row for old in found if not old.is_withdrawn]
 
 
 def test_live_across_restarts_equals_the_batch(
@@ -130,7 +132,7 @@ def test_live_across_restarts_equals_the_batch(
         put_candles(session, target, frame.part(start, stop))
         closed = resampled(frame.part(0, stop), M15)
         put_candles(session, above, closed.part(len(resampled(frame.part(0, start), M15)), len(closed)))
-        list(follow(session, job))
+        list(Following(session).follow([job]))
     assert stored(session, job) == rows_of(CONFIRMED, frame, higher)
     assert len(stored(session, job)) > 100
     list(recompute(session, job, 0, 2**52))

@@ -21,8 +21,10 @@ PERIODS = (2, 3, 5, 14, 50, 200)
 def assert_equals_talib(close: Array, period: int) -> None:
     """Bit for bit; except that the RSI of what did not move at all is NaN, where TA-Lib says 0."""
     assert np.array_equal(moving_average(close, period), talib.SMA(close, period), equal_nan=True)
-    assert np.array_equal(exponential_average(close, period), talib.EMA(close, period), equal_nan=True)
-    strength, expected = relative_strength(close, period), talib.RSI(close, period)
+    assert np.array_equal(
+        exponential_average(close, np.zeros(2), period), talib.EMA(close, period), equal_nan=True
+    )
+    strength, expected = relative_strength(close, np.zeros(4), period), talib.RSI(close, period)
     moved = ~((expected == 0.0) & np.isnan(strength))
     assert np.array_equal(strength[moved], expected[moved], equal_nan=True)
     assert moved.sum() > 0.9 * len(close)
@@ -40,7 +42,7 @@ def test_our_kernels_equal_talib_on_real_candles(name: str, real_frame: RealFram
 
 
 def test_rsi_of_a_market_that_does_not_move_is_unknown() -> None:
-    assert np.isnan(relative_strength(np.full(50, 7.0), 14)).all()
+    assert np.isnan(relative_strength(np.full(50, 7.0), np.zeros(4), 14)).all()
 
 
 def test_published_rsi() -> None:
@@ -51,7 +53,7 @@ def test_published_rsi() -> None:
             45.8931, 46.0328, 45.6140, 46.2820, 46.2820, 46.0028, 46.0328, 46.4116, 46.2222, 45.6439,
         ]
     )  # fmt: skip
-    values = relative_strength(close, 14)[14:]
+    values = relative_strength(close, np.zeros(4), 14)[14:]
     assert np.round(values, 2).tolist() == [70.53, 66.32, 66.55, 69.41, 66.36, 57.97]
 
 

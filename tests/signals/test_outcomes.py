@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from backtest.account import Account
 from market.timeframe import MICROSECONDS, to_datetime
 from signals.engine import evaluate
-from signals.follow import Job, follow, recompute
+from signals.follow import Following, Job, recompute
 from signals.frame import CandleFrame
 from signals.options import HORIZONS
 from signals.outcomes import ROUND_TRIP, Prices, direction, net_returns
@@ -99,7 +99,7 @@ def test_each_outcome_is_written_when_its_horizon_has_ended(
     frame = make_frame(900, holes=(300, 301, 500))
     for start, stop in pairwise([0, 100, 150, 151, 152, 153, 160, 200, 299, 310, 600, 897]):
         put(frame.part(start, stop))
-        list(follow(session, job))
+        list(Following(session).follow([job]))
         assert stored(session) == expected(frame.part(0, stop))
     assert len(stored(session)) > 100
     assert {horizon for _, horizon in stored(session)} == set(HORIZONS)
@@ -137,14 +137,14 @@ def test_a_revised_tape_has_other_outcomes(
     hole = frame.part(400, 410)
     put(frame.part(0, 400))
     put(frame.part(410, 800))
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     untouched = {
         key: value for key, value in stored(session).items() if key[0] <= hole.timestamp[0] - 65 * MINUTE
     }
     put(hole)
     put(frame.part(800, 900))
     revise(session, job, int(hole.timestamp[0]), int(hole.close_time[-1]))
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     assert stored(session) == expected(frame)
     assert untouched.items() <= stored(session).items()
 
@@ -154,15 +154,15 @@ def test_a_candle_that_goes_takes_outcomes_with_it(
 ) -> None:
     frame = make_frame(900)
     put(frame)
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     # The last candles go: no signal before them changes, but what became of some is not known any more.
     session.execute("DELETE FROM candles WHERE timestamp >= %s", (to_datetime(int(frame.timestamp[850])),))
     revise(session, job, int(frame.timestamp[850]), int(frame.close_time[-1]))
-    list(follow(session, job))
+    list(Following(session).follow([job]))
     assert stored(session) == expected(frame.part(0, 850))
 
 
 def test_horizons_are_a_setting(session: Connection, target: Target, put: Put, make_frame: MakeFrame) -> None:
     put(make_frame(300))
-    list(follow(session, Job(composite(), target, horizons=(16, 33))))
+    list(Following(session).follow([Job(composite(), target, horizons=(16, 33))]))
     assert {horizon for _, horizon in stored(session)} == {16, 33}

@@ -152,8 +152,8 @@ def test_an_output_that_is_not_there_is_one_clear_line(name: str) -> None:
 def test_passes_give_outputs_by_name(make_frame: MakeFrame) -> None:
     (part,) = passes(make_frame(100), 30, 50)
     bands = part.outputs(find("bbands_20_2.5"))
-    assert np.array_equal(part["bbands_20_2.5.lower"], bands["lower"], equal_nan=True)
-    assert np.array_equal(part.block("bbands_20_2.5.lower"), bands["lower"][part.lead :], equal_nan=True)
+    assert np.array_equal(part.covered("bbands_20_2.5.lower"), bands["lower"], equal_nan=True)
+    assert np.array_equal(part["bbands_20_2.5.lower"][part.lead :], bands["lower"], equal_nan=True)
 
 
 def test_the_example_of_the_manual_is_an_indicator(make_frame: MakeFrame) -> None:

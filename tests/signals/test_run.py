@@ -1,7 +1,10 @@
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from threading import Event
 
+import numpy as np
 import pytest
+from conftest import put_candles
 
 from market.errors import Unavailable, WrongUse
 from market.timeframe import Timeframe
@@ -9,7 +12,7 @@ from signals.compute import compute
 from signals.follow import Step
 from signals.frame import CandleFrame
 from signals.options import SignalOptions
-from signals.run import run
+from signals.run import Follower, run
 from signals.target import Selection, Target, newest_closed, stored_targets
 from storage.database import Connection
 from storage.notify import notify
@@ -69,6 +72,56 @@ def test_batch_equals_live(database: str, session: Connection, put: Put, make_fr
     steps = list(compute(database, OPTIONS, Selection(), 0, 2**52))
     assert sum(step.candles for step in steps) == 2 * len(frame)
     assert session.execute(query).fetchall() == live
+
+
+def test_candles_of_many_that_close_at_once_equal_the_batch(
+    database: str, session: Connection, make_frame: MakeFrame
+) -> None:
+    hours = make_frame(30, timeframe=Timeframe.H1)
+    names = ("A/B", "C/D", "E/F", "G/H")
+    minutes = {
+        Target("simulated", name, Timeframe.M1): make_frame(500, seed=i) for i, name in enumerate(names)
+    }
+    follower, done = Follower(session, OPTIONS, Selection(timeframes=(Timeframe.M1,))), 0
+    for until in (300, 301, 302, 303, 350, 440, 441, 500):
+        with session.transaction():
+            for i, (target, frame) in enumerate(minutes.items()):
+                # One falls behind and catches up, one has a revision.
+                stop = 300 if i == 1 and until < 350 else until
+                put_candles(session, target, frame.part(300 if i == 1 and 300 < until <= 350 else done, stop))
+                now = hours.part(
+                    0, int(np.searchsorted(hours.close_time, frame.close_time[until - 1], "right"))
+                )
+                put_candles(session, replace(target, timeframe=Timeframe.H1), now)
+            if until == 441:
+                revise(session, names[3])
+        follower.look()
+        list(follower.advance())
+        done = until
+    follower.close()
+    query = (
+        "SELECT symbol, strategy_name, timestamp, signal_type, score, reasons, warnings, indicators"
+        " FROM signals ORDER BY 1, 2, 3"
+    )
+    live = session.execute(query).fetchall()
+    assert len(live) > 200
+    steps = list(compute(database, OPTIONS, Selection(timeframes=(Timeframe.M1,)), 0, 2**52))
+    assert sum(len(step.written) for step in steps) == 0
+    session.execute("DELETE FROM signals")
+    list(compute(database, OPTIONS, Selection(timeframes=(Timeframe.M1,)), 0, 2**52))
+    assert session.execute(query).fetchall() == live
+    # Candles that close together are written together.
+    kept = session.execute("SELECT name, count(*) FROM indicators GROUP BY 1 ORDER BY 1").fetchall()
+    assert kept == [("atr_14", 2000), ("cvd_20", 2000), ("rsi_14", 2000)]
+
+
+def revise(connection: Connection, symbol: str) -> None:
+    """Say that all of an instrument's tape may have changed."""
+    connection.execute(
+        "INSERT INTO tape_revisions (exchange, symbol, from_timestamp, to_timestamp, cause)"
+        " VALUES ('simulated', %s, to_timestamp(0), now(), 'healed')",
+        (symbol,),
+    )
 
 
 def test_selection_and_newest(session: Connection, put: Put, make_frame: MakeFrame, target: Target) -> None:

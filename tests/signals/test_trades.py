@@ -12,12 +12,12 @@ from market import Side, Trade
 from signals import follow as following
 from signals.check import check
 from signals.engine import evaluate
-from signals.follow import Job, follow, recompute
+from signals.follow import Following, Job, recompute
 from signals.frame import Array, CandleFrame
 from signals.indicator_values import trades_of
 from signals.rows import SignalRow, signal_rows
 from signals.rules import BookPressure
-from signals.store import _newest
+from signals.store import Span, _newest
 from signals.strategies import Strategy, Weighted
 from signals.target import Target
 from storage.database import Connection
@@ -58,7 +58,9 @@ def trades_in(frame: CandleFrame, target: Target, from_: int) -> list[tuple[Trad
 
 
 def stored(connection: Connection, job: Job) -> list[SignalRow]:
-    return [old.row for old in _newest(connection, job.key, 0, 2**52) if not old.is_withdrawn]
+    span = Span(job.key, 0, 2**52)
+    found = _newest(connection, [span])[span].values()
+    return [old.row for old in found if not old.is_withdrawn]
 
 
 def test_live_in_chunks_equals_the_batch(
@@ -74,7 +76,7 @@ def test_live_in_chunks_equals_the_batch(
         part = frame.part(start, stop)
         put_candles(session, target, part)
         write_trades(session, target.exchange, trades_in(part, target, start), None)
-        list(follow(session, job))
+        list(Following(session).follow([job]))
     whole = frame.with_trades(trades_of(session, target, 0, 2**52))
     series = evaluate(STRATEGY, whole)
     # A profile wants five candles; it begins anew behind the hole.
