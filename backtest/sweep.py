@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from signals.frame import CandleFrame
     from storage.database import Connection
 
-_TOGETHER = 16
+_TOGETHER = 8
 """Combinations that a thread takes at once: enough that handing them over costs nothing."""
 
 _SECONDS_BETWEEN_COMMITS = 0.5
@@ -75,7 +75,7 @@ def results(
             for part in parts:
                 waiting.append(pool.submit(_run_all, frame, part))
                 # A bound on what is finished but not taken yet.
-                if len(waiting) >= 4 * threads:
+                if len(waiting) >= 2 * threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -16,6 +16,7 @@ BENCHMARKS = {
     "live": "benchmarks.live",
     "read": "benchmarks.read",
     "replay": "benchmarks.replay",
+    "runs": "benchmarks.runs",
     "signals": "benchmarks.signals",
     "write": "benchmarks.write",
 }
