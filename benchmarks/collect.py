@@ -1,8 +1,18 @@
 """The collector under load: from bytes on a loopback socket to committed rows, beside its two bare parts.
 
 Another process sends simulated messages as fast as the socket takes them. The collector's rate is compared
-with the slower of: receiving and decoding the same messages with websockets and msgspec, and a binary COPY of
-the rows that they became into the same tables; each measured alone, in a process of its own.
+with the slower of two parts, each measured alone and in a process of its own, in the same run: receiving the
+same messages with websockets and decoding them with msgspec, and a binary COPY of the rows that they became,
+encoded beforehand, into the same tables. Decoding is what no collector can do without: each message into a
+struct of its kind, with prices, sizes and the levels of books as numbers. Nothing is checked there, and
+nothing is kept.
+
+What most of the work is depends on the market, so that two are sent. In a calm one each symbol has
+a trade and a change of 18 levels a second: each change ends a second, so that two messages in five make a row
+of `orderbook_snapshots`, which is the dearest thing that a message can do. In a busy one the same comes ten
+times a second, as depth@100ms gives it (a recording of futures has 8.5 changes and 1.3 trades a second of its
+busiest symbol): a message changes the book or is a row of `trades`, and one in twenty makes a snapshot.
+Candles of the exchange come in the calm one alone: they name the market's own minutes.
 """
 
 import asyncio
@@ -13,6 +23,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import NamedTuple
 
+from msgspec import Struct, field
 from msgspec.json import Decoder
 from websockets.asyncio.client import connect
 
@@ -21,10 +32,62 @@ from benchmarks.apart import in_process, peak_memory, spawn
 from benchmarks.databases import fresh_database, raw_copy
 from benchmarks.flood import CHANNELS, SYMBOLS, serve_flood
 from collector.collect import Target, look_for_cycles_seldom, open_collector
-from collector.exchanges.binance_messages import Combined
 
-HOURS = 8.0
+HOURS = 24.0
+"""Of the market: some seconds of load."""
 POLL_SECONDS = 0.02
+
+
+class Flow(NamedTuple):
+    """A market: its name, what is sent of it, and how many of its seconds pass in one."""
+
+    name: str
+    channels: tuple[str, ...]
+    pace: int
+
+
+FLOWS = (Flow("calm", CHANNELS, 1), Flow("busy", ("trade", "depth@100ms"), 10))
+
+
+class _Trade(Struct, tag_field="e", tag="trade", gc=False):
+    symbol: str = field(name="s")
+    trade_id: int = field(name="t")
+    price: float = field(name="p")
+    size: float = field(name="q")
+    time: int = field(name="T")
+    is_buyer_maker: bool = field(name="m")
+
+
+class _Change(Struct, tag_field="e", tag="depthUpdate", gc=False):
+    time: int = field(name="E")
+    symbol: str = field(name="s")
+    first: int = field(name="U")
+    last: int = field(name="u")
+    bids: list[tuple[float, float]] = field(name="b")
+    asks: list[tuple[float, float]] = field(name="a")
+
+
+class _Bar(Struct, gc=False):
+    open_time: int = field(name="t")
+    interval: str = field(name="i")
+    open: float = field(name="o")
+    high: float = field(name="h")
+    low: float = field(name="l")
+    close: float = field(name="c")
+    volume: float = field(name="v")
+    buy_volume: float = field(name="V")
+    trade_count: int = field(name="n")
+    is_closed: bool = field(name="x")
+
+
+class _Candle(Struct, tag_field="e", tag="kline", gc=False):
+    time: int = field(name="E")
+    symbol: str = field(name="s")
+    bar: _Bar = field(name="k")
+
+
+class _Message(Struct, gc=False):
+    data: _Trade | _Change | _Candle
 
 
 class Load(NamedTuple):
@@ -42,27 +105,34 @@ class Load(NamedTuple):
 
 def run() -> Figures:
     """Messages a second of the whole and of its parts; lag and memory."""
-    with _flood(HOURS) as (count, ws_url, rest_url), fresh_database() as url, fresh_database() as bare:
+    return [figure for flow in FLOWS for figure in measure(flow, HOURS)]
+
+
+def measure(flow: Flow, hours: float) -> Figures:
+    """The same of one market."""
+    with _flood(flow, hours) as (count, ws_url, rest_url), fresh_database() as url, fresh_database() as bare:
         receiving = in_process(receive, ws_url, count)
         seconds, lag, cpu, peak, unloaded = in_process(collect, url, ws_url, rest_url, count)
         rows, copying = raw_copy(url, bare)
-    slower = min(count / receiving, count / copying)
+    slower, name = min(count / receiving, count / copying), flow.name
     return [
-        Figure("messages a second, receive and decode alone", count / receiving, "1/s"),
-        Figure("messages a second, COPY of their rows alone", count / copying, "1/s"),
-        Figure("messages a second, from the socket to committed rows", count / seconds, "1/s", slower),
-        Figure("rows a second, from the socket to committed rows", rows / seconds, "1/s"),
-        Figure("p99 from receipt to commit, under full load", lag, "s"),
-        Figure("processor time a message, all of the collector's", cpu / count * 1e6, "µs"),
-        Figure("peak memory", peak, "MB"),
-        Figure("peak memory of a collector without load", unloaded, "MB"),
+        Figure(f"{name}: messages a second, receive and decode alone", count / receiving, "1/s"),
+        Figure(f"{name}: messages a second, COPY of their rows alone", count / copying, "1/s"),
+        Figure(
+            f"{name}: messages a second, from the socket to committed rows", count / seconds, "1/s", slower
+        ),
+        Figure(f"{name}: rows a second, from the socket to committed rows", rows / seconds, "1/s"),
+        Figure(f"{name}: p99 from receipt to commit, under full load", lag, "s"),
+        Figure(f"{name}: processor time a message, all of the collector's", cpu / count * 1e6, "µs"),
+        Figure(f"{name}: peak memory", peak, "MB"),
+        Figure(f"{name}: peak memory of a collector without load", unloaded, "MB"),
     ]
 
 
 @contextmanager
-def _flood(hours: float) -> Iterator[tuple[int, str, str]]:
+def _flood(flow: Flow, hours: float) -> Iterator[tuple[int, str, str]]:
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=serve_flood, args=(theirs, hours, CHANNELS))
+    process = spawn.Process(target=serve_flood, args=(theirs, hours, flow.channels, flow.pace))
     process.start()
     try:
         count, port, rest_port = ours.recv()
@@ -80,7 +150,8 @@ def receive(ws_url: str, count: int) -> float:
 async def _receive(ws_url: str, count: int) -> float:
     async with connect(ws_url, compression=None, ping_interval=None) as websocket:
         began = perf_counter()
-        decode, recv = Decoder(Combined).decode, websocket.recv
+        # Numbers come as texts: "0.001" is read as 0.001.
+        decode, recv = Decoder(_Message, strict=False).decode, websocket.recv
         for _ in range(count):
             decode(await recv(decode=False))
         seconds = perf_counter() - began

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from struct import pack
@@ -16,13 +17,14 @@ from market import MICROSECONDS, parse_time
 SYMBOLS = ("BTC/USDT", "ETH/USDT")
 START = parse_time("2026-03-01T00:00:00Z")
 CHANNELS = ("trade", "depth@100ms", "kline_1m")
+_TIME = re.compile(rb'"([ET])":(\d+)')
 _PIECE = 256 * 1024
 _STEP = 60 * MICROSECONDS
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 def minutes(exchange: Binance, hours: float, channels: Sequence[str]) -> Iterator[list[bytes]]:
-    """The messages of the first hours, minute by minute."""
+    """The messages of the market's first hours, minute by minute."""
     names = [symbol.replace("/", "").lower() for symbol in SYMBOLS]
     streams = "/".join(f"{name}@{channel}" for name in names for channel in channels)
     session = exchange.connect(f"/stream?streams={streams}")
@@ -32,6 +34,16 @@ def minutes(exchange: Binance, hours: float, channels: Sequence[str]) -> Iterato
         yield [str(sent.payload).encode() for sent in session.messages(begin, begin + _STEP)]
 
 
+def hurried(text: bytes, pace: int) -> bytes:
+    """The message of a trade or of a book's change, as if a second of the market took 1 / `pace` of one."""
+    begin = START // 1000
+
+    def sooner(found: re.Match[bytes]) -> bytes:
+        return b'"%b":%d' % (found[1], begin + (int(found[2]) - begin) // pace)
+
+    return _TIME.sub(sooner, text)
+
+
 def frame(text: bytes) -> bytes:
     """A text as one unmasked websocket frame (RFC 6455, section 5.2)."""
     if len(text) < 126:
@@ -39,10 +51,12 @@ def frame(text: bytes) -> bytes:
     return pack("!BBH", 0x81, 126, len(text)) + text
 
 
-def serve_flood(pipe: Connection, hours: float, channels: Sequence[str] = CHANNELS) -> None:
+def serve_flood(pipe: Connection, hours: float, channels: Sequence[str], pace: int) -> None:
     """Send everything to each that connects; tells the pipe the count, the websocket's port and REST's."""
     exchange = Binance(SYMBOLS, seed=3)
     texts = [text for minute in minutes(exchange, hours, channels) for text in minute]
+    if pace > 1:
+        texts = [hurried(text, pace) for text in texts]
     data = b"".join(map(frame, texts))
     pieces = [data[begin : begin + _PIECE] for begin in range(0, len(data), _PIECE)]
     asyncio.run(_serve(pipe, exchange, len(texts), lambda: pieces))

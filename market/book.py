@@ -67,14 +67,18 @@ class _BookSide:
 
     def apply(self, levels: Levels) -> None:
         known, order, numbers = self.levels, self.order, _numbers(levels)
+        count = len(known)
         for level in numbers:
             price, size = level
             if size:
-                if price not in known:
-                    insort(order, price)
                 known[price] = level
+                # One look-up for both, as this is done for each level that changes.
+                if len(known) != count:
+                    insort(order, price)
+                    count += 1
             elif known.pop(price, None) is not None:
                 del order[bisect_left(order, price)]
+                count -= 1
         if numbers is not levels:
             self._keep_texts(numbers, levels)
 
