@@ -80,7 +80,7 @@ def show(
     from signals.registry import locate
     from signals.target import Target
 
-    target = Target(exchange, symbol, Timeframe.parse(timeframe))
+    target, bound = Target(exchange, symbol, Timeframe.parse(timeframe)), locate(name)[0]
     values = stored_values(settings.load().database(), target, name, limit=limit)
     if not len(values):
         raise WrongUse(_none(target))
@@ -91,7 +91,7 @@ def show(
         output.print_json([dict(zip(values.columns, row, strict=True)) for row in rows])
         return
     shown = [(time, *("" if x is None else f"{x:,.8g}" for x in each)) for time, *each in rows]
-    output.table(f"{locate(name)[0].name} of {target}", values.columns, shown, empty="")
+    output.table(f"{bound.name} of {target}", values.columns, shown, empty="")
 
 
 @app.command(epilog="Example: deltatape indicators compute rsi_14 --exchange binance --symbol BTC/USDT")
@@ -128,7 +128,10 @@ def compute(
 
 
 def _none(target: Target) -> str:
-    return f"no closed candles of {target} are stored: deltatape replay or deltatape collect writes them"
+    return (
+        f"no closed candles of {target} are stored: deltatape replay or deltatape collect writes them"
+        " (deltatape status shows what there is)"
+    )
 
 
 def _known(value: float) -> float | None:

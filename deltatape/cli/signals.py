@@ -49,6 +49,7 @@ def run(
     from signals.run import run as follow
 
     options = settings.load()
+    _require_strategies(options)
     selection = _selection(exchange, symbols, timeframes)
     steps: list[Step] = []
     with stop_event(seconds) as stop:
@@ -82,6 +83,7 @@ def compute(
         raise WrongUse(f"--from {start} must lie before --to {end}")
     selection = _selection(exchange, symbol, timeframe)
     options = settings.load()
+    _require_strategies(options)
     url = options.database()
     steps: list[Step] = []
     bad: list[str] = []
@@ -125,6 +127,11 @@ def list_(
         output.console.print(_none(url), markup=False, soft_wrap=True)
     for row in rows:
         _show(row)
+
+
+def _require_strategies(options: settings.Settings) -> None:
+    if not options.signals.strategies:
+        raise WrongUse("the setting signals.strategies names none: composite is the default")
 
 
 def _none(url: str) -> str:

@@ -40,7 +40,7 @@ def quality(
     with connect(settings.load().database(), read_only=True) as connection:
         require_schema(connection)
         found = measure(connection, selected)
-    if plot:
+    if plot and found.decay:
         output.say(f"drawn: {quality_plot(plot, found, horizon)}")
     if as_json:
         output.print_json(asdict(found))

@@ -103,6 +103,8 @@ def test_nothing_stored_says_what_fills_it(cli: Cli) -> None:
     assert "deltatape signals run" in ok(cli("signals", "list"))
     assert json.loads(ok(cli("signals", "list", "--json"))) == []
     refused(cli("signals", "compute"), 2, "deltatape collect writes them")
+    without = {"DELTATAPE_SIGNALS": '{"strategies": []}'}
+    refused(cli("signals", "compute", env=without), 2, "signals.strategies names none")
 
 
 @pytest.mark.parametrize(

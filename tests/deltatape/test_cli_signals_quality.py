@@ -33,13 +33,14 @@ def tape(connection: Connection) -> None:
 def test_quality_in_tables_json_and_a_picture(
     cli: Cli, tape: None, connection: Connection, database: str, tmp_path: Path
 ) -> None:
-    empty = cli("signals", "quality")
+    picture = tmp_path / "quality.png"
+    empty = cli("signals", "quality", "--plot", str(picture))
     assert empty.returncode == 0, empty.stderr
+    assert not picture.exists()
     assert empty.stdout.startswith("no outcomes: deltatape signals run or deltatape signals compute")
     job = Job(composite(), Target("kraken", "BTC/USD", Timeframe.M1))
     with connect(database, autocommit=True) as engine:
         list(recompute(engine, job, 0, 2**52))
-    picture = tmp_path / "quality.png"
     done = cli("signals", "quality", "--plot", str(picture))
     assert done.returncode == 0, done.stderr
     assert picture.read_bytes().startswith(b"\x89PNG")
