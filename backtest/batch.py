@@ -1,41 +1,52 @@
-"""The kernel over a whole tape: candles and signals walked in order of time, what happens written down.
+"""The kernel over candles of one instrument and a signal's changes: what most backtests are.
 
 The events are merged while walking and never stored: at one instant the close comes first, then the
-signal, then the next open. A candle that is missing simply gives no event.
+signal, then the next open. A candle that is missing simply gives no event. Candles that can do nothing to
+any order are only marked, in one tight loop; both identities are checked at each of them as well.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-import numpy.typing as npt
 from numba import types
 
 from backtest.compiled import compiled
-from backtest.kernel import equity, step
+from backtest.kernel import step
+from backtest.ledger import TOLERANCE, equity, ruin
+from backtest.orders import bounds
 from backtest.policies import ON_EVENT, POLICY_TYPE
 from backtest.state import (
+    CANDLE,
     CLOSE,
     END,
-    ERRORS,
-    FILL,
-    FILL_TYPE,
+    EQUITY_DISAGREES,
     NO_ERROR,
     OPEN,
     SIGNAL,
     STATE_TYPE,
-    TOO_MANY_FILLS,
+    TIME_WENT_BACK,
     Event,
     State,
     tuple_type,
 )
-from market.errors import DeltatapeError
-from market.timeframe import DAY
+from backtest.tally import (
+    TALLY_TYPE,
+    Floats,
+    Integers,
+    Record,
+    Records,
+    Tally,
+    advance,
+    begin,
+    grown,
+    has_room,
+    record_of,
+    write_close,
+    write_day,
+    write_fills,
+)
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Records = npt.NDArray[np.void]
+__all__ = ["Candles", "Floats", "Integers", "Record", "Records", "Signals", "walk"]
 
 
 class Candles(NamedTuple):
@@ -45,6 +56,7 @@ class Candles(NamedTuple):
         timestamp: open times in ascending order, µs; at least one.
         open, high, low, close: prices.
         length: of a candle, µs.
+        volume: traded in each; needed where a participation is set, else it may be empty.
     """
 
     timestamp: Integers
@@ -53,6 +65,7 @@ class Candles(NamedTuple):
     low: Floats
     close: Floats
     length: int
+    volume: Floats = np.empty(0)
 
 
 class Signals(NamedTuple):
@@ -67,61 +80,6 @@ class Signals(NamedTuple):
     kind: Integers
 
 
-class Tally(NamedTuple):
-    """What the walk writes: the arrays of `Record`, and one record of `COUNTS`."""
-
-    fills: Records
-    daily: Floats
-    timestamp: Integers
-    cash: Floats
-    value: Floats
-    counts: Any
-
-
-COUNTS = np.dtype(
-    [
-        ("events", np.int64),
-        ("fills", np.int64),
-        ("points", np.int64),
-        ("held", np.int64),
-        ("day", np.int64),
-        ("day_end", np.int64),
-        ("peak", np.float64),
-        ("drawdown", np.float64),
-    ],
-    align=True,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What happened.
-
-    Attributes:
-        fills: records of `FILL`, in order.
-        daily: equity at the end of each UTC day from the first candle's to the last one's; a day
-            without a candle carries the last on.
-        timestamp, cash, value: a point at each candle close and each fill, one an instant (the last
-            state of it counts); equity is cash + value. Empty where no curve was asked for.
-        events: how many the kernel saw.
-        held: candle closes with an open position.
-        drawdown: the largest fraction below an earlier peak, over candle closes.
-        fees: paid in all.
-        rejected: orders that could not be filled at all.
-    """
-
-    fills: Records
-    daily: Floats
-    timestamp: Integers
-    cash: Floats
-    value: Floats
-    events: int
-    held: int
-    drawdown: float
-    fees: float
-    rejected: int
-
-
 def walk(
     state: Records, policy: Any, on_event: Any, candles: Candles, signals: Signals, *, curve: bool
 ) -> Record:
@@ -129,7 +87,7 @@ def walk(
 
     Args:
         state: one fresh record of `STATE`, which is used up.
-        policy: the callback's parameters, one record of `POLICY`.
+        policy: the callback's parameters and memory, one record of `POLICY`.
         on_event: a callback compiled to `ON_EVENT`.
         candles: the tape.
         signals: what the policy trades.
@@ -140,123 +98,152 @@ def walk(
     """
     first, last = int(candles.timestamp[0]), int(candles.timestamp[-1])
     points = 3 * len(candles.timestamp) + 1 if curve else 0
-    counts = np.zeros(1, dtype=COUNTS)
-    counts["day_end"] = (first // DAY + 1) * DAY
-    counts["peak"] = state["initial"]
-    tally = Tally(
-        # A signal closes and opens at most one position each, and each one opened closes once.
-        fills=np.empty(2 * len(signals.candle), dtype=FILL),
-        daily=np.empty(last // DAY - first // DAY + 1),
-        # Memory that is never written to is never taken.
-        timestamp=np.empty(points, dtype=np.int64),
-        cash=np.empty(points),
-        value=np.empty(points),
-        counts=counts[0],
-    )
-    _walk(state[0], on_event, policy, candles, signals, tally)
-    if error := int(state["error"][0]):
-        raise DeltatapeError(f"the backtest kernel stopped: {ERRORS[error]}")
-    count = counts[0]
-    end = int(count["points"])
-    return Record(
-        fills=tally.fills[: int(count["fills"])],
-        daily=tally.daily,
-        timestamp=tally.timestamp[:end],
-        cash=tally.cash[:end],
-        value=tally.value[:end],
-        events=int(count["events"]),
-        held=int(count["held"]),
-        drawdown=float(count["drawdown"]),
-        fees=float(state["fees"][0]),
-        rejected=int(state["rejected"][0]),
-    )
-
-
-@compiled(inline=True)
-def advance(state: State, event: Event, on_event: Any, policy: Any) -> None:
-    """One event: the kernel's step, then the policy on signals and fills."""
-    step(state, event)
-    if event.kind == SIGNAL or state.fill_count > 0:
-        on_event(state, event, policy)
-
-
-@compiled()
-def _write_fills(state: State, time: int, tally: Tally) -> None:
-    counts = tally.counts
-    if counts.fills + state.fill_count > tally.fills.size:
-        state.error = TOO_MANY_FILLS
-        return
-    for index in range(state.fill_count):
-        tally.fills[counts.fills] = state.fills[index]
-        counts.fills += 1
-    if tally.timestamp.size > 0:
-        _write_point(state, time, tally)
-
-
-@compiled(inline=True)
-def _write_close(state: State, time: int, tally: Tally) -> None:
-    counts = tally.counts
-    now = equity(state)
-    if time > counts.day_end:
-        days = (time - counts.day_end - 1) // DAY + 1
-        tally.daily[counts.day + 1 : counts.day + days] = tally.daily[counts.day]
-        counts.day += days
-        counts.day_end += days * DAY
-    tally.daily[counts.day] = now
-    if now > counts.peak:
-        counts.peak = now
-    elif now < counts.peak * (1.0 - counts.drawdown):
-        counts.drawdown = 1.0 - now / counts.peak
-    if state.quantity != 0.0:
-        counts.held += 1
-    if tally.timestamp.size > 0:
-        _write_point(state, time, tally)
-
-
-@compiled(inline=True)
-def _write_point(state: State, time: int, tally: Tally) -> None:
-    point = tally.counts.points
-    if point > 0 and tally.timestamp[point - 1] == time:
-        point -= 1
-    tally.timestamp[point] = time
-    tally.cash[point] = state.cash
-    tally.value[point] = state.quantity * (state.mark - state.basis)
-    tally.counts.points = point + 1
+    tally = begin(first, last, float(state["initial"][0]), 2 * len(signals.candle), points)
+    if policy["wakes"]:
+        state["wake_at"] = 0
+    while not _walk(state[0], on_event, policy, candles, signals, tally):
+        tally = grown(tally)
+    return record_of(state, tally)
 
 
 _INTEGERS = types.int64[::1]
 _FLOATS = types.float64[::1]
-_FILLS = types.Array(FILL_TYPE, 1, "C")
-_CANDLES = tuple_type(Candles, _INTEGERS, _FLOATS, _FLOATS, _FLOATS, _FLOATS, types.int64)
+_CANDLES = tuple_type(Candles, _INTEGERS, _FLOATS, _FLOATS, _FLOATS, _FLOATS, types.int64, _FLOATS)
 _SIGNALS = tuple_type(Signals, _INTEGERS, _INTEGERS)
-_COUNTS = numba.from_dtype(COUNTS)
-_TALLY = tuple_type(Tally, _FILLS, _FLOATS, _INTEGERS, _FLOATS, _FLOATS, _COUNTS)
-_WALK = types.void(STATE_TYPE, types.FunctionType(ON_EVENT), POLICY_TYPE, _CANDLES, _SIGNALS, _TALLY)
 
 
-@compiled(_WALK)
-def _walk(state: State, on_event: Any, policy: Any, candles: Candles, signals: Signals, tally: Tally) -> None:
-    following = 0
-    time, price = candles.timestamp[0], candles.open[0]
-    for index in range(candles.timestamp.size):
-        price, time = candles.open[index], candles.timestamp[index]
-        advance(state, Event(OPEN, time, price, price, price, 0), on_event, policy)
-        if state.fill_count > 0:
-            _write_fills(state, time, tally)
-        price, time = candles.close[index], time + candles.length
-        high, low = candles.high[index], candles.low[index]
-        advance(state, Event(CLOSE, time, price, high, low, 0), on_event, policy)
-        if state.fill_count > 0:
-            _write_fills(state, time - 1, tally)
-        _write_close(state, time, tally)
-        if following < signals.candle.size and signals.candle[following] == index:
-            kind = signals.kind[following]
-            advance(state, Event(SIGNAL, time, price, price, price, kind), on_event, policy)
-            following += 1
+@compiled()
+def quiet_range(state: State) -> tuple[float, float]:
+    """Prices strictly between these two do nothing to orders or the position of the only instrument."""
+    floor, ceiling = bounds(state)
+    ruined = ruin(state, 0)
+    if ruined > 0.0:
+        if state.instruments[0].quantity > 0.0:
+            floor = max(floor, ruined)
+        else:
+            ceiling = min(ceiling, ruined)
+    return floor, ceiling
+
+
+@compiled()
+def _mark(
+    state: State, candles: Candles, index: int, end: int, floor: float, ceiling: float, tally: Tally
+) -> int:
+    """Mark candles from `index` on whose range lies inside the quiet one; gives the first that does not."""
+    one = state.instruments[0]
+    quantity, basis, entry, cash = one.quantity, one.basis, one.entry, state.cash
+    settled = state.initial + state.realised - state.fees + state.funding
+    amounts = state.initial + abs(cash) + abs(state.realised) + state.fees + abs(state.funding)
+    high, low, before = one.high, one.low, state.timestamp
+    counts = tally.counts
+    point, peak, drawdown = counts.points, counts.peak, counts.drawdown
+    day_end = counts.day_end
+    curve = tally.timestamp.size > 0
+    begun = index
+    now = tally.daily[counts.day]
+    wrong = False
+    until = state.wake_at - candles.length
+    while index < end:
+        if not (candles.low[index] > floor and candles.high[index] < ceiling):
+            break
+        opens = candles.timestamp[index]
+        if opens >= until:
+            break
+        if opens < before:
+            state.error = TIME_WENT_BACK
+            break
+        before = opens + candles.length
+        at_open, price = candles.open[index], candles.close[index]
+        value = quantity * (price - basis)
+        last, now = now, cash + value
+        # Written so that a NaN fails them.
+        one_way = cash + quantity * (at_open - basis) - (settled + quantity * (at_open - entry))
+        other_way = now - (settled + quantity * (price - entry))
+        wrong |= not (max(abs(one_way), abs(other_way)) <= TOLERANCE * (amounts + abs(value)))
+        high, low = max(high, candles.high[index]), min(low, candles.low[index])
+        if before > day_end:
+            tally.daily[counts.day] = last
+            counts.peak, counts.drawdown = peak, drawdown
+            write_day(now, before, tally)
+            day_end = counts.day_end
+        if now > peak:
+            peak = now
+        elif now < peak * (1.0 - drawdown):
+            drawdown = 1.0 - now / peak
+        if curve:
+            tally.timestamp[point] = before
+            tally.cash[point] = cash
+            tally.value[point] = value
+            point += 1
+        index += 1
+    if wrong:
+        state.error = EQUITY_DISAGREES
+    if index == begun:
+        return index
+    counts.peak, counts.drawdown, counts.points = peak, drawdown, point
+    tally.daily[counts.day] = now
+    state.timestamp = before
+    one.mark = candles.close[index - 1]
+    counts.closes += index - begun
+    counts.events += 2 * (index - begun)
+    if quantity != 0.0:
+        one.high, one.low = high, low
+        counts.held += index - begun
+    return index
+
+
+@compiled(
+    types.boolean(STATE_TYPE, types.FunctionType(ON_EVENT), POLICY_TYPE, _CANDLES, _SIGNALS, TALLY_TYPE)
+)
+def _walk(state: State, on_event: Any, policy: Any, candles: Candles, signals: Signals, tally: Tally) -> bool:
+    """Walk on from where the counts say; False where the fills need more room."""
+    counts = tally.counts
+    count = candles.timestamp.size
+    floor, ceiling = quiet_range(state)
+    while counts.index < count:
+        following = counts.following
+        stop = signals.candle[following] if following < signals.candle.size else count
+        index = counts.index
+        if floor < ceiling:
+            index = _mark(state, candles, index, min(stop + 1, count), floor, ceiling, tally)
+            if index > counts.index:
+                counts.events -= counts.opened
+                counts.opened = 0
+                counts.index = index
         if state.error != NO_ERROR:
-            return
-    step(state, Event(END, time, price, price, price, 0))
+            return True
+        if not has_room(tally):
+            return False
+        if index <= stop and index < count:
+            time = candles.timestamp[index]
+            if not counts.opened:
+                price = candles.open[index]
+                size = candles.volume[index] if candles.volume.size > 0 else 0.0
+                event = Event(OPEN, 0, time, time, price, price, price, size, 0, CANDLE)
+                advance(state, event, on_event, policy, tally)
+                counts.opened = 1
+                floor, ceiling = quiet_range(state)
+                continue
+            end = time + candles.length
+            high, low, price = candles.high[index], candles.low[index], candles.close[index]
+            advance(
+                state, Event(CLOSE, 0, end, time, price, high, low, 0.0, 0, CANDLE), on_event, policy, tally
+            )
+            write_close(state, end, tally)
+            counts.opened = 0
+            counts.index = index + 1
+        if counts.index == stop + 1:
+            time, price = state.timestamp, candles.close[stop]
+            kind = signals.kind[following]
+            event = Event(SIGNAL, 0, time, time, price, price, price, 0.0, kind, CANDLE)
+            advance(state, event, on_event, policy, tally)
+            counts.following += 1
+        floor, ceiling = quiet_range(state)
+    price = candles.close[count - 1]
+    end = state.timestamp
+    step(state, Event(END, 0, end, end, price, price, price, 0.0, 0, CANDLE))
+    counts.events += 1
     if state.fill_count > 0:
-        _write_fills(state, time, tally)
-        tally.daily[tally.counts.day] = equity(state)
-    tally.counts.events = 2 * candles.timestamp.size + following + 1
+        write_fills(state, tally)
+        tally.daily[counts.day] = equity(state)
+    return True

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba import types
 from numba.core import config
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -41,12 +42,25 @@ def compiled(signature: object = None, *, inline: bool = False) -> Callable[[Fun
                 "error_model": "numpy",
                 "forceinline": inline,
             }
-            arguments = () if signature is None else (signature,)
-            return cast("Function", cast("Any", numba.njit)(*arguments, **options)(function))
+            if signature is not None:
+                return cast("Function", cast("Any", numba.njit)(signature, **options)(function))
+            dispatcher = cast("Any", numba.njit)(no_cfunc_wrapper=True, **options)(function)
+            dispatcher.get_call_template = _of_any_value(dispatcher.get_call_template)
+            return cast("Function", dispatcher)
         finally:
             vars(config)["CACHE_DIR"] = before
 
     return decorate
+
+
+def _of_any_value(find: Callable[..., Any]) -> Callable[..., Any]:
+    """Look up a call by its arguments' types alone: numba would compile a version for each constant."""
+
+    def found(arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        plain: Callable[[Any], Any] = types.unliteral
+        return find(tuple(map(plain, arguments)), {name: plain(kind) for name, kind in named.items()})
+
+    return found
 
 
 @cache

@@ -1,333 +1,547 @@
 """The kernel: one event in, what fills, and both equity identities checked after it.
 
-The rules of filling:
-- A market order fills at the first open after it was given: the open ± slippage, as taker.
-- A stop fills as taker once the price touches it, at its price or, where the market is already
-  beyond it (a gap, a hole in the data), at the market: min(open, stop) for longs, the mirror for
-  shorts; slippage on top.
-- A take-profit is a limit order that rests in the book: it fills as maker at its own price once the
-  market trades *through* it; touched is not filled, and a gap gives no better price.
-- Stop and target inside one candle: the stop first (`candle_pessimistic`).
-- Of stops that one candle reaches, the nearest fills.
-- What happened inside a candle bears its last microsecond; what happened at its open, its open time.
-
-Where constants are passed, signatures are written out: numba would compile a version for each constant.
+The rules of filling are the page docs/fills.md; each of its rows is a test of this code and of the slow
+reference engine. At one event what reduces a position comes first: stops, the nearest before the others
+(the liquidation among them), then limits and targets, the nearest first, then market orders as they were
+given. What opens or adds comes after: as their confidence ranks them, then by instrument, then as given.
+With several instruments `settle` does that once all events of an instant and kind have happened; with
+one, `step` does.
 """
 
-import math
-
-from numba import float64, int64, void
-
 from backtest.compiled import compiled
+from backtest.ledger import (
+    buying_power,
+    check,
+    decrease,
+    equity,
+    has_book,
+    increase,
+    on_tick,
+    pay_funding,
+    ruin,
+    walked,
+    worsened,
+)
+from backtest.orders import (
+    NOTHING,
+    PASSED,
+    TAKEN,
+    TRIGGERED,
+    cancel_group,
+    is_seen,
+    market_for,
+    place_of,
+    reaction,
+    remove,
+    rounded,
+    rounded_down,
+)
 from backtest.state import (
     AT_CLOSE,
+    BOOK,
+    BY_DELISTING,
     BY_END,
     BY_LIQUIDATION,
     CANDLE,
     CANDLE_PESSIMISTIC,
     CLOSE,
+    DELISTED,
     END,
-    EQUITY_DISAGREES,
-    FILL_TYPE,
+    FROM_BOOK,
+    FROM_TRADE,
+    FUNDING,
+    LIMIT,
+    LOWER_TIMEFRAME,
     MAKER,
     MARKET,
-    MAX_ORDERS,
     NEXT_OPEN,
-    OPEN,
+    NOT_SETTLED,
+    OF_EQUITY,
+    QUANTITY,
     SIGNAL,
-    STATE_TYPE,
+    SPREAD,
     STOP,
-    TAKE_PROFIT,
     TAKER,
     TIME_WENT_BACK,
-    TOO_MANY_ORDERS,
+    TRADE,
+    TRAILING,
     Event,
     State,
 )
 
-TOLERANCE = 1e-9
-"""The identities round differently: they may differ by this share of the amounts in them."""
+_ROOM = 1e-9
+"""A cost that the buying power misses by no more than rounding errors is paid."""
 
 
-@compiled(void(STATE_TYPE, int64, int64))
-def _move(state: State, source: int, target: int) -> None:
-    if source == target:
-        return
-    moved, order = state.orders[source], state.orders[target]
-    order.kind = moved.kind
-    order.side = moved.side
-    order.reduces = moved.reduces
-    order.reason = moved.reason
-    order.price = moved.price
-    order.fraction = moved.fraction
+@compiled()
+def _source(event: Event, opens_candle: bool) -> int:
+    """Where a price of this event comes from; `opens_candle`: it is what a market order gets."""
+    if event.kind == TRADE:
+        return FROM_TRADE
+    if event.kind == BOOK:
+        return FROM_BOOK
+    return NEXT_OPEN if opens_candle and event.source == CANDLE else event.source
 
 
-@compiled(void(STATE_TYPE, int64))
-def _remove(state: State, index: int) -> None:
-    for later in range(index + 1, state.order_count):
-        _move(state, later, later - 1)
-    state.order_count -= 1
+@compiled()
+def _taken_at(state: State, event: Event, market: float, side: int) -> float:
+    """What a taker's price is reckoned from; half the spread is added to a book's middle."""
+    if event.kind == BOOK and state.slippage == SPREAD:
+        return float(event.price)
+    return float(market_for(event, market, side))
 
 
-@compiled(void(STATE_TYPE))
-def _cancel_reducing(state: State) -> None:
-    kept = 0
-    for index in range(state.order_count):
-        if not state.orders[index].reduces:
-            _move(state, index, kept)
-            kept += 1
-    state.order_count = kept
-
-
-@compiled(void(STATE_TYPE, int64, int64, int64, int64, float64, float64))
-def submit(
-    state: State, kind: int, side: int, reduces: int, reason: int, price: float, fraction: float
-) -> None:
-    """Give an order; it can fill from the next event on.
-
-    Args:
-        state: of the run.
-        kind: MARKET, STOP or TAKE_PROFIT.
-        side: +1 buys, -1 sells.
-        reduces: 1 closes the position and is cancelled with it, 0 opens one.
-        reason: what a fill of it will say.
-        price: of a stop or target.
-        fraction: of the equity at the fill, of an order that opens.
-    """
-    if state.order_count == MAX_ORDERS:
-        state.error = TOO_MANY_ORDERS
-        return
-    order = state.orders[state.order_count]
-    order.kind = kind
-    order.side = side
-    order.reduces = reduces
-    order.reason = reason
-    order.price = price
-    order.fraction = fraction
-    state.order_count += 1
-
-
-@compiled(void(STATE_TYPE, int64))
-def cancel(state: State, kind: int) -> None:
-    """Withdraw every order of this kind."""
-    kept = 0
-    for index in range(state.order_count):
-        if state.orders[index].kind != kind:
-            _move(state, index, kept)
-            kept += 1
-    state.order_count = kept
-
-
-@compiled(inline=True)
-def equity(state: State) -> float:
-    """Cash and the position at its last mark."""
-    return float(state.cash + state.quantity * (state.mark - state.basis))
-
-
-@compiled(float64(STATE_TYPE, int64))
-def _level(state: State, kind: int) -> float:
-    """The price of the policy's first order of this kind, 0 without one."""
-    for index in range(state.order_count):
-        order = state.orders[index]
-        if order.kind == kind and order.reason != BY_LIQUIDATION:
-            return float(order.price)
-    return 0.0
-
-
-@compiled(float64(STATE_TYPE, float64))
-def _whole_lots(state: State, quantity: float) -> float:
-    """`quantity` rounded down to the lot; the result is the double nearest to that decimal."""
-    if state.lot_digits == 0:
+@compiled()
+def _allowed(state: State, one: State, quantity: float) -> float:
+    """As much of it as the volume still gives."""
+    if state.participation == 0.0 or quantity <= one.available:
         return quantity
-    lots = math.floor(quantity * state.lot_scale / state.lot_digits)
-    return float(lots * state.lot_digits / state.lot_scale)
-
-
-@compiled(FILL_TYPE(STATE_TYPE, *(int64,) * 5, *(float64,) * 3, int64))
-def _fill(
-    state: State,
-    side: int,
-    kind: int,
-    reason: int,
-    source: int,
-    liquidity: int,
-    quantity: float,
-    price: float,
-    fee: float,
-    timestamp: int,
-) -> State:
-    """The next fill of this event, filled in as far as every fill is."""
-    fill = state.fills[state.fill_count]
-    state.fill_count += 1
-    fill.timestamp = timestamp
-    fill.position = state.position
-    fill.side = side
-    fill.kind = kind
-    fill.reason = reason
-    fill.source = source
-    fill.liquidity = liquidity
-    fill.quantity = quantity
-    fill.price = price
-    fill.fee = fee
-    fill.high = price
-    fill.low = price
-    fill.stop = 0.0
-    fill.target = 0.0
-    return fill
-
-
-@compiled(void(STATE_TYPE, int64, int64, int64, int64, float64, int64))
-def _close(
-    state: State,
-    kind: int,
-    reason: int,
-    source: int,
-    liquidity: int,
-    price: float,
-    timestamp: int,
-) -> None:
-    """Close the position at `price` and cancel the orders that went with it."""
-    held = state.quantity
-    rate = state.maker if liquidity == MAKER else state.taker
-    fee = abs(held) * price * rate
-    gross = held * (price - state.entry)
-    state.cash = state.cash + held * (price - state.basis) - fee
-    state.realised += gross
-    state.fees += fee
-    side = -1 if held > 0.0 else 1
-    fill = _fill(state, side, kind, reason, source, liquidity, abs(held), price, fee, timestamp)
-    fill.opens = 0
-    fill.gross = gross
-    fill.high = max(state.high, price)
-    fill.low = min(state.low, price)
-    fill.stop = _level(state, STOP)
-    fill.target = _level(state, TAKE_PROFIT)
-    state.quantity = 0.0
-    state.entry = 0.0
-    state.basis = 0.0
-    _cancel_reducing(state)
+    return float(rounded_down(one.available, one.lot_digits, one.lot_scale))
 
 
 @compiled()
-def _open(state: State, side: int, reason: int, fraction: float, price: float, timestamp: int) -> None:
-    """Open a position with a share of the equity, its fee included; what cannot be is rejected."""
-    quantity = _whole_lots(state, fraction * state.cash / (price * (1.0 + state.taker)))
-    if state.quantity != 0.0 or quantity <= 0.0 or (side < 0 and not state.shorts):
-        state.rejected += 1
+def _after_fill(state: State, number: int, wanted: float, quantity: float) -> None:
+    """What is left of an order: nothing (then its group goes too), or the rest of it."""
+    index = place_of(state, number)
+    if index < 0:
         return
-    fee = quantity * price * state.taker
-    state.basis = price if state.linear else 0.0
-    state.cash = state.cash - side * quantity * (price - state.basis) - fee
-    state.fees += fee
-    state.position += 1
-    state.quantity = side * quantity
-    state.entry = price
-    state.high = price
-    state.low = price
-    fill = _fill(state, side, MARKET, reason, NEXT_OPEN, TAKER, quantity, price, fee, timestamp)
-    fill.opens = 1
-    fill.gross = 0.0
-    if side < 0:
-        # Where the equity would be gone; spot and unlevered longs never get there.
-        ruin = state.basis - state.cash / state.quantity
-        submit(state, STOP, 1, 1, BY_LIQUIDATION, ruin, 0.0)
+    order = state.orders[index]
+    one = state.instruments[order.instrument]
+    left = rounded(wanted - quantity, one.lot_digits, one.lot_scale)
+    if left > 0.0:
+        order.begun = 1
+        order.left = left
+        return
+    group = order.group
+    remove(state, index)
+    if group != 0:
+        cancel_group(state, group)
 
 
 @compiled()
-def _nearest_stop(state: State, side: float, low: float, high: float) -> int:
-    """The stop reached that the price met first; -1 if none is."""
+def _next_exit(state: State, event: Event, market: float, how: int) -> int:
+    """The order that reduces the position and to which this happens first; -1 where there is none."""
+    one = state.instruments[event.instrument]
     found = -1
     for index in range(state.order_count):
         order = state.orders[index]
-        if order.kind != STOP:
+        if order.instrument != event.instrument or not order.reduces or order.tried == state.matching:
             continue
-        reached = order.price <= high if side > 0.0 else order.price >= low
-        # A sale's stops lie below the market: the highest is met first; a purchase's the lowest.
-        if reached and (found < 0 or side * order.price < side * state.orders[found].price):
+        if order.side * one.quantity >= 0.0 or reaction(order, event, market) != how:
+            continue
+        if found < 0:
+            found = index
+        elif how == TRIGGERED:
+            # A sale's stops lie below the market: the highest is met first; a purchase's the lowest.
+            if order.side * order.price < order.side * state.orders[found].price:
+                found = index
+        elif how == PASSED and order.side * order.price > order.side * state.orders[found].price:
+            # A sale's targets lie above it: the lowest is met first.
             found = index
     return found
 
 
 @compiled()
-def _target_passed(state: State, low: float, high: float) -> int:
-    """The take-profit that was traded through; -1 if none was."""
+def _bounded(order: State, price: float) -> float:
+    """A limit order that takes pays no more than its limit."""
+    if order.kind != LIMIT:
+        return price
+    return float(min(price, order.price) if order.side > 0 else max(price, order.price))
+
+
+@compiled()
+def _exit(
+    state: State, index: int, event: Event, how: int, market: float, source: int, timestamp: int
+) -> bool:
+    """Fill an order that reduces the position; False where no volume is left for it."""
+    order = state.orders[index]
+    number, group = order.number, order.group
+    one = state.instruments[order.instrument]
+    held = abs(one.quantity)
+    wanted = held
+    if order.begun:
+        wanted = min(order.left, held)
+    elif order.size > 0.0:
+        wanted = min(rounded_down(order.size, one.lot_digits, one.lot_scale), held)
+    quantity = _allowed(state, one, wanted)
+    liquidity = MAKER if how == PASSED else TAKER
+    price = order.price
+    if how != PASSED:
+        if order.kind != LIMIT and has_book(state, one, timestamp):
+            found = walked(one, order.side, quantity, False)[1]
+            quantity = rounded_down(found, one.lot_digits, one.lot_scale)
+            price, source = on_tick(one, walked(one, order.side, quantity, True)[0], order.side), FROM_BOOK
+        else:
+            price = _bounded(order, worsened(state, one, market, order.side))
+    if quantity <= 0.0:
+        return False
+    one.available -= quantity
+    decrease(
+        state,
+        order.instrument,
+        number,
+        order.kind,
+        order.reason,
+        source,
+        liquidity,
+        timestamp,
+        quantity,
+        price,
+    )
+    if one.quantity == 0.0:
+        if group != 0:
+            cancel_group(state, group)
+    else:
+        _after_fill(state, number, wanted, quantity)
+    return True
+
+
+@compiled()
+def _stopped(state: State, event: Event, market: float, stop: int, timestamp: int) -> bool:
+    """Fill the nearest stop, or liquidate where that is nearer; False where neither is reached."""
+    one = state.instruments[event.instrument]
+    side = -1 if one.quantity > 0.0 else 1
+    ruined = ruin(state, event.instrument)
+    is_ruin = ruined > 0.0 and (event.high >= ruined if side > 0 else event.low <= ruined)
+    if stop >= 0 and is_ruin:
+        is_ruin = side * ruined < side * state.orders[stop].price
+    if stop < 0 and not is_ruin:
+        return False
+    source = _source(event, False)
+    if event.kind == CLOSE and _next_exit(state, event, market, PASSED) >= 0:
+        source = CANDLE_PESSIMISTIC
+    meets = _taken_at(state, event, market, side)
+    if is_ruin:
+        price = max(meets, ruined) if side > 0 else min(meets, ruined)
+        price = worsened(state, one, price, side)
+        decrease(
+            state,
+            event.instrument,
+            0,
+            STOP,
+            BY_LIQUIDATION,
+            source,
+            TAKER,
+            timestamp,
+            abs(one.quantity),
+            price,
+        )
+        return True
+    order = state.orders[stop]
+    order.tried = state.matching
+    if event.kind == CLOSE and order.since > event.start:
+        source = CANDLE_PESSIMISTIC
+    # Never better than the market at which it is found: min for a sale, max for a purchase.
+    price = max(meets, order.price) if side > 0 else min(meets, order.price)
+    order.triggered = 1
+    _exit(state, stop, event, TRIGGERED, price, source, timestamp)
+    return True
+
+
+@compiled()
+def _exits(state: State, event: Event, market: float, timestamp: int) -> None:
+    one = state.instruments[event.instrument]
+    while one.quantity != 0.0:
+        stop = _next_exit(state, event, market, TRIGGERED)
+        if not _stopped(state, event, market, stop, timestamp):
+            break
+    for how in (PASSED, TAKEN):
+        while one.quantity != 0.0:
+            index = _next_exit(state, event, market, how)
+            if index < 0:
+                break
+            order = state.orders[index]
+            order.tried = state.matching
+            meets = _taken_at(state, event, market, order.side)
+            source = _source(event, how == TAKEN and order.kind != LIMIT)
+            _exit(state, index, event, how, meets, source, timestamp)
+
+
+@compiled()
+def _mark_due(state: State, event: Event, market: float, timestamp: int) -> None:
+    """Mark the orders that open or add and that this event fills."""
     for index in range(state.order_count):
         order = state.orders[index]
-        if order.kind == TAKE_PROFIT:
-            passed = order.price > low if order.side > 0 else order.price < high
-            if passed:
-                return index
-    return -1
+        if order.instrument != event.instrument or order.reduces or order.due:
+            continue
+        how = reaction(order, event, market)
+        if how == NOTHING:
+            continue
+        meets = _taken_at(state, event, market, order.side)
+        order.market = meets
+        if how == TRIGGERED:
+            order.market = max(meets, order.price) if order.side > 0 else min(meets, order.price)
+            order.triggered = 1
+        order.source = _source(event, how == TAKEN and order.kind != LIMIT)
+        order.liquidity = MAKER if how == PASSED else TAKER
+        order.filled_at = timestamp
+        order.due = 1
+        state.due_count += 1
 
 
 @compiled()
-def _protect(state: State, market: float, low: float, high: float, timestamp: int) -> None:
-    """Fill the stop or target that prices from `low` to `high` reach, starting at `market`."""
-    if state.quantity == 0.0:
-        return
-    side = -1.0 if state.quantity > 0.0 else 1.0
-    stop = _nearest_stop(state, side, low, high)
-    target = _target_passed(state, low, high)
-    if stop >= 0:
-        level, reason = state.orders[stop].price, state.orders[stop].reason
-        # Never better than the market at which it is found: min for a sale, max for a purchase.
-        price = max(market, level) if side > 0.0 else min(market, level)
-        source = CANDLE_PESSIMISTIC if target >= 0 else CANDLE
-        price *= 1.0 + side * state.slippage
-        _close(state, STOP, reason, source, TAKER, price, timestamp)
-    elif target >= 0:
-        order = state.orders[target]
-        _close(state, TAKE_PROFIT, order.reason, CANDLE, MAKER, order.price, timestamp)
-
-
-@compiled()
-def _at_open(state: State, event: Event) -> None:
-    """What the open gapped through, then the market orders as they were given."""
-    _protect(state, event.price, event.price, event.price, event.timestamp)
+def _seen(state: State, event: Event) -> None:
+    """What this event was held against is no longer fresh; what wanted to fill at once goes."""
     index = 0
     while index < state.order_count:
         order = state.orders[index]
-        if order.kind != MARKET:
+        if order.instrument != event.instrument or order.due or not is_seen(order, event):
             index += 1
             continue
-        side, reduces, reason, fraction = order.side, order.reduces, order.reason, order.fraction
-        _remove(state, index)
-        price = event.price * (1.0 + side * state.slippage)
-        if reduces:
-            if state.quantity * side < 0.0:
-                _close(state, MARKET, reason, NEXT_OPEN, TAKER, price, event.timestamp)
-                index = 0
+        order.fresh = 0
+        # What reduces nothing any more is gone with its position, or never had one.
+        idle = order.reduces and order.kind == MARKET and state.instruments[event.instrument].quantity == 0.0
+        if order.at_once or idle:
+            remove(state, index)
         else:
-            _open(state, side, reason, fraction, price, event.timestamp)
+            index += 1
 
 
 @compiled()
-def _inside(state: State, event: Event) -> None:
-    """What the candle's range reached after its open."""
-    _protect(state, state.mark, event.low, event.high, event.timestamp - 1)
+def _expire(state: State, number: int, timestamp: int) -> None:
+    index = 0
+    while index < state.order_count:
+        order = state.orders[index]
+        if order.instrument == number and order.until <= timestamp:
+            remove(state, index)
+        else:
+            index += 1
 
 
 @compiled()
-def _end(state: State, event: Event) -> None:
-    """No more data: what is open closes at the last price."""
-    if state.quantity != 0.0:
-        side = -1.0 if state.quantity > 0.0 else 1.0
-        price = event.price * (1.0 + side * state.slippage)
-        _close(state, MARKET, BY_END, AT_CLOSE, TAKER, price, event.timestamp)
-    state.order_count = 0
+def _is_full(state: State) -> bool:
+    """Whether there are as many positions as there may be."""
+    if state.most_open == 0:
+        return False
+    count = 0
+    for number in range(state.instrument_count):
+        count += state.instruments[number].quantity != 0.0
+    return bool(count >= state.most_open)
 
 
-@compiled(inline=True)
-def _check(state: State) -> None:
-    """Equity as cash + marked position, and as initial + realised + unrealised − fees."""
-    value = state.quantity * (state.mark - state.basis)
-    one = state.cash + value
-    unrealised = state.quantity * (state.mark - state.entry)
-    other = state.initial + state.realised + unrealised - state.fees
-    amounts = state.initial + abs(state.cash) + abs(value) + abs(state.realised) + state.fees
-    # Written so that a NaN fails it.
-    if not abs(one - other) <= TOLERANCE * amounts:
-        state.error = EQUITY_DISAGREES
+@compiled()
+def _is_possible(state: State, index: int, wanted: float, opening: float, price: float) -> bool:
+    """Whether the market, its rules and the buying power allow what an order opens."""
+    order = state.orders[index]
+    one = state.instruments[order.instrument]
+    if wanted <= 0.0:
+        return False
+    if opening <= 0.0:
+        return True
+    if order.side < 0 and not state.shorts:
+        return False
+    if opening * price < one.least or (one.quantity == 0.0 and _is_full(state)):
+        return False
+    return bool(opening * price * (1.0 + one.taker) <= buying_power(state) * (1.0 + _ROOM))
+
+
+@compiled()
+def _wanted(state: State, index: int, price: float) -> float:
+    """How much an order that opens or adds is for, in whole lots."""
+    order = state.orders[index]
+    one = state.instruments[order.instrument]
+    if order.begun:
+        return float(order.left)
+    quantity = order.size
+    if order.sizing == OF_EQUITY:
+        quantity = min(order.size * (state.leverage * equity(state)), buying_power(state)) / (
+            price * (1.0 + one.taker)
+        )
+    elif order.sizing != QUANTITY:
+        quantity = order.size / (price * (1.0 + one.taker))
+    return float(rounded_down(quantity, one.lot_digits, one.lot_scale))
+
+
+@compiled()
+def _trade(state: State, index: int, source: int, closing: float, opening: float, price: float) -> None:
+    order = state.orders[index]
+    number, kind, reason, side = order.number, order.kind, order.reason, order.side
+    instrument, liquidity, timestamp = order.instrument, order.liquidity, order.filled_at
+    if closing > 0.0:
+        decrease(state, instrument, number, kind, reason, source, liquidity, timestamp, closing, price)
+    if opening > 0.0:
+        one = state.instruments[instrument]
+        if timestamp < state.timestamp and one.quantity == 0.0:
+            one.entered_inside = 1
+        increase(state, instrument, number, kind, reason, source, liquidity, timestamp, side, opening, price)
+
+
+@compiled()
+def _enter(state: State, index: int) -> None:
+    """Fill an order that opens or adds, or turns a position; what cannot be is rejected."""
+    order = state.orders[index]
+    number, side, source = order.number, order.side, order.source
+    one = state.instruments[order.instrument]
+    price = order.price
+    if order.liquidity == TAKER:
+        price = _bounded(order, worsened(state, one, order.market, side))
+    wanted = _wanted(state, index, price)
+    quantity = _allowed(state, one, wanted)
+    walks = order.liquidity == TAKER and order.kind != LIMIT and has_book(state, one, order.filled_at)
+    if walks and quantity > 0.0:
+        price, found = walked(one, side, quantity, False)
+        price = on_tick(one, price, side)
+        quantity = rounded_down(found, one.lot_digits, one.lot_scale)
+    if order.sizing == OF_EQUITY and (walks or order.begun) and quantity > 0.0:
+        most = max(buying_power(state), 0.0) / (price * (1.0 + one.taker))
+        wanted = min(wanted, rounded_down(most, one.lot_digits, one.lot_scale))
+        quantity = min(quantity, wanted)
+    against = abs(one.quantity) if one.quantity * side < 0.0 else 0.0
+    closing = min(quantity, against)
+    opening = (
+        quantity - closing if against == 0.0 else rounded(quantity - closing, one.lot_digits, one.lot_scale)
+    )
+    refused = order.sizing != QUANTITY and against > 0.0
+    if refused or not _is_possible(state, index, wanted, opening, price):
+        state.rejected += 1
+        remove(state, index)
+        return
+    order.due = 0
+    state.due_count -= 1
+    order.fresh = 0
+    if quantity > 0.0:
+        if walks:
+            price, source = on_tick(one, walked(one, side, quantity, True)[0], side), FROM_BOOK
+        one.available -= quantity
+        _trade(state, index, source, closing, opening, price)
+    place = place_of(state, number)
+    if place < 0:
+        return
+    at_once = order.at_once
+    if quantity > 0.0:
+        at_once = state.orders[place].at_once
+        _after_fill(state, number, wanted, quantity)
+        place = place_of(state, number)
+    if at_once and place >= 0:
+        remove(state, place)
+
+
+@compiled()
+def settle(state: State) -> None:
+    """Fill what opens or adds: by confidence, then by instrument, then as given."""
+    while state.due_count > 0:
+        best = -1
+        for index in range(state.order_count):
+            order = state.orders[index]
+            if not order.due:
+                continue
+            if best < 0:
+                best = index
+                continue
+            other = state.orders[best]
+            tied = order.confidence == other.confidence and order.instrument < other.instrument
+            if tied or order.confidence > other.confidence:
+                best = index
+        _enter(state, best)
+    check(state)
+
+
+@compiled()
+def recheck(state: State) -> None:
+    """The rest of a candle inside which a position was opened: a stop of it that its range reaches fills.
+
+    Whether the price came before or after the entry is not known, so it is taken to have come after.
+    """
+    state.fill_count = 0
+    for number in range(state.instrument_count):
+        one = state.instruments[number]
+        if not one.entered_inside:
+            continue
+        one.entered_inside = 0
+        index = 0
+        while index < state.order_count and one.quantity != 0.0:
+            order = state.orders[index]
+            side = order.side
+            index += 1
+            if order.instrument != number or not order.reduces or order.kind not in (STOP, TRAILING):
+                continue
+            if side * one.quantity >= 0.0:
+                continue
+            reached = one.range_high >= order.price if side > 0 else one.range_low <= order.price
+            if reached:
+                price = max(one.entry, order.price) if side > 0 else min(one.entry, order.price)
+                price = worsened(state, one, price, side)
+                decrease(
+                    state,
+                    number,
+                    order.number,
+                    order.kind,
+                    order.reason,
+                    CANDLE_PESSIMISTIC,
+                    TAKER,
+                    state.timestamp - 1,
+                    abs(one.quantity),
+                    price,
+                )
+                index = 0
+    check(state)
+
+
+@compiled()
+def _trail(state: State, event: Event) -> None:
+    """Move trailing stops for what comes after this event."""
+    main_close = event.kind == CLOSE and event.source != LOWER_TIMEFRAME
+    for index in range(state.order_count):
+        order = state.orders[index]
+        if order.kind != TRAILING or order.instrument != event.instrument:
+            continue
+        if order.on_close and not main_close:
+            continue
+        best = event.price
+        if not order.on_close:
+            best = event.low if order.side > 0 else event.high
+        follows = best * (1.0 + order.side * order.trail)
+        order.price = min(order.price, follows) if order.side > 0 else max(order.price, follows)
+
+
+@compiled()
+def _market(state: State, event: Event) -> None:
+    """An open, close, trade or book: hold it against every order of its instrument."""
+    one = state.instruments[event.instrument]
+    inside = event.kind == CLOSE
+    marks_only = inside and event.source == AT_CLOSE
+    timestamp = event.timestamp - 1 if inside else event.timestamp
+    market = one.mark if inside else event.price
+    if event.kind == BOOK:
+        one.bid, one.ask, one.book_time = event.low, event.high, event.timestamp
+    elif not inside or event.size > 0.0:
+        one.available = state.participation * event.size
+    held, position = one.quantity != 0.0, one.position
+    if state.order_count > 0 and not marks_only:
+        state.matching += 1
+        _expire(state, event.instrument, timestamp)
+        _exits(state, event, market, timestamp)
+        _mark_due(state, event, market, timestamp)
+        _seen(state, event)
+    elif held and not marks_only:
+        _exits(state, event, market, timestamp)
+    if inside:
+        one.range_low, one.range_high = event.low, event.high
+    one.mark = event.price
+    if state.due_count > 0 and state.instrument_count == 1:
+        settle(state)
+    if one.quantity != 0.0:
+        ranged = held and one.position == position and event.kind != BOOK
+        one.high = max(one.high, event.high if ranged else event.price)
+        one.low = min(one.low, event.low if ranged else event.price)
+    if state.order_count > 0 and event.kind != BOOK:
+        _trail(state, event)
+
+
+@compiled()
+def _leave(state: State, number: int, reason: int, timestamp: int) -> None:
+    """Close what is held of an instrument at the last price seen, and drop its orders."""
+    one = state.instruments[number]
+    if one.quantity != 0.0:
+        side = -1 if one.quantity > 0.0 else 1
+        price = worsened(state, one, one.mark, side)
+        decrease(state, number, 0, MARKET, reason, AT_CLOSE, TAKER, timestamp, abs(one.quantity), price)
+    index = 0
+    while index < state.order_count:
+        if state.orders[index].instrument == number:
+            remove(state, index)
+        else:
+            index += 1
 
 
 @compiled(inline=True)
@@ -340,18 +554,21 @@ def step(state: State, event: Event) -> None:
     if event.timestamp < state.timestamp:
         state.error = TIME_WENT_BACK
         return
+    if state.due_count > 0 and event.timestamp > state.timestamp:
+        state.error = NOT_SETTLED
+        return
     state.timestamp = event.timestamp
     if event.kind == SIGNAL:
         return
-    if state.order_count > 0:
-        if event.kind == OPEN:
-            _at_open(state, event)
-        elif event.kind == CLOSE:
-            _inside(state, event)
-    if event.kind == END:
-        _end(state, event)
-    if state.quantity != 0.0:
-        state.high = max(state.high, event.high)
-        state.low = min(state.low, event.low)
-    state.mark = event.price
-    _check(state)
+    if event.kind == FUNDING:
+        one = state.instruments[event.instrument]
+        pay_funding(state, event.instrument, event.price if event.price > 0.0 else one.mark, event.size)
+    elif event.kind == DELISTED:
+        _leave(state, event.instrument, BY_DELISTING, event.timestamp)
+        state.instruments[event.instrument].is_delisted = 1
+    elif event.kind == END:
+        for number in range(state.instrument_count):
+            _leave(state, number, BY_END, event.timestamp)
+    else:
+        _market(state, event)
+    check(state)

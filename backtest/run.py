@@ -55,6 +55,7 @@ class Setup:
         """It as plain data, as stored beside a run's results."""
         account = asdict(self.account)
         account["market_type"] = str(self.account.market_type)
+        account["lags"] = list(self.account.lags)
         defaults = self.strategy.defaults
         return {
             "parameters": dict(self.values),
@@ -262,7 +263,12 @@ def execute(wanted: Setup, frame: CandleFrame, *, curve: bool) -> tuple[Record, 
     signals = wanted.strategy.signals(frame, wanted.values)
     account = wanted.account
     record = walk(
-        account.state(), wanted.policy.record(), follow_signals, columns(frame), signals, curve=curve
+        account.state(most_open=wanted.policy.most_open),
+        wanted.policy.record(),
+        follow_signals,
+        columns(frame),
+        signals,
+        curve=curve,
     )
     metrics = summarise(
         account.capital,
@@ -279,7 +285,7 @@ def execute(wanted: Setup, frame: CandleFrame, *, curve: bool) -> tuple[Record, 
 def columns(frame: CandleFrame) -> Candles:
     """What the kernel walks, of a frame."""
     length = frame.timeframe.microseconds
-    return Candles(frame.timestamp, frame.open, frame.high, frame.low, frame.close, length)
+    return Candles(frame.timestamp, frame.open, frame.high, frame.low, frame.close, length, frame.volume)
 
 
 def checked(frame: CandleFrame | pl.DataFrame, timeframe: Timeframe | str | None = None) -> CandleFrame:

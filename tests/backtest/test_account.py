@@ -26,14 +26,18 @@ def test_accounts_that_cannot_be(values):
 
 
 def test_the_maker_pays_the_takers_fee_unless_told():
-    assert Account(fee_bps=7.0).state()["maker"][0] == 0.0007
-    assert Account(fee_bps=7.0, maker_bps=2.0).state()["maker"][0] == 0.0002
+    def rate(account):
+        return account.state()["instruments"][0]["maker"][0]
+
+    assert rate(Account(fee_bps=7.0)) == 0.0007
+    assert rate(Account(fee_bps=7.0, maker_bps=2.0)) == 0.0002
 
 
 @pytest.mark.parametrize(("lot", "digits", "scale"), [(0.0, 0, 1), (0.05, 5, 100), (25.0, 25, 1)])
 def test_a_lot_is_kept_as_a_decimal(lot, digits, scale):
-    state = Account(lot=lot).state()
-    assert (state["lot_digits"][0], state["lot_scale"][0]) == (digits, scale)
+    one = Account(lot=lot, tick=lot).state()["instruments"][0][0]
+    assert (one["lot_digits"], one["lot_scale"]) == (digits, scale)
+    assert (one["tick_digits"], one["tick_scale"]) == (digits, scale)
 
 
 @pytest.mark.parametrize(
