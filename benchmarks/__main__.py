@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 BENCHMARKS = {
     "backtest": "benchmarks.backtest",
+    "kernel": "benchmarks.kernel",
     "collect": "benchmarks.collect",
     "latest": "benchmarks.latest",
     "month": "benchmarks.month",

@@ -48,7 +48,7 @@ def run() -> Figures:
     fills = np.empty((2 * CANDLES, 3))
 
     def bare() -> float:
-        final: float = _bare(frame.open, frame.close, FAST, SLOW, FEE, SLIPPAGE, bare_equity, fills)
+        final: float = bare_loop(frame.open, frame.close, FAST, SLOW, FEE, SLIPPAGE, bare_equity, fills)
         return final
 
     def kernel() -> Any:
@@ -80,7 +80,7 @@ def _sweep(account: Account) -> Figures:
     def bare_part(part: list[tuple[int, int]]) -> None:
         equity, fills = np.empty(SWEPT_CANDLES), np.empty((2 * SWEPT_CANDLES, 3))
         for fast, slow in part:
-            _bare(frame.open, frame.close, fast, slow, FEE, SLIPPAGE, equity, fills)
+            bare_loop(frame.open, frame.close, fast, slow, FEE, SLIPPAGE, equity, fills)
 
     def bare() -> None:
         with ThreadPoolExecutor(threads) as pool:
@@ -98,7 +98,7 @@ def _sweep(account: Account) -> Figures:
 
 
 @numba.njit(nogil=True, error_model="numpy")
-def _bare(
+def bare_loop(
     opens: Floats,
     closes: Floats,
     fast: int,
@@ -108,6 +108,7 @@ def _bare(
     equity: Floats,
     fills: Floats,
 ) -> float:
+    """What a backtest of the EMA crosses ends with, in one loop."""
     weight_fast, weight_slow = 2.0 / (fast + 1.0), 2.0 / (slow + 1.0)
     ema_fast = ema_slow = closes[0]
     cash, held = 10_000.0, 0.0
