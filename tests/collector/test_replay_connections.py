@@ -106,8 +106,15 @@ def test_a_lost_connection_breaks_in_the_replay_what_it_broke(
 
     async def until(collector):
         await trades(collector, 150)
-        await collector.feed.connections[1].reset()
+        lost, stream = collector.feed.connections[1], collector.session.streams[BYBIT[1]]
+        await lost.reset()
         await trades(collector, 150)
+        while lost.opened < 2:
+            await asyncio.sleep(0.02)
+        # The next trade shows that some may be missing before it.
+        seen = stream.last_trade_time
+        while stream.last_trade_time == seen:
+            await asyncio.sleep(0.02)
         while not all(stream.book.is_live for stream in collector.session.streams.values()):
             await asyncio.sleep(0.02)
 
