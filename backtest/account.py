@@ -81,7 +81,7 @@ class Account:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise WrongUse(f"{name} must be at least 0, not {getattr(self, name):g}")
         if self.market_type not in _TRADED:
-            raise WrongUse(f"{self.market_type} contracts cannot be backtested: use {', '.join(_TRADED)}")
+            raise WrongUse(f"{self.market_type} contracts cannot be backtested yet: use {', '.join(_TRADED)}")
         self._check_model()
 
     def _check_model(self) -> None:
