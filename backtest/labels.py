@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _FEW = 4
+_POLICY = ("stop", "target", "shorts", "trail", "amount", "every", "levels", "step")
 _SHORTEST_DAYS = 30
 
 
@@ -15,7 +16,7 @@ def label(config: Mapping[str, Any]) -> str:
     """The parameters of a setup's `config`, of a strategy with many those that are not the default."""
     parameters, policy = config["parameters"], config["policy"]
     shown = dict(parameters if len(parameters) <= _FEW else config["changed"])
-    shown |= {name: policy[name] for name in ("stop", "target", "shorts") if policy[name]}
+    shown |= {name: policy[name] for name in _POLICY if policy.get(name)}
     if policy["fraction"] != 1:
         shown["fraction"] = policy["fraction"]
     return " ".join(f"{name}={value:g}" for name, value in shown.items())

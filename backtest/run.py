@@ -80,7 +80,7 @@ def setup(
     """
     strategy = find(strategy) if isinstance(strategy, str) else strategy
     account = account or Account()
-    given = {**strategy.policy, **(parameters or {})}
+    given: dict[str, Any] = {**strategy.policy, **(parameters or {})}
     protection = {name: given.pop(name) for name in list(given) if name in _POLICY_KINDS}
     policy = Policy(**{name: _POLICY_KINDS[name](value) for name, value in protection.items()})
     if policy.shorts and account.market_type is MarketType.SPOT:

@@ -108,8 +108,11 @@ def running(
         yield run
     except BaseException as error:
         connection.rollback()
-        status = "cancelled" if isinstance(error, KeyboardInterrupt) else "failed"
-        _update(connection, run_id, {"status": status, "error": f"{type(error).__name__}: {error}"})
+        if isinstance(error, KeyboardInterrupt):
+            ending = {"status": "cancelled", "error": "interrupted"}
+        else:
+            ending = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        _update(connection, run_id, ending)
         connection.commit()
         raise
 

@@ -51,7 +51,7 @@ class Strategy:
     defaults: Mapping[str, Number]
     signals: Callable[[CandleFrame, Mapping[str, Number]], Signals]
     refuse: Callable[[Mapping[str, Number]], str | None] = field(default=lambda _: None)
-    policy: Mapping[str, Number] = field(default_factory=dict)
+    policy: Mapping[str, Number | str] = field(default_factory=dict)
     reasons: Callable[[CandleFrame, Mapping[str, Number], Integers], list[tuple[str, ...]]] | None = None
 
     def parameters(self, given: Mapping[str, Number]) -> dict[str, Number]:
@@ -208,6 +208,11 @@ def _refuse_cvd(values: Mapping[str, Number]) -> str | None:
     return None if 0 < values["share"] <= 1 else "share must lie above 0 and up to 1"
 
 
+def _silent(_frame: CandleFrame, _values: Mapping[str, Number]) -> Signals:
+    """No signal: the policy buys by its plan."""
+    return Signals(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+
+
 STRATEGIES = {
     strategy.name: strategy
     for strategy in (
@@ -238,6 +243,20 @@ STRATEGIES = {
             {"period": 20, "share": 0.1},
             _cvd_divergence,
             _refuse_cvd,
+        ),
+        Strategy(
+            "grid",
+            "Buys at each of some levels below the first open, and sells each purchase a level higher.",
+            {},
+            _silent,
+            policy={"plan": "grid", "amount": 500.0, "levels": 10, "step": 0.01},
+        ),
+        Strategy(
+            "dca",
+            "Buys for the same amount again and again, whatever the price.",
+            {},
+            _silent,
+            policy={"plan": "dca", "amount": 100.0, "every": 86_400.0},
         ),
     )
 }

@@ -21,7 +21,7 @@ def test_a_table_and_its_frame_give_the_same(real_frame):
 
 
 # What follows the flow of orders needs candles that know it.
-@pytest.mark.parametrize("name", [name for name in names() if name not in ("order_flow", "cvd_divergence")])
+@pytest.mark.parametrize("name", sorted({*names()} - {"order_flow", "cvd_divergence", "grid", "dca"}))
 def test_every_strategy_adds_up(name, real_frame):
     result = run(real_frame, name, {"stop": 0.02, "target": 0.05})
     positions, equity, metrics = result.positions, result.equity, result.metrics
@@ -39,6 +39,17 @@ def test_every_strategy_adds_up(name, real_frame):
     assert (positions["max_adverse"] <= 0).all()
     assert (positions["gross_pnl"] <= positions["max_favourable"]).all()
     assert (positions["gross_pnl"] >= positions["max_adverse"]).all()
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("grid", {"levels": 20, "step": 0.005}), ("dca", {})])
+def test_plans_buy_and_add_up(name, parameters, real_frame):
+    result = run(real_frame, name, parameters)
+    positions, metrics = result.positions, result.metrics
+    assert metrics.total_trades == len(positions) >= 1
+    assert len(result.fills) > 10
+    assert positions["pnl"].sum() == pytest.approx(metrics.total_pnl, rel=1e-9)
+    assert result.fills["reason"].unique().sort().to_list()[-1] == "policy"
+    assert f"{name} " in result.title
 
 
 def test_every_close_is_a_point_of_the_curve(holey_frame):

@@ -38,6 +38,13 @@ def test_the_same_tape_gives_the_same_bits(connection, database, tape):
     assert setup_of(row).account.market_type is MarketType.MARGIN
 
 
+@pytest.mark.parametrize("name", ["grid", "dca"])
+def test_a_plan_is_made_anew_too(name, connection, database, tape):
+    _, row = stored(connection, tape, name, amount=300)
+    assert reproduce(database, row).is_same
+    assert row["engine_stats"]["fills_by_reason"]["policy"] >= 1
+
+
 def test_what_differs_is_said(connection, database, tape):
     _, row = stored(connection, tape, fast=5)
     connection.execute("UPDATE candles SET open = low, close = high, low = low * 0.99 WHERE volume > 5")
