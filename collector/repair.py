@@ -12,6 +12,7 @@ from collector.rest import Refused
 from market import DAY, Unavailable, WrongUse
 from market.timeframe import to_datetime
 from storage import database, repair, verify
+from storage.amend import DayIsPast
 from storage.holes import Hole
 from storage.orphans import adopt
 
@@ -168,6 +169,9 @@ async def _heal(url: str, target: Target, gaps: list[Hole], done: Repaired, say:
                 outcome = await heal(gap, adapter, rest, url)
             except Refused:
                 raise
+            except DayIsPast as error:
+                say(str(error))
+                continue
             except (Unavailable, WrongUse) as error:
                 # One instrument of which the exchange knows nothing must not keep it from the others.
                 say(str(error))

@@ -262,7 +262,8 @@ def load(**flags: Any) -> Settings:
         raise WrongUse(f"{config_file()} is no TOML: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        raise WrongUse(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise WrongUse(f"setting {'.'.join(map(str, first['loc']))}: {reason}") from None
     # Machine code is kept in the home: the packages may lie where the user cannot write.
     os.environ.setdefault("NUMBA_CACHE_DIR", str(found.home / "cache" / "numba"))
     return found

@@ -20,7 +20,11 @@ from storage.database import Connection
 from storage.stored import StoredTape
 from storage.tape import Received
 
-__all__ = ["amend", "last_revision", "lock_tapes", "revised_since"]
+__all__ = ["DayIsPast", "amend", "last_revision", "lock_tapes", "revised_since"]
+
+
+class DayIsPast(WrongUse):
+    """The day's trades have left the database: none can be added to it."""
 
 
 def lock_tapes(
@@ -120,7 +124,7 @@ def _present(
         day = time - time % DAY
         is_new = cause != "late_trade" and not any(begin <= time < end for begin, end in islands)
         if day in gone and is_new:
-            raise WrongUse(_refusal(exchange, symbol, day, is_moved=gone[day]))
+            raise DayIsPast(_refusal(exchange, symbol, day, is_moved=gone[day]))
     return [trades[at] for at in kept], received and [received[at] for at in kept]
 
 

@@ -104,6 +104,7 @@ tape_revisions = Table(
     one_of("cause", ("healed", "late_trade", "import", "repair")),
     moment("created_timestamp", now=True),
     CheckConstraint("from_timestamp <= to_timestamp", name="span"),
+    Index("tape_revisions_exchange_symbol_id_idx", "exchange", "symbol", "id"),
 )
 
 rejected_messages = Table(

@@ -9,13 +9,15 @@ from collector import repair
 from collector.backfill import Backfill
 from collector.collect import Target, learn_instruments
 from collector.simulator.server import serve
-from market import MICROSECONDS, WrongUse, parse_time
+from market import DAY, MICROSECONDS, WrongUse, parse_time
 from storage import rebuild, verify
 from storage.database import connect
 from storage.holes import list_holes
 from storage.ledger import add_gap
+from storage.past import DayKey, record_drop
 
 NOW = parse_time("2026-03-02T00:03:00Z")
+MIDNIGHT = parse_time("2026-03-02")
 BEGIN, END = parse_time("2026-03-01T23:58Z"), parse_time("2026-03-02T00:02Z")
 KEY = ("simulated", "BTC/USDT")
 TABLES = {
@@ -166,6 +168,19 @@ def test_what_nobody_answers_for_stays_open(database, tmp_path):
     with pytest.raises(WrongUse, match="--exchange"):
         asyncio.run(repair.run(database, tmp_path, None, None, dead, said.append))
     assert repaired(database, tmp_path) == {"holes_healed": 1}
+
+
+def test_a_hole_of_a_day_that_was_dropped_keeps_no_other_from_healing(database, tmp_path):
+    backfill(database)
+    early, late = (f"(SELECT trade_seq FROM trades ORDER BY timestamp {way} LIMIT 1)" for way in ("", "DESC"))
+    damage(database, f"DELETE FROM trades WHERE trade_seq IN ({early} + 20, {late} - 20)")
+    said = []
+    asyncio.run(repair.run(database, tmp_path, "simulated", None, "http://127.0.0.1:9", said.append))
+    with connect(database) as connection:
+        assert [hole.to_timestamp > MIDNIGHT for hole in list_holes(connection)] == [False, True]
+        record_drop(connection, DayKey("trades", *KEY, "", MIDNIGHT - DAY), 0)
+        assert connection.execute("DELETE FROM trades WHERE timestamp < '2026-03-02'").rowcount > 0
+    assert repaired(database, tmp_path) == {"holes_healed": 1, "holes_left": 1}
 
 
 def test_a_hole_up_to_an_id_that_no_trade_has_yet_comes_to_an_end(database, tmp_path):
