@@ -126,6 +126,46 @@ def quiet_range(state: State) -> tuple[float, float]:
 
 
 @compiled()
+def _idle(state: State, candles: Candles, index: int, end: int, tally: Tally) -> int:
+    """As `_mark`, where nothing is held or ordered: the equity is the cash, whatever the prices."""
+    counts, cash, before = tally.counts, state.cash, state.timestamp
+    settled = state.initial + state.realised - state.fees + state.funding
+    if not abs(cash - settled) <= TOLERANCE * (state.initial + abs(cash) + state.fees):
+        state.error = EQUITY_DISAGREES
+    point, day_end = counts.points, counts.day_end
+    curve = tally.timestamp.size > 0
+    until = state.wake_at - candles.length
+    begun = index
+    while index < end:
+        opens = candles.timestamp[index]
+        if opens >= until:
+            break
+        if opens < before:
+            state.error = TIME_WENT_BACK
+            break
+        before = opens + candles.length
+        if before > day_end:
+            if index > begun:
+                tally.daily[counts.day] = cash
+            write_day(cash, before, tally)
+            day_end = counts.day_end
+        if curve:
+            tally.timestamp[point] = before
+            tally.cash[point] = cash
+            tally.value[point] = 0.0
+            point += 1
+        index += 1
+    if index > begun:
+        write_day(cash, before, tally)
+        state.timestamp = before
+        state.instruments[0].mark = candles.close[index - 1]
+        counts.points = point
+        counts.closes += index - begun
+        counts.events += 2 * (index - begun)
+    return index
+
+
+@compiled()
 def _mark(
     state: State, candles: Candles, index: int, end: int, floor: float, ceiling: float, tally: Tally
 ) -> int:
@@ -205,7 +245,11 @@ def _walk(state: State, on_event: Any, policy: Any, candles: Candles, signals: S
         stop = signals.candle[following] if following < signals.candle.size else count
         index = counts.index
         if floor < ceiling:
-            index = _mark(state, candles, index, min(stop + 1, count), floor, ceiling, tally)
+            until = min(stop + 1, count)
+            if state.instruments[0].quantity == 0.0 and state.order_count == 0:
+                index = _idle(state, candles, index, until, tally)
+            else:
+                index = _mark(state, candles, index, until, floor, ceiling, tally)
             if index > counts.index:
                 counts.events -= counts.opened
                 counts.opened = 0

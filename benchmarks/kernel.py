@@ -1,7 +1,8 @@
 """The kernel alone, beside the barest numba loops that give the same equity: candles, and ticks.
 
 Candles: EMA crosses at the next open, with every fill and point of the curve kept. Ticks: bought on a
-signal, sold at a stop or a target, with every fill kept. The bounds have no orders, events or checks.
+signal, sold at a stop or a target, with every fill kept. The bounds have no orders, events or
+checks. Both write into memory that is fresh in every round.
 """
 
 import gc
@@ -43,9 +44,10 @@ def _candles() -> Figures:
     strategy = find("ema_cross")
     values = strategy.parameters({"fast": candles_bound.FAST, "slow": candles_bound.SLOW})
     signals, candles = strategy.signals(frame, values), columns(frame)
-    equity, fills = np.empty(CANDLES), np.empty((2 * CANDLES, 3))
+    most = 2 * len(signals.candle)
 
     def bare() -> float:
+        equity, fills = np.empty(CANDLES), np.empty((most, 3))
         fast, slow = candles_bound.FAST, candles_bound.SLOW
         final: float = candles_bound.bare_loop(
             frame.open, frame.close, fast, slow, FEE, SLIPPAGE, equity, fills
@@ -69,9 +71,9 @@ def _ticks() -> Figures:
     tape = merge([Feed(trades=trades, signals=buys, at=trades.timestamp[when] + 1)])
     account = Account(fee_bps=FEE * 1e4, slippage_bps=SLIPPAGE * 1e4, lot=0)
     policy = Policy(stop=STOP, target=TARGET)
-    fills = np.empty((2 * len(when), 3))
 
     def bare() -> float:
+        fills = np.empty((2 * len(when), 3))
         final: float = _bare_ticks(price, BETWEEN, FEE, SLIPPAGE, STOP, TARGET, fills)
         return final
 
