@@ -34,7 +34,7 @@ imports: setup ## which package may import which
 	$(BIN)/lint-imports
 
 pytest: setup ## the tests, on a TimescaleDB of their own
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3 --dist worksteal
 
 format: setup ## rewrite the sources in the house's style
 	$(BIN)/ruff check --fix-only .
@@ -42,7 +42,7 @@ format: setup ## rewrite the sources in the house's style
 
 soak: setup ## ROUNDS=1 of the tests, then what must hold at full scale: hours
 	@for round in $$(seq $(ROUNDS)); do echo "soak: the tests, round $$round of $(ROUNDS)"; \
-		$(BIN)/pytest -q -n 2 || { echo "soak: failed; again: make pytest"; exit 1; }; done
+		$(BIN)/pytest -q -n 2 --hypothesis-profile searching || { echo "soak: failed; again: make pytest"; exit 1; }; done
 	$(call part,24 simulated hours,$(BIN)/python -m tests.soak.virtual)
 	$(call part,100000 worse messages an adapter,DELTATAPE_FUZZ_MESSAGES=100000 $(BIN)/pytest -q -n 2 tests/collector/test_fuzz.py)
 	$(call part,10 million messages in flat memory,$(BIN)/python -m tests.soak.memory)

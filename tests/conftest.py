@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 from psycopg import sql
 
 import migrations
@@ -36,6 +37,12 @@ TEMPLATE_LOCK = CONFIGURED_HOME.parent / f"{CONFIGURED_HOME.name}.template"
 
 # Machine code is made once for all tests and the programs that they start, not anew below each one's home.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))
+
+# No test knows how fast the machine is. Examples are the same ones each time, so that what landed passes;
+# `--hypothesis-profile searching`, as in `make soak`, looks for new ones.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.register_profile("searching", deadline=None)
+settings.load_profile("steady")
 
 session_lock = pytest.StashKey[int]()
 Cli = Callable[..., subprocess.CompletedProcess[str]]

@@ -7,7 +7,7 @@ from zlib import crc32
 import msgspec
 import pytest
 from dialects import learned
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from collector.exchanges import find
@@ -398,6 +398,8 @@ def past(query):
 @given(first=st.integers(1, 400), length=st.integers(0, 399))
 def test_a_hole_is_proven_from_end_to_end(first, length):
     last = min(first + length, 399)
+    # A hole ends before a trade that came.
+    assume(last + 1 in {number for number, _ in TAPE})
     wanted = TradeRange(symbol="BTC/USDT", begin=0, end=2**60, first_id=min(first, last), last_id=last)
     pages, asked = conversation(find("okx").trade_pages(wanted), past)
     assert asked[0].endswith(f"type=1&after={last + 2}&limit=100")
