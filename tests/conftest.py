@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -231,34 +232,39 @@ def shared_data() -> Path:
 
 
 class Commands:
-    """`deltatape …`, each time in a process of its own."""
+    """`deltatape …`, each time in a process of its own; as many at once as are asked for."""
 
     def __init__(self) -> None:
-        command = [sys.executable, str(ROOT / "tests" / "forked.py")]
-        self._parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._idle: list[subprocess.Popen[str]] = []
 
     def run(
         self, arguments: Sequence[str], env: dict[str, str], folder: Path, timeout: float
     ) -> subprocess.CompletedProcess[str]:
-        assert self._parent.stdin
-        assert self._parent.stdout
+        parent = self._idle.pop() if self._idle else self._new_parent()
+        assert parent.stdin
+        assert parent.stdout
         with tempfile.TemporaryDirectory() as outputs:
             paths = [Path(outputs) / name for name in ("stdout", "stderr")]
-            asked = json.dumps([arguments, env, str(folder), *map(str, paths)])
-            self._parent.stdin.write(asked + "\n")
-            self._parent.stdin.flush()
-            child = int(self._parent.stdout.readline())
-            late = Timer(timeout, os.kill, (child, signal.SIGKILL))
+            parent.stdin.write(json.dumps([arguments, env, str(folder), *map(str, paths)]) + "\n")
+            parent.stdin.flush()
+            child = int(parent.stdout.readline())
+            late, began = Timer(timeout, os.kill, (child, signal.SIGKILL)), time.monotonic()
             late.start()
-            code = int(self._parent.stdout.readline())
+            code = int(parent.stdout.readline())
             late.cancel()
             texts = [path.read_text() for path in paths]
-        if late.finished.is_set() and code == -signal.SIGKILL:
+        self._idle.append(parent)
+        if code == -signal.SIGKILL and time.monotonic() - began >= timeout:
             raise subprocess.TimeoutExpired(list(arguments), timeout, *texts)
         return subprocess.CompletedProcess(list(arguments), code, *texts)
 
+    def _new_parent(self) -> "subprocess.Popen[str]":
+        command = [sys.executable, str(ROOT / "tests" / "forked.py")]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
     def close(self) -> None:
-        self._parent.communicate()
+        for parent in self._idle:
+            parent.communicate()
 
 
 @pytest.fixture(scope="session")
@@ -272,9 +278,11 @@ def commands() -> Iterator[Commands]:
 def cli(commands: Commands, database: str, tmp_path: Path) -> Cli:
     """Runs `deltatape …` as its own process on `database`, with an empty home."""
 
-    def run(*arguments: str, env: dict[str, str] | None = None, timeout: float = 60) -> Any:
+    def run(*arguments: str | Path, env: dict[str, str] | None = None, timeout: float = 60) -> Any:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("DELTATAPE_")}
         ours = {"DELTATAPE_DATABASE_URL": database, "DELTATAPE_HOME": str(tmp_path / "home")}
-        return commands.run(arguments, {**clean, **ours, **(env or {})}, tmp_path, timeout)
+        return commands.run(
+            [str(each) for each in arguments], {**clean, **ours, **(env or {})}, tmp_path, timeout
+        )
 
     return run

@@ -87,10 +87,15 @@ def test_each_stretch_without_a_hole_is_computed_by_itself(name, holey_frame):
     assert len(edges) > 100
 
 
-# What follows the flow of orders needs candles that know it.
-@pytest.mark.parametrize("name", [name for name in strategies.names() if name != "order_flow"])
+# Plans give orders, not signals; order_flow needs trades.
+WITHOUT_SIGNALS = {"dca", "grid", "order_flow"}
+
+
+@pytest.mark.parametrize("name", [name for name in strategies.names() if name not in WITHOUT_SIGNALS])
 def test_no_signal_knows_the_future(name):
     frame = random_frame(1_200, seed=4)
+    frame.buy_volume[:] = frame.volume * np.random.default_rng(2).uniform(0, 1, len(frame))
+    frame.sell_volume[:] = frame.volume - frame.buy_volume
     whole = signals_of(name, frame)
     known = signals_of(name, frame.part(0, 800))
     assert known == [(candle, kind) for candle, kind in whole if candle < 800]
@@ -110,7 +115,7 @@ def test_a_live_strategys_parameters_can_be_set(real_frame):
 
 
 def test_unknown_names_are_said():
-    with pytest.raises(WrongUse, match=r"unknown strategy 'nope'.*composite, ema_cross, mean_reversion"):
+    with pytest.raises(WrongUse, match=r"unknown strategy 'nope'.*composite, cvd_divergence, dca, ema_cross"):
         find("nope")
     with pytest.raises(WrongUse, match=r"ema_cross has no parameter 'fats': it has fast, slow"):
         find("ema_cross").parameters({"fats": 3})
@@ -143,8 +148,12 @@ def test_parameters_take_their_defaults_kind():
 
 def test_every_listed_strategy_is_found():
     assert strategies.names() == [
+        "bollinger",
         "composite",
+        "cvd_divergence",
+        "dca",
         "ema_cross",
+        "grid",
         "mean_reversion",
         "momentum",
         "order_flow",
