@@ -21,7 +21,7 @@ from storage.instruments import write_instruments
 DAYS = 3
 END = MIDNIGHT + DAYS * DAY
 STEP = 30 * SECOND
-NOW = END + 9 * DAY
+NOW = MIDNIGHT + 60 * DAY
 HOLE = MIDNIGHT + DAY + 5 * HOUR, MIDNIGHT + DAY + 6 * HOUR
 
 

@@ -102,7 +102,7 @@ def test_what_is_compressed_shrinks_the_growth(community_database: str) -> None:
         write(connection, MIDNIGHT, MIDNIGHT + DAY)
         plain = sizes_of(connection)
         connection.commit()
-        assert compress_settled(community_database, MIDNIGHT + 10 * DAY)
+        assert compress_settled(community_database, MIDNIGHT + 60 * DAY)
         packed = sizes_of(connection)
     for name in DERIVED:
         before, after = plain[name], packed[name]
