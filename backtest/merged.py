@@ -10,7 +10,8 @@ from numba import int64, types
 
 from backtest.batch import quiet_range
 from backtest.compiled import compiled
-from backtest.kernel import settle, step
+from backtest.entries import settle
+from backtest.kernel import step
 from backtest.ledger import TOLERANCE, equity
 from backtest.policies import on_event_type
 from backtest.state import (

@@ -7,15 +7,21 @@ from backtest.compiled import compiled
 from backtest.state import (
     BOOK,
     BY_TRAILING,
+    CANDLE,
     CLOSE,
     FOREVER,
+    FROM_BOOK,
+    FROM_TRADE,
     LIMIT,
     MARKET,
     MAX_ORDERS,
+    NEXT_OPEN,
     OF_EQUITY,
+    SPREAD,
     STOP,
     TAKE_PROFIT,
     TOO_MANY_ORDERS,
+    TRADE,
     TRAILING,
     Event,
     State,
@@ -288,3 +294,56 @@ def bounds(state: State) -> tuple[float, float]:
         else:
             floor = max(floor, order.price)
     return floor, ceiling
+
+
+@compiled()
+def source_of(event: Event, opens_candle: bool) -> int:
+    """Where a price of this event comes from; `opens_candle`: it is what a market order gets."""
+    if event.kind == TRADE:
+        return FROM_TRADE
+    if event.kind == BOOK:
+        return FROM_BOOK
+    return NEXT_OPEN if opens_candle and event.source == CANDLE else event.source
+
+
+@compiled()
+def taken_at(state: State, event: Event, market: float, side: int) -> float:
+    """What a taker's price is reckoned from; half the spread is added to a book's middle."""
+    if event.kind == BOOK and state.slippage == SPREAD:
+        return float(event.price)
+    return float(market_for(event, market, side))
+
+
+@compiled()
+def bounded(order: State, price: float) -> float:
+    """A limit order that takes pays no more than its limit."""
+    if order.kind != LIMIT:
+        return price
+    return float(min(price, order.price) if order.side > 0 else max(price, order.price))
+
+
+@compiled()
+def allowed(state: State, one: State, quantity: float) -> float:
+    """As much of it as the volume still gives."""
+    if state.participation == 0.0 or quantity <= one.available:
+        return quantity
+    return float(rounded_down(one.available, one.lot_digits, one.lot_scale))
+
+
+@compiled()
+def after_fill(state: State, number: int, wanted: float, quantity: float) -> None:
+    """What is left of an order: nothing (then its group goes too), or the rest of it."""
+    index = place_of(state, number)
+    if index < 0:
+        return
+    order = state.orders[index]
+    one = state.instruments[order.instrument]
+    left = rounded(wanted - quantity, one.lot_digits, one.lot_scale)
+    if left > 0.0:
+        order.begun = 1
+        order.left = left
+        return
+    group = order.group
+    remove(state, index)
+    if group != 0:
+        cancel_group(state, group)

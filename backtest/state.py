@@ -261,9 +261,7 @@ State: TypeAlias = Any
 """One record of `STATE`: fields as attributes in machine code, by name in Python."""
 
 STATE_TYPE = numba.from_dtype(STATE)
-ORDER_TYPE = numba.from_dtype(ORDER)
 FILL_TYPE = numba.from_dtype(FILL)
-INSTRUMENT_TYPE = numba.from_dtype(INSTRUMENT)
 _EVENT_FIELDS = ("int64",) * 4 + ("float64",) * 4 + ("int64",) * 2
 
 
@@ -272,5 +270,4 @@ def tuple_type(cls: type[tuple[Any, ...]], *fields: Any) -> Any:
     return types.BaseTuple.from_types(fields, cls)  # type: ignore[no-untyped-call]
 
 
-PAIR_TYPE = types.UniTuple(types.float64, 2)  # type: ignore[no-untyped-call]
 EVENT_TYPE = tuple_type(Event, *(getattr(types, name) for name in _EVENT_FIELDS))

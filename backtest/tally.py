@@ -9,7 +9,8 @@ import numpy.typing as npt
 from numba import types
 
 from backtest.compiled import compiled
-from backtest.kernel import recheck, step
+from backtest.exits import recheck
+from backtest.kernel import step
 from backtest.ledger import equity
 from backtest.state import (
     CLOSE,

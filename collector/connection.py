@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from random import uniform
 from typing import Protocol, cast
 from urllib.parse import urlsplit, urlunsplit
@@ -95,9 +95,18 @@ class Connection:
         line: what to connect to, and what to send.
         base: scheme, host and port instead of the exchange's own.
         listener: told what happens.
+        chance: a number between two, for how long to wait and to live.
     """
 
-    def __init__(self, adapter: Adapter, line: Line, *, base: str | None, listener: Listener) -> None:
+    def __init__(
+        self,
+        adapter: Adapter,
+        line: Line,
+        *,
+        base: str | None,
+        listener: Listener,
+        chance: Callable[[float, float], float] = uniform,
+    ) -> None:
         self.line = line
         self._address = rebase(adapter.ws_url + line.path, base)
         self.url = without_user(self._address)
@@ -110,6 +119,7 @@ class Connection:
         self.connects = 0
         self._adapter = adapter
         self._listener = listener
+        self._chance = chance
         self._socket: _Socket | None = None
         self._renewal = asyncio.Event()
 
@@ -145,7 +155,7 @@ class Connection:
             failures = 0 if is_healthy else failures + 1
             log.info("%s: %s", self.url, reason)
             # Full jitter, so that many clients do not come back at one moment.
-            delay = uniform(0, min(LAST_DELAY, FIRST_DELAY * 2 ** min(failures, 10)))
+            delay = self._chance(0, min(LAST_DELAY, FIRST_DELAY * 2 ** min(failures, 10)))
             await asyncio.sleep(pause + delay)
 
     async def send(self, text: str) -> None:
@@ -222,7 +232,8 @@ class Connection:
 
     async def _until_renewal(self) -> None:
         lifetime = self._adapter.lifetime
-        allowed = None if lifetime is None else max(lifetime - RENEW_BEFORE * uniform(1, 2), lifetime / 2)
+        early = RENEW_BEFORE * self._chance(1, 2)
+        allowed = None if lifetime is None else max(lifetime - early, lifetime / 2)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(allowed):
                 await self._renewal.wait()

@@ -263,7 +263,7 @@ class _Attempts:
     """How a hole was asked for so far, in seconds of the event loop's clock."""
 
     due: float = 0.0
-    delay: float = FIRST_RETRY
+    delay: float = field(default_factory=lambda: FIRST_RETRY)
     doubted_since: float | None = None
     """When the exchange first did not show all of it."""
     closed: Hole | None = None

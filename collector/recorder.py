@@ -74,6 +74,7 @@ class Recorder:
         self._named: dict[str, Named] = {}
         self._first = 0
         self._has_message = False
+        self._is_full = False
         self._file: FileIO | None = None
         self._hour = 0
         self._wake = Event()
@@ -167,7 +168,9 @@ class Recorder:
         while self._waiting and self.failure is None:
             frame, size = self._waiting.popleft()
             self._done += size
-            if self._is_of_file() and frame.t // _HOUR > self._hour:
+            is_message = isinstance(frame, Received | RestAnswer)
+            # Only a message begins a file: what is said after the last one stays with it.
+            if is_message and self._is_of_file() and (self._is_full or frame.t // _HOUR > self._hour):
                 self._write()
                 self._close_file()
             if not self._is_of_file():
@@ -178,7 +181,7 @@ class Recorder:
                     continue  # it will stand at the beginning of the file
             if not self._lines:
                 self._first = frame.t
-            self._has_message = self._has_message or isinstance(frame, Received | RestAnswer)
+            self._has_message = self._has_message or is_message
             self._add(frame)
             if self._size >= MEMBER_BYTES:
                 self._write()
@@ -225,8 +228,7 @@ class Recorder:
             raise
         self._lines.clear()
         self._size = 0
-        if file.tell() >= self._max_bytes:
-            self._close_file()
+        self._is_full = file.tell() >= self._max_bytes
 
     def _open_file(self) -> FileIO:
         time = self._first
@@ -246,7 +248,7 @@ class Recorder:
         is_empty = not os.fstat(self._file.fileno()).st_size
         self._file.close()
         self._file = None
-        self._has_message = False
+        self._has_message = self._is_full = False
         if is_empty:
             self.files.pop().unlink()
 

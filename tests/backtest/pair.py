@@ -9,7 +9,9 @@ from reference import NEVER, Happening, Reference, Rules
 
 from backtest import state as codes
 from backtest.account import Account, Terms
-from backtest.kernel import recheck, settle, step
+from backtest.entries import settle
+from backtest.exits import recheck
+from backtest.kernel import step
 from backtest.orders import cancel, submit, submit_trailing
 from market import MarketType
 from market.decimals import scaled

@@ -13,7 +13,8 @@ from reference_walk import DAY, Plan, simulate
 
 from backtest.account import Account
 from backtest.batch import Candles, Signals, walk
-from backtest.kernel import recheck, step
+from backtest.exits import recheck
+from backtest.kernel import step
 from backtest.orders import submit
 from backtest.policies import Policy, follow_signals
 from backtest.state import (

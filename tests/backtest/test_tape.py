@@ -9,7 +9,9 @@ from tapes import random_frame
 
 from backtest.batch import Candles, Signals, walk
 from backtest.compiled import compiled
-from backtest.kernel import recheck, settle, step
+from backtest.entries import settle
+from backtest.exits import recheck
+from backtest.kernel import step
 from backtest.merged import walk_tape
 from backtest.orders import submit
 from backtest.policies import Policy, follow_signals, on_event_type

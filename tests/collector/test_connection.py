@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-from collections.abc import Iterator
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from itertools import pairwise
@@ -85,16 +84,26 @@ async def running(connection):
 
 
 @pytest.fixture(autouse=True)
-def delays(monkeypatch) -> Iterator[list[float]]:
-    """The longest delay before each new try; none is waited for."""
-    seen: list[float] = []
-    monkeypatch.setattr(module, "uniform", lambda _low, high: seen.append(high) or 0.0)
+def haste(monkeypatch):
+    """Nobody waits long for a close."""
     monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.2)
-    return seen
 
 
-def connect_to(url, listener, adapter=Binance, subscribe=()):
-    return Connection(adapter(), Line("/x?y=z", (), subscribe), base=url, listener=listener)
+class Least:
+    """The least of what chance could give: no delay is waited for."""
+
+    def __init__(self) -> None:
+        self.longest: list[float] = []
+        """What each could have been."""
+
+    def __call__(self, low: float, high: float) -> float:
+        self.longest.append(high)
+        return low
+
+
+def connect_to(url, listener, adapter=Binance, subscribe=(), chance=None):
+    line = Line("/x?y=z", (), subscribe)
+    return Connection(adapter(), line, base=url, listener=listener, chance=chance or Least())
 
 
 async def idle(websocket):
@@ -123,7 +132,9 @@ async def fed_by_htx(url, adapter):
         await feed.close()
 
 
-def test_it_tries_for_ever_and_the_delay_is_capped(delays):
+def test_it_tries_for_ever_and_the_delay_is_capped():
+    chance = Least()
+
     async def scenario():
         listener = Listener()
         refusals = iter(range(40))
@@ -132,22 +143,24 @@ def test_it_tries_for_ever_and_the_delay_is_capped(delays):
             is_refused = next(refusals, None) is not None
             return Response(HTTPStatus.BAD_GATEWAY, "away", Headers()) if is_refused else None
 
-        async with listening(idle, refuse) as url, running(connect_to(url, listener)):
+        async with listening(idle, refuse) as url, running(connect_to(url, listener, chance=chance)):
             await listener.until("opened", 1)
         assert listener.events[0] == ("opened",), "a try that failed is no loss"
 
     asyncio.run(scenario())
-    assert delays[:7] == [1, 2, 4, 8, 10, 10, 10]
-    assert set(delays[7:40]) == {10}
+    assert chance.longest[:7] == [1, 2, 4, 8, 10, 10, 10]
+    assert set(chance.longest[7:40]) == {10}
 
 
-def test_nobody_there_is_said_and_tried_again(delays):
+def test_nobody_there_is_said_and_tried_again():
+    chance = Least()
+
     async def scenario():
-        connection = connect_to("ws://127.0.0.1:9", Listener())
+        connection = connect_to("ws://127.0.0.1:9", Listener(), chance=chance)
         with pytest.raises(Unavailable, match=r"cannot reach binance at ws://127\.0\.0\.1:9"):
             await connection.probe()
         async with running(connection) as task, asyncio.timeout(PATIENCE):
-            while len(delays) < 20:
+            while len(chance.longest) < 20:
                 await asyncio.sleep(0)
             assert not task.done()
 

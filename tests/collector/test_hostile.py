@@ -36,9 +36,9 @@ def haste(monkeypatch):
         (lookout, "PAUSE", 0.05),
         (lookout, "ON_ITS_WAY", 0.05),
         (heal, "LOOK_SECONDS", 0.2),
+        (heal, "FIRST_RETRY", 0.05),
     ):
         monkeypatch.setattr(module, name, seconds)
-    monkeypatch.setattr(heal._Attempts.__init__, "__defaults__", (0.0, 0.05, None, None))
 
 
 class Exchange:

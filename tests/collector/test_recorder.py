@@ -117,6 +117,15 @@ def test_connections_are_told_apart_in_every_file(tmp_path, monkeypatch):
         assert [frame.number for frame in named] == [1, 2]
 
 
+def test_what_is_said_after_the_last_message_of_a_full_file_is_kept(tmp_path):
+    with closing(Recorder(tmp_path, "binance", max_bytes=10)) as recording:
+        recording.received(WS, START, b"{}")
+        while not recording.files or not recording.files[0].stat().st_size:
+            time.sleep(0.02)
+        recording.closed(WS, START + HOUR)
+    assert list(read(recording.files)) == [Received(START, b"{}"), Lost(WS, START + HOUR)]
+
+
 def test_standard_tools_read_the_file(tmp_path):
     with closing(Recorder(tmp_path, "binance")) as recording:
         for number in range(3):
