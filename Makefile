@@ -34,7 +34,7 @@ imports: setup ## which package may import which
 	$(BIN)/lint-imports
 
 pytest: setup ## the tests, on a TimescaleDB of their own
-	$(BIN)/pytest -n 3 --dist worksteal
+	DELTATAPE_TEST_IN_MEMORY=1 $(BIN)/pytest -n 3 --dist worksteal
 
 format: setup ## rewrite the sources in the house's style
 	$(BIN)/ruff check --fix-only .
