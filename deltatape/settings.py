@@ -1,6 +1,7 @@
 """Settings: a TOML file, then DELTATAPE_* environment variables, then flags, in rising order."""
 
 import os
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -177,6 +178,38 @@ class UpkeepOptions(BaseModel):
     alert_channels: tuple[str, ...] = ("console",)
 
 
+class TelegramOptions(BaseModel):
+    """A Telegram bot: its token, who may ask it, and how its pictures look.
+
+    `api_url` is the Bot API's server; `webhook_url` is where Telegram reaches what listens on
+    `webhook_listen`, and without one the bot asks for its updates itself.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    token: SecretStr | None = None
+    allowed_users: tuple[int, ...] = ()
+    api_url: str = "https://api.telegram.org"
+    theme: Literal["dark", "light"] = "dark"
+    webhook_url: str | None = None
+    webhook_listen: str = "127.0.0.1:8443"
+
+    @field_validator("token")
+    @classmethod
+    def _is_token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token and not re.fullmatch(r"\d+:[\w-]+", token.get_secret_value()):
+            raise ValueError("it is none that @BotFather gives")
+        return token
+
+    @field_validator("api_url", "webhook_url")
+    @classmethod
+    def _is_web_address(cls, url: str | None) -> str | None:
+        parts = urlsplit(url) if url else None
+        if parts and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("write it like https://example.org")
+        return url and url.rstrip("/")
+
+
 class Settings(BaseSettings):
     """Everything that can be set. `home` holds the private server and the reports."""
 
@@ -191,6 +224,7 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     endpoint: EndpointOptions = Field(default_factory=EndpointOptions)
     deadman: DeadmanOptions = Field(default_factory=DeadmanOptions)
+    telegram: TelegramOptions = Field(default_factory=TelegramOptions)
     backup: BackupOptions = Field(default_factory=BackupOptions)
     roles: RoleOptions = Field(default_factory=RoleOptions)
     signals: SignalOptions = Field(default_factory=SignalOptions)

@@ -145,3 +145,5 @@ def _configure_logs() -> None:
     logs.hide_connection(wanted.database_url)
     if wanted.deadman.url is not None:
         logs.hide(wanted.deadman.url.get_secret_value())
+    if wanted.telegram.token is not None:
+        logs.hide(wanted.telegram.token.get_secret_value())
