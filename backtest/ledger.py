@@ -149,6 +149,7 @@ def _fill(
     fill.high = price
     fill.low = price
     fill.stop = 0.0
+    fill.trail = 0.0
     fill.target = 0.0
     fill.funding = 0.0
     return fill
@@ -186,8 +187,9 @@ def decrease(
     fill.side = -1 if held > 0.0 else 1
     fill.high = max(one.high, price)
     fill.low = min(one.low, price)
-    fill.stop = level(state, number, STOP, TRAILING)
-    fill.target = level(state, number, TAKE_PROFIT, TAKE_PROFIT)
+    fill.stop = level(state, number, STOP)
+    fill.trail = level(state, number, TRAILING)
+    fill.target = level(state, number, TAKE_PROFIT)
     if whole:
         fill.funding = one.funding
         one.entry = 0.0

@@ -132,15 +132,16 @@ def profile(initial: float, daily: Floats) -> Any:
 
 @compiled()
 def net_profits(fills: Records) -> Floats:
-    """What each position brought after its fees, in the order of their ordinals: gross less all fees."""
+    """What each position brought, in the order of their ordinals: gross less all fees, and its funding."""
     positions = 0
     for fill in fills:
         positions = max(positions, fill.position)
-    gross, fees = np.zeros(positions), np.zeros(positions)
+    gross, fees, funding = np.zeros(positions), np.zeros(positions), np.zeros(positions)
     for fill in fills:
         gross[fill.position - 1] += fill.gross
         fees[fill.position - 1] += fill.fee
-    return gross - fees
+        funding[fill.position - 1] += fill.funding
+    return gross - fees + funding
 
 
 @compiled()

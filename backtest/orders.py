@@ -231,11 +231,11 @@ def place_of(state: State, number: int) -> int:
 
 
 @compiled()
-def level(state: State, instrument: int, kind: int, other: int) -> float:
-    """The price of the first order of these kinds that reduces this position, 0 without one."""
+def level(state: State, instrument: int, kind: int) -> float:
+    """The price of the first order of this kind that reduces this position, 0 without one."""
     for index in range(state.order_count):
         order = state.orders[index]
-        if order.instrument == instrument and order.reduces and order.kind in (kind, other):
+        if order.instrument == instrument and order.reduces and order.kind == kind:
             return float(order.price)
     return 0.0
 

@@ -73,11 +73,11 @@ def of_result(result: Result) -> Report:
         int(np.count_nonzero(~frame.is_whole)),
         tables.equity_columns(record, initial),
         {"timestamp": frame.close_time, "close": frame.close},
-        tables.fill_columns(record),
+        tables.fill_columns(record, [result.symbol]),
         month_columns(day_columns(frame, record, initial)),
         profit_by_reason(result.setup, frame, record),
         result.counts("source"),
-        tables.position_columns(record),
+        tables.position_columns(record, [result.symbol]),
     )
 
 

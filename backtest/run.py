@@ -119,12 +119,12 @@ class Result:
     @property
     def fills(self) -> pl.DataFrame:
         """One row per fill; see `backtest.tables.fill_columns`."""
-        return dataframe(tables.fill_columns(self.record))
+        return dataframe(tables.fill_columns(self.record, [self.symbol]))
 
     @property
     def positions(self) -> pl.DataFrame:
         """One row per position; see `backtest.tables.position_columns`."""
-        return dataframe(tables.position_columns(self.record))
+        return dataframe(tables.position_columns(self.record, [self.symbol]))
 
     @property
     def equity(self) -> pl.DataFrame:

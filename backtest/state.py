@@ -135,6 +135,7 @@ FILL = np.dtype(
         ("high", np.float64),
         ("low", np.float64),
         ("stop", np.float64),
+        ("trail", np.float64),
         ("target", np.float64),
         ("instrument", np.int64),
         ("order", np.int64),  # its number; 0: nobody's (liquidation, delisting, the end)

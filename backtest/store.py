@@ -227,8 +227,8 @@ def write_details(connection: Connection, run_id: UUID, result: Result, market: 
     """Write a run's positions, fills and equity curve."""
     record = result.record
     ids = _write_positions(connection, run_id, result, market)
-    constants = {"backtest_id": run_id, "exchange": market.exchange, "symbol": market.symbol}
-    fills = dict(tables.fill_columns(record))
+    constants = {"backtest_id": run_id, "exchange": market.exchange}
+    fills = dict(tables.fill_columns(record, [market.symbol]))
     fills["position_id"] = ids[fills.pop("position") - 1]
     copy_columns(connection, "fills", fills, {**constants, "fee_asset": market.fee_asset})
     curve = tables.equity_columns(record, result.setup.account.capital)
@@ -250,14 +250,13 @@ def _write_positions(
     connection: Connection, run_id: UUID, result: Result, market: Market
 ) -> npt.NDArray[np.int64]:
     """Write the positions and give their ids, in order."""
-    rows: dict[str, Any] = dict(tables.position_columns(result.record))
+    rows: dict[str, Any] = dict(tables.position_columns(result.record, [market.symbol]))
     ids = _new_ids(connection, "positions", len(rows["side"]))
     # Net is the difference of what is stored, so that the row adds up to the last place.
-    pairs = zip(rows["gross_pnl"].tolist(), rows["fees"].tolist(), strict=True)
-    rows["pnl"] = np.array([str(money(gross) - money(fees)) for gross, fees in pairs], dtype=str)
+    parts = zip(*(rows[name].tolist() for name in ("gross_pnl", "fees", "funding")), strict=True)
+    rows["pnl"] = np.array([str(money(a) - money(b) + money(c)) for a, b, c in parts], dtype=str)
     constants = {
         "exchange": market.exchange,
-        "symbol": market.symbol,
         "status": "closed",
         "strategy_name": result.setup.strategy.name,
         "is_backtest": True,

@@ -20,18 +20,33 @@ if TYPE_CHECKING:
     from storage.database import Connection
 
 _TABLES = {
-    "fills": ("timestamp", "side", "price", "quantity", "fee", "liquidity", "order_type", "reason", "source"),
+    "fills": (
+        "timestamp",
+        "symbol",
+        "side",
+        "price",
+        "quantity",
+        "fee",
+        "liquidity",
+        "order_type",
+        "reason",
+        "source",
+        "funding",
+    ),
     "positions": (
+        "symbol",
         "side",
         "entry_timestamp",
         "entry_price",
         "quantity",
         "stop_loss",
         "take_profit",
+        "trailing_stop",
         "exit_timestamp",
         "exit_price",
         "exit_reason",
         "fees",
+        "funding",
         "gross_pnl",
         "pnl",
         "pnl_pct",
@@ -42,7 +57,7 @@ _TABLES = {
 }
 _DAY = len("2026-01-01")
 _ORDER = {"fills": "id", "positions": "id", "backtest_equity_curve": "timestamp"}
-_TEXTS = {"side", "liquidity", "order_type", "reason", "source", "exit_reason"}
+_TEXTS = {"symbol", "side", "liquidity", "order_type", "reason", "source", "exit_reason"}
 
 
 def stored_columns(connection: Connection, table: str, row: Mapping[str, Any]) -> Columns:

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from backtest.state import LIQUIDITY, ORDER_KINDS, REASONS, SOURCES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from backtest.batch import Record
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -17,14 +19,20 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Records = npt.NDArray[np.void]
 
+_UNNAMED = ("",)
 _SIDES = np.array(["sell", "", "buy"])
 
 
-def fill_columns(record: Record) -> Columns:
-    """One row per fill, in order; `position` is the ordinal of its position, from 1."""
+def fill_columns(record: Record, symbols: Sequence[str] = _UNNAMED) -> Columns:
+    """One row per fill, in order; `position` is the ordinal of its position, from 1.
+
+    `symbols` names the instruments by their numbers. `funding` is what it brought the position in all, on
+    the fill that ends one.
+    """
     fills = record.fills
     return {
         "timestamp": fills["timestamp"],
+        "symbol": np.array(symbols)[fills["instrument"]],
         "position": fills["position"],
         "side": _SIDES[fills["side"] + 1],
         "price": fills["price"],
@@ -34,14 +42,16 @@ def fill_columns(record: Record) -> Columns:
         "order_type": np.array(ORDER_KINDS)[fills["kind"]],
         "reason": np.array(REASONS)[fills["reason"]],
         "source": np.array(SOURCES)[fills["source"]],
+        "funding": fills["funding"],
     }
 
 
-def position_columns(record: Record) -> Columns:
+def position_columns(record: Record, symbols: Sequence[str] = _UNNAMED) -> Columns:
     """One row per position, in order: its entry and exit, what it brought and cost.
 
     Where it was entered or left in parts, the price is their mean by quantity, the entry the first and the
-    exit the last. pnl is net of fees and pnl_pct its share of the amount at entry; max_favourable (≥ 0) and
+    exit the last. pnl is gross_pnl less fees with funding, and pnl_pct its share of the amount at entry;
+    stop_loss, trailing_stop and take_profit are where they stood at the exit; max_favourable (≥ 0) and
     max_adverse (≤ 0) are the best and worst profits before fees at prices seen while it was surely open.
     """
     fills = record.fills
@@ -61,18 +71,22 @@ def position_columns(record: Record) -> Columns:
     at_low = signed * (exit_["low"] - entry_price)
     fees = np.bincount(place, fills["fee"], count)
     gross = np.bincount(place, fills["gross"], count)
-    pnl = gross - fees
+    funding = np.bincount(place, fills["funding"], count)
+    pnl = gross - fees + funding
     return {
+        "symbol": np.array(symbols)[entry["instrument"]],
         "side": np.where(side > 0, "long", "short"),
         "entry_timestamp": entry["timestamp"],
         "entry_price": entry_price,
         "quantity": quantity,
-        "stop_loss": np.where(exit_["stop"] > 0, exit_["stop"], np.nan),
-        "take_profit": np.where(exit_["target"] > 0, exit_["target"], np.nan),
+        "stop_loss": _where_set(exit_["stop"]),
+        "take_profit": _where_set(exit_["target"]),
+        "trailing_stop": _where_set(exit_["trail"]),
         "exit_timestamp": exit_["timestamp"],
         "exit_price": exit_price,
         "exit_reason": np.array(REASONS)[exit_["reason"]],
         "fees": fees,
+        "funding": funding,
         "gross_pnl": gross,
         "pnl": pnl,
         "pnl_pct": 100.0 * pnl / (quantity * entry_price),
@@ -92,6 +106,10 @@ def equity_columns(record: Record, initial: float) -> Columns:
         "position_value": record.value,
         "drawdown": 1.0 - equity / peak,
     }
+
+
+def _where_set(price: Floats) -> Floats:
+    return np.where(price > 0, price, np.nan)
 
 
 def _mean_price(fills: Records, place: Integers, count: int) -> tuple[Floats, Floats]:

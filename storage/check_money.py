@@ -14,10 +14,11 @@ _POSITION = sql.SQL("format('position %%s', id) AS example")
 
 MONEY = (
     Rule(
-        "profits of positions are not what their prices, quantities and fees give",
+        "profits of positions are not what their prices, quantities, fees and funding give",
         sql.SQL("""
         SELECT {} FROM positions
-        WHERE (status = 'closed' AND num_nulls(gross_pnl, pnl, pnl_pct) > 0) OR pnl <> gross_pnl - fees
+        WHERE (status = 'closed' AND num_nulls(gross_pnl, pnl, pnl_pct) > 0)
+            OR pnl <> gross_pnl - fees + funding
             OR abs(gross_pnl - quantity * CASE side
                     WHEN 'long' THEN exit_price - entry_price ELSE entry_price - exit_price END)
                 > 1e-9 * (1 + quantity) + 1e-12 * quantity * (exit_price + entry_price)
@@ -27,7 +28,7 @@ MONEY = (
         _AGAIN,
     ),
     Rule(
-        "fills do not open and close their position, or cost other fees",
+        "fills do not open and close their position, or have other fees or funding",
         sql.SQL("""
         SELECT format('position %%s', position.id) AS example
         FROM positions AS position JOIN fills AS fill ON fill.position_id = position.id
@@ -36,6 +37,7 @@ MONEY = (
         HAVING sum(fill.quantity * CASE fill.side WHEN 'buy' THEN 1 ELSE -1 END) <> 0
             OR sum(fill.quantity) <> 2 * position.quantity
             OR abs(sum(fill.fee) - position.fees) > count(*) * 1e-9 + 1e-12 * position.fees
+            OR sum(fill.funding) <> position.funding
             OR bool_or(fill.backtest_id IS DISTINCT FROM position.backtest_id)
             OR bool_or((fill.exchange, fill.symbol) <> (position.exchange, position.symbol))"""),
         _AGAIN,

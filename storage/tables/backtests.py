@@ -204,6 +204,7 @@ positions = Table(
     document("metadata", default="{}"),
     moment("created_timestamp", now=True),
     moment("updated_timestamp", now=True),
+    money("funding", default="0"),
     CheckConstraint("exit_timestamp >= entry_timestamp", name="exit_after_entry"),
     CheckConstraint(
         "status <> 'closed' OR num_nulls(exit_timestamp, exit_price, exit_reason) = 0",
@@ -238,6 +239,7 @@ fills = Table(
         ("trade", "lower_timeframe", "candle", "candle_pessimistic", "next_open", "close", "book"),
     ),
     _of_signal(),
+    money("funding", default="0"),
     Index("fills_backtest_id_idx", "backtest_id"),
     Index("fills_position_id_idx", "position_id"),
     Index("fills_signal_id_idx", "signal_id"),

@@ -76,10 +76,10 @@ def _double(name: str, check: str, *, null: bool) -> Column[float]:
     return Column(name, Double, CheckConstraint(check, name=name), nullable=null)
 
 
-def money(name: str, *, null: bool = False) -> Column[Decimal]:
+def money(name: str, *, null: bool = False, default: str | None = None) -> Column[Decimal]:
     """A `numeric(28,10)` that is not NaN (which `numeric` knows and sorts first in DESC)."""
     check = CheckConstraint(f"{name} < 'Infinity'", name=name)
-    return Column(name, Numeric(28, 10), check, nullable=null)
+    return Column(name, Numeric(28, 10), check, nullable=null, server_default=default)
 
 
 def money_px(name: str, *, null: bool = False) -> Column[Decimal]:

@@ -81,8 +81,8 @@ def test_what_is_stored_comes_back(connection, database, tape):
     result, row = stored(connection, tape, fast=5, stop=0.005)
     record, capital = result.record, result.setup.account.capital
     for table, columns in (
-        ("fills", fill_columns(record)),
-        ("positions", position_columns(record)),
+        ("fills", fill_columns(record, ["ETH/BTC"])),
+        ("positions", position_columns(record, ["ETH/BTC"])),
         ("backtest_equity_curve", equity_columns(record, capital)),
     ):
         for name, values in stored_columns(connection, table, row).items():

@@ -170,20 +170,22 @@ BENT = {
     "a healed hole does not say when it was healed": ["UPDATE stream_gaps SET status = 'healed'"],
     "a revision of a signal has no revision before it": ["DELETE FROM signals WHERE revision = 0"],
     "an alert was sent at no time": ["UPDATE alerts SET sent_timestamp = NULL"],
-    "profits of positions are not what their prices, quantities and fees give": [
+    "profits of positions are not what their prices, quantities, fees and funding give": [
         "UPDATE positions SET pnl = pnl + 0.0000000001",
         "UPDATE positions SET gross_pnl = gross_pnl + 1, pnl = pnl + 1",
         "UPDATE positions SET side = 'short'",
         "UPDATE positions SET pnl_pct = 9.6",
         "UPDATE positions SET pnl = NULL",
         "UPDATE positions SET max_adverse = 1",
+        "UPDATE positions SET funding = 1",
     ],
-    "fills do not open and close their position, or cost other fees": [
+    "fills do not open and close their position, or have other fees or funding": [
         "UPDATE fills SET fee = 1",
         "UPDATE fills SET side = 'buy'",
         "UPDATE fills SET quantity = 3",
         "UPDATE fills SET backtest_id = NULL WHERE side = 'buy'",
         "UPDATE fills SET symbol = 'x'",
+        "UPDATE fills SET funding = 1",
     ],
     "equity is not cash and the value of the position": [
         "UPDATE backtest_equity_curve SET cash = cash + 0.01"
