@@ -35,9 +35,10 @@ from storage.tables.signals import (
     signal_state,
     signals,
 )
-from storage.tables.system import alerts, compressions, system_metrics
+from storage.tables.system import alert_mutes, alerts, compressions, system_metrics
 
 __all__ = [
+    "alert_mutes",
     "alerts",
     "backtest_equity_curve",
     "backtest_runs",

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from storage.tables.backtests import positions
@@ -63,6 +64,21 @@ alerts = Table(
     Index("alerts_status_next_attempt_timestamp_idx", "status", "next_attempt_timestamp"),
     Index("alerts_signal_id_idx", "signal_id"),
     Index("alerts_position_id_idx", "position_id"),
+    Index("alerts_channel_id_idx", "channel", "id", postgresql_where=text("status IN ('pending', 'failed')")),
+    Index(
+        "alerts_channel_sent_timestamp_idx",
+        "channel",
+        "sent_timestamp",
+        postgresql_where=text("sent_timestamp IS NOT NULL"),
+    ),
+)
+
+alert_mutes = Table(
+    "alert_mutes",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    moment("until_timestamp"),
+    moment("created_timestamp", now=True),
 )
 
 compressions = Table(

@@ -50,6 +50,7 @@ MORE: dict[str, dict[str, Any]] = {
         "return_net": 0.1,
         "is_right": True,
     },
+    "alert_mutes": {"channel": "phone", "until_timestamp": NOON},
     "compressions": {},
     "past_days": {
         "exchange": "coinbase",

@@ -101,6 +101,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "to_timestamp": NOON,
         "cause": "healed",
     },
+    "alert_mutes": {"channel": "phone", "until_timestamp": NOON},
     "compressions": {
         "table_name": "trades",
         "chunk_name": "_timescaledb_internal._hyper_1_1_chunk",
