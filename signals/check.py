@@ -22,10 +22,11 @@ from signals.higher import seen_at
 from signals.judging import judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from market.timeframe import Timeframe
     from signals.calibrate import Samples
-    from signals.frame import Array, CandleFrame
+    from signals.frame import Array, CandleFrame, Memory
     from signals.higher import Higher
     from signals.rows import SignalRow
     from signals.strategies import Strategy
@@ -35,6 +36,8 @@ CHECKS = ("future", "start", "live", "calibration")
 confidence is made of knows anything from after its cut."""
 CUTS = 10
 """Moments at which the calibration's samples are looked at."""
+BEFORE = 2
+"""Candles that one that closes live goes on from."""
 SEED = 1
 
 
@@ -95,6 +98,7 @@ def check(
     """
     rows = judge(strategy, frame, 0, None, higher, is_explained=False).rows
     batch = evaluate(strategy, frame, higher=higher).score
+    cited = _cited(strategy, frame, 0)
     views: dict[str, Callable[[int], _View]] = {
         "future": lambda bar: _without_future(frame, higher, bar),
         "start": lambda bar: _from_elsewhere(strategy, frame, higher, bar),
@@ -103,7 +107,11 @@ def check(
     for bar in _bars(frame, count):
         for name, make in views.items():
             view = make(bar)
-            yield name, _difference(name, strategy, frame, higher, view, batch)
+            found = _difference(name, strategy, frame, higher, view, batch)
+            if found is None and name == "live":
+                # A rule that takes its own way to an indicator scores right, and would give wrong reasons.
+                found = _first_culprit(name, cited, _cited(strategy, view.frame, view.start), view)
+            yield name, found
     for bar in np.linspace(0, len(frame) - 1, min(len(frame), CUTS)).astype(int).tolist():
         yield "calibration", _calibrated_otherwise(rows, frame, int(frame.close_time[bar]), sample)
 
@@ -142,10 +150,22 @@ def _from_elsewhere(strategy: Strategy, frame: CandleFrame, higher: Higher, bar:
 
 
 def _live(strategy: Strategy, frame: CandleFrame, higher: Higher, bar: int) -> _View:
-    """One candle, as it has just closed."""
+    """One candle, as it has just closed, that goes on from what the candles before it left behind."""
     view = _from_elsewhere(strategy, frame, higher, bar)
-    known = _closed_by(view.higher, int(frame.close_time[bar]))
-    return _View(_alone(view.frame.part(0, view.start + 1)), view.start, view.offset, known)
+    memory: Memory = {}
+    above: dict[Timeframe, Memory] = {each: {} for each in view.higher}
+
+    def closed(place: int) -> tuple[CandleFrame, Higher]:
+        known = _closed_by(view.higher, int(view.frame.close_time[place]))
+        given = {each: candles.remembering(above[each]) for each, candles in known.items()}
+        return _alone(view.frame.part(0, place + 1)).remembering(memory), given
+
+    for place in range(max(view.start - BEFORE, 0), view.start):
+        before, known = closed(place)
+        evaluate(strategy, before, place, known)
+        _cited(strategy, before, place)
+    candle, known = closed(view.start)
+    return _View(candle, view.start, view.offset, known)
 
 
 def _alone(frame: CandleFrame) -> CandleFrame:
@@ -180,11 +200,16 @@ def _difference(
 
 def _culprit(name: str, strategy: Strategy, frame: CandleFrame, view: _View) -> Difference | None:
     """The indicator, else the rule, whose values differ first."""
-    whole = _parts(strategy, frame, view.offset + view.start)
-    other = _parts(strategy, view.frame, view.start)
-    # An indicator comes before the rules that read it.
+    return _first_culprit(name, _parts(strategy, frame, 0), _parts(strategy, view.frame, view.start), view)
+
+
+def _first_culprit(
+    name: str, whole: Mapping[str, Array], other: Mapping[str, Array], view: _View
+) -> Difference | None:
+    """The first of `whole`, which the batch gives, that `view` gives otherwise."""
+    first = view.offset + view.start
     for part, values in other.items():
-        before = whole[part][: len(values)]
+        before = whole[part][first : first + len(values)]
         place = _first_difference(before, values)
         if place is not None:
             time = int(view.frame.timestamp[view.start + place])
@@ -210,16 +235,21 @@ def _culprit_above(
 
 
 def _parts(strategy: Strategy, frame: CandleFrame, start: int) -> dict[str, Array]:
-    """What indicators and rules give for the candles from `start` on."""
-    indicators = [name for name in strategy.cites if name not in COLUMNS]
-    found = {name: np.full(len(frame), np.nan) for name in indicators}
-    found |= {weighted.rule.kind: np.full(len(frame), np.nan) for weighted in strategy.rules}
+    """What indicators give for the candles from `start` on, and then the rules that read them."""
+    found = {weighted.rule.kind: np.full(len(frame), np.nan) for weighted in strategy.rules}
     for part in passes(frame, strategy.warmup, start):
         block = slice(part.start, part.start + len(part.frame) - part.lead)
-        for name in indicators:
-            found[name][block] = part.covered(name)
         for weighted in strategy.rules:
             found[weighted.rule.kind][block] = weighted.rule.score(part)[part.lead :]
+    return _cited(strategy, frame, start) | {name: values[start:] for name, values in found.items()}
+
+
+def _cited(strategy: Strategy, frame: CandleFrame, start: int) -> dict[str, Array]:
+    """The indicators of the candles from `start` on that reasons cite."""
+    found = {name: np.full(len(frame), np.nan) for name in strategy.cites if name not in COLUMNS}
+    for part in passes(frame, strategy.warmup, start):
+        for name, values in found.items():
+            values[part.start : part.start + len(part.frame) - part.lead] = part.covered(name)
     return {name: values[start:] for name, values in found.items()}
 
 

@@ -127,6 +127,21 @@ def test_what_is_wrong_is_caught_and_named(
         assert difference.batch != difference.other
 
 
+@pytest.mark.usefixtures("forget")
+def test_a_state_that_does_not_go_on_is_caught(make_frame: MakeFrame) -> None:
+    @indicator(warmup=lambda: 30, state=lambda: 1)
+    def badstate(close: Array, state: Array) -> Array:
+        """Ups and downs from where it begins; of what came before it remembers the last one alone."""
+        moves = np.sign(np.diff(close, prepend=close[0]))
+        total = state[0] + np.cumsum(moves)
+        state[0] = moves[-1]
+        return total
+
+    strategy = Strategy("wrong", (Weighted(rule_of("badstate")(), 1.0),), confirm=(Timeframe.H1,))
+    found = differences(strategy, make_frame(9000))
+    assert {(difference.check, difference.culprit) for difference in found} == {("live", "badstate")}
+
+
 def test_a_rule_that_looks_ahead_by_itself_is_named(make_frame: MakeFrame) -> None:
     class Prophet(BookPressure):
         kind = "prophet"
