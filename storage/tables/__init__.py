@@ -35,7 +35,7 @@ from storage.tables.signals import (
     signal_state,
     signals,
 )
-from storage.tables.system import alert_mutes, alerts, compressions, system_metrics
+from storage.tables.system import alert_mutes, alerts, chat_watches, compressions, system_metrics
 
 __all__ = [
     "alert_mutes",
@@ -44,6 +44,7 @@ __all__ = [
     "backtest_runs",
     "calibrations",
     "candles",
+    "chat_watches",
     "compressions",
     "cvd_snapshots",
     "fills",

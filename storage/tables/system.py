@@ -16,6 +16,7 @@ from sqlalchemy import (
 
 from storage.tables.backtests import positions
 from storage.tables.columns import (
+    big,
     count,
     document,
     finite,
@@ -79,6 +80,16 @@ alert_mutes = Table(
     Column("channel", Text, primary_key=True),
     moment("until_timestamp"),
     moment("created_timestamp", now=True),
+)
+
+chat_watches = Table(
+    "chat_watches",
+    metadata,
+    big("chat_id"),
+    words("exchange"),
+    words("symbol"),
+    moment("created_timestamp", now=True),
+    PrimaryKeyConstraint("chat_id", "exchange", "symbol"),
 )
 
 compressions = Table(
