@@ -2,17 +2,17 @@
 
 The events are merged while walking and never stored: at one instant the close comes first, then the
 signal, then the next open. A candle that is missing simply gives no event. Candles that can do nothing to
-any order are only marked, in one tight loop; both identities are checked at each of them as well.
+any order are only marked, in tight loops.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
+from numba import types, uint64
 
 from backtest.compiled import compiled
 from backtest.kernel import step
-from backtest.ledger import TOLERANCE, equity, ruin
+from backtest.ledger import check, equity, ruin
 from backtest.orders import bounds
 from backtest.policies import ON_EVENT, POLICY_TYPE
 from backtest.state import (
@@ -30,6 +30,7 @@ from backtest.state import (
     tuple_type,
 )
 from backtest.tally import (
+    ROOM,
     TALLY_TYPE,
     Floats,
     Integers,
@@ -41,6 +42,7 @@ from backtest.tally import (
     grown,
     has_room,
     record_of,
+    turn_day,
     write_close,
     write_day,
     write_fills,
@@ -56,7 +58,7 @@ class Candles(NamedTuple):
         timestamp: open times in ascending order, µs; at least one.
         open, high, low, close: prices.
         length: of a candle, µs.
-        volume: traded in each; needed where a participation is set, else it may be empty.
+        volume: traded in each; looked at where a participation is set, else it may be empty.
     """
 
     timestamp: Integers
@@ -97,7 +99,8 @@ def walk(
         DeltatapeError: the kernel's own checks failed.
     """
     first, last = int(candles.timestamp[0]), int(candles.timestamp[-1])
-    points = 3 * len(candles.timestamp) + 1 if curve else 0
+    # One for each close and at most one for each fill, which grow together.
+    points = len(candles.timestamp) + 2 * len(signals.candle) + ROOM if curve else 0
     tally = begin(first, last, float(state["initial"][0]), 2 * len(signals.candle), points)
     if policy["wakes"]:
         state["wake_at"] = 0
@@ -126,108 +129,116 @@ def quiet_range(state: State) -> tuple[float, float]:
 
 
 @compiled()
-def _idle(state: State, candles: Candles, index: int, end: int, tally: Tally) -> int:
-    """As `_mark`, where nothing is held or ordered: the equity is the cash, whatever the prices."""
-    counts, cash, before = tally.counts, state.cash, state.timestamp
-    settled = state.initial + state.realised - state.fees + state.funding
-    if not abs(cash - settled) <= TOLERANCE * (state.initial + abs(cash) + state.fees):
-        state.error = EQUITY_DISAGREES
-    point, day_end = counts.points, counts.day_end
-    curve = tally.timestamp.size > 0
-    until = state.wake_at - candles.length
-    begun = index
-    while index < end:
-        opens = candles.timestamp[index]
-        if opens >= until:
-            break
-        if opens < before:
-            state.error = TIME_WENT_BACK
-            break
-        before = opens + candles.length
-        if before > day_end:
-            if index > begun:
-                tally.daily[counts.day] = cash
-            write_day(cash, before, tally)
-            day_end = counts.day_end
-        if curve:
-            tally.timestamp[point] = before
-            tally.cash[point] = cash
-            tally.value[point] = 0.0
-            point += 1
+def _until(times: Integers, index: int, end: int, limit: int) -> int:
+    """The first place of `index` … `end` whose time is not below the limit; times ascend."""
+    if index == end or times[end - 1] < limit:
+        return end
+    if times[index] >= limit:
+        return index
+    while end - index > 1:
+        middle = (index + end) // 2
+        if times[middle] < limit:
+            index = middle
+        else:
+            end = middle
+    return end
+
+
+@compiled()
+def _untouched(candles: Candles, index: int, end: int, floor: float, ceiling: float) -> int:
+    """The first candle from `index` on whose range does not lie inside the quiet one."""
+    low, high = candles.low, candles.high
+    while index < end and low[index] > floor and high[index] < ceiling:
         index += 1
-    if index > begun:
-        write_day(cash, before, tally)
-        state.timestamp = before
-        state.instruments[0].mark = candles.close[index - 1]
-        counts.points = point
-        counts.closes += index - begun
-        counts.events += 2 * (index - begun)
     return index
+
+
+@compiled(inline=True)
+def _points(
+    candles: Candles, index: int, end: int, quantity: float, basis: float, cash: float, tally: Tally
+) -> None:
+    """The points of the curve at the closes of these candles."""
+    # Unsigned, so that no place is looked at for counting from the end: then this is a loop of vectors.
+    counts = tally.counts
+    point, first = uint64(counts.points), uint64(index)
+    for place in range(uint64(end - index)):
+        tally.timestamp[point + place] = candles.timestamp[first + place] + candles.length
+        tally.cash[point + place] = cash
+        tally.value[point + place] = quantity * (candles.close[first + place] - basis)
+    counts.points += end - index
+
+
+@compiled(inline=True)
+def _are_in_order(candles: Candles, index: int, end: int, before: int) -> bool:
+    """Whether no candle opens before the one before it has closed."""
+    times = candles.timestamp
+    ordered = times[index] >= before
+    first, count = uint64(index), uint64(end - index)
+    for place in range(uint64(1), count):
+        ordered &= times[first + place] - times[first + place - uint64(1)] >= candles.length
+    return bool(ordered)
+
+
+@compiled(inline=True)
+def _marked(state: State, candles: Candles, index: int, end: int, tally: Tally) -> bool:
+    """Mark the position at each of these closes: its range, and the equity's peak and deepest fall.
+
+    False where a price is no number.
+    """
+    one, counts, cash = state.instruments[0], tally.counts, state.cash
+    quantity, basis, high, low = one.quantity, one.basis, one.high, one.low
+    peak, drawdown = counts.peak, counts.drawdown
+    fall = peak * (1.0 - drawdown)
+    sound = True
+    for place in range(uint64(index), uint64(end)):
+        now = cash + quantity * (candles.close[place] - basis)
+        sound &= not np.isnan(now)
+        high, low = max(high, candles.high[place]), min(low, candles.low[place])
+        if now > peak:
+            peak = now
+            fall = peak * (1.0 - drawdown)
+        elif now < fall:
+            drawdown = 1.0 - now / peak
+            fall = peak * (1.0 - drawdown)
+    one.high, one.low = high, low
+    counts.peak, counts.drawdown = peak, drawdown
+    return sound
 
 
 @compiled()
 def _mark(
     state: State, candles: Candles, index: int, end: int, floor: float, ceiling: float, tally: Tally
 ) -> int:
-    """Mark candles from `index` on whose range lies inside the quiet one; gives the first that does not."""
-    one = state.instruments[0]
-    quantity, basis, entry, cash = one.quantity, one.basis, one.entry, state.cash
-    settled = state.initial + state.realised - state.fees + state.funding
-    amounts = state.initial + abs(cash) + abs(state.realised) + state.fees + abs(state.funding)
-    high, low, before = one.high, one.low, state.timestamp
-    counts = tally.counts
-    point, peak, drawdown = counts.points, counts.peak, counts.drawdown
-    day_end = counts.day_end
-    curve = tally.timestamp.size > 0
-    begun = index
-    now = tally.daily[counts.day]
-    wrong = False
-    until = state.wake_at - candles.length
+    """Mark candles from `index` on whose range lies inside the quiet one; gives the first that does not.
+
+    What the two identities differ by is the same at every price, so that the check before the first
+    candle is one at each of their events.
+    """
+    one, counts = state.instruments[0], tally.counts
+    begun, held, cash = index, one.quantity != 0.0, state.cash
+    check(state)
+    end = _until(candles.timestamp, index, end, state.wake_at - candles.length)
+    if floor > -np.inf or ceiling < np.inf:
+        end = _untouched(candles, index, end, floor, ceiling)
     while index < end:
-        if not (candles.low[index] > floor and candles.high[index] < ceiling):
-            break
-        opens = candles.timestamp[index]
-        if opens >= until:
-            break
-        if opens < before:
+        place = _until(candles.timestamp, index, end, counts.day_end - candles.length + 1)
+        if place == index:
+            turn_day(candles.timestamp[index] + candles.length, tally)
+            continue
+        if not _are_in_order(candles, index, place, state.timestamp):
             state.error = TIME_WENT_BACK
             break
-        before = opens + candles.length
-        at_open, price = candles.open[index], candles.close[index]
-        value = quantity * (price - basis)
-        last, now = now, cash + value
-        # Written so that a NaN fails them.
-        one_way = cash + quantity * (at_open - basis) - (settled + quantity * (at_open - entry))
-        other_way = now - (settled + quantity * (price - entry))
-        wrong |= not (max(abs(one_way), abs(other_way)) <= TOLERANCE * (amounts + abs(value)))
-        high, low = max(high, candles.high[index]), min(low, candles.low[index])
-        if before > day_end:
-            tally.daily[counts.day] = last
-            counts.peak, counts.drawdown = peak, drawdown
-            write_day(now, before, tally)
-            day_end = counts.day_end
-        if now > peak:
-            peak = now
-        elif now < peak * (1.0 - drawdown):
-            drawdown = 1.0 - now / peak
-        if curve:
-            tally.timestamp[point] = before
-            tally.cash[point] = cash
-            tally.value[point] = value
-            point += 1
-        index += 1
-    if wrong:
-        state.error = EQUITY_DISAGREES
-    if index == begun:
-        return index
-    counts.peak, counts.drawdown, counts.points = peak, drawdown, point
-    tally.daily[counts.day] = now
-    state.timestamp = before
-    one.mark = candles.close[index - 1]
+        if held and not _marked(state, candles, index, place, tally):
+            state.error = EQUITY_DISAGREES
+        if tally.timestamp.size > 0:
+            _points(candles, index, place, one.quantity, one.basis, cash, tally)
+        index = place
+        state.timestamp = candles.timestamp[index - 1] + candles.length
+        one.mark = candles.close[index - 1]
+        write_day(cash + one.quantity * (one.mark - one.basis), state.timestamp, tally)
     counts.closes += index - begun
     counts.events += 2 * (index - begun)
-    if quantity != 0.0:
-        one.high, one.low = high, low
+    if held:
         counts.held += index - begun
     return index
 
@@ -246,10 +257,7 @@ def _walk(state: State, on_event: Any, policy: Any, candles: Candles, signals: S
         index = counts.index
         if floor < ceiling:
             until = min(stop + 1, count)
-            if state.instruments[0].quantity == 0.0 and state.order_count == 0:
-                index = _idle(state, candles, index, until, tally)
-            else:
-                index = _mark(state, candles, index, until, floor, ceiling, tally)
+            index = _mark(state, candles, index, until, floor, ceiling, tally)
             if index > counts.index:
                 counts.events -= counts.opened
                 counts.opened = 0
@@ -262,7 +270,8 @@ def _walk(state: State, on_event: Any, policy: Any, candles: Candles, signals: S
             time = candles.timestamp[index]
             if not counts.opened:
                 price = candles.open[index]
-                size = candles.volume[index] if candles.volume.size > 0 else 0.0
+                # Looked up only where it counts: what is far away in memory takes its time.
+                size = candles.volume[index] if state.participation > 0.0 else 0.0
                 event = Event(OPEN, 0, time, time, price, price, price, size, 0, CANDLE)
                 advance(state, event, on_event, policy, tally)
                 counts.opened = 1

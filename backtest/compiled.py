@@ -20,7 +20,9 @@ from numba.core import config
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def compiled(signature: object = None, *, inline: bool = False) -> Callable[[Function], Function]:
+def compiled(
+    signature: object = None, *, inline: bool = False, allocates: bool = False
+) -> Callable[[Function], Function]:
     """A decorator that turns a function into machine code, kept on disk where a folder allows it.
 
     Args:
@@ -28,6 +30,8 @@ def compiled(signature: object = None, *, inline: bool = False) -> Callable[[Fun
             A function that takes another one needs it: a signature with a function type is the same
             in every process, one inferred from the function itself never hits the disk cache.
         inline: whether the optimiser must put it into its callers: for what runs at every event.
+        allocates: whether it makes arrays. One that does not counts no references to those that it is
+            given: its callers hold them.
     """
 
     def decorate(function: Function) -> Function:
@@ -41,6 +45,7 @@ def compiled(signature: object = None, *, inline: bool = False) -> Callable[[Fun
                 "nogil": True,
                 "error_model": "numpy",
                 "forceinline": inline,
+                "_nrt": allocates,
             }
             if signature is not None:
                 return cast("Function", cast("Any", numba.njit)(signature, **options)(function))

@@ -107,7 +107,7 @@ class Metrics(NamedTuple):
     buy_and_hold_pct: float
 
 
-@compiled()
+@compiled(allocates=True)
 def profile(initial: float, daily: Floats) -> Any:
     """The `Profile` of equity at the end of each UTC day; `initial` is that before the first one."""
     returns = daily_returns(initial, daily)
@@ -130,7 +130,7 @@ def profile(initial: float, daily: Floats) -> Any:
     )
 
 
-@compiled()
+@compiled(allocates=True)
 def net_profits(fills: Records) -> Floats:
     """What each position brought, in the order of their ordinals: gross less all fees, and its funding."""
     positions = 0
@@ -144,7 +144,7 @@ def net_profits(fills: Records) -> Floats:
     return gross - fees + funding
 
 
-@compiled()
+@compiled(allocates=True)
 def turnover(fills: Records, daily: Floats) -> float:
     """How often the equity was turned over: half of what was bought and sold, over mean daily equity.
 
@@ -158,7 +158,7 @@ def turnover(fills: Records, daily: Floats) -> float:
     return finite(0.5 * traded / mean) if mean > 0.0 else 0.0
 
 
-@compiled()
+@compiled(allocates=True)
 def profit_factor(profits: Floats) -> float:
     """Sum of net profits over the sum of net losses, 0 without a loss.
 
@@ -173,12 +173,12 @@ def profit_factor(profits: Floats) -> float:
     return finite(gained / lost) if lost > 0.0 else 0.0
 
 
-@compiled()
+@compiled(allocates=True)
 def _mean(values: Floats) -> float:
     return values.mean() if values.size else 0.0
 
 
-@compiled()
+@compiled(allocates=True)
 def summarise(
     initial: float,
     daily: Floats,

@@ -19,7 +19,7 @@ _LARGEST = float(np.finfo(np.float64).max)
 _TAIL = 0.05
 
 
-@compiled()
+@compiled(allocates=True)
 def finite(value: float) -> float:
     """`value`, an infinite one as the largest number there is, NaN as 0."""
     if value != value:
@@ -27,7 +27,7 @@ def finite(value: float) -> float:
     return min(max(value, -_LARGEST), _LARGEST)
 
 
-@compiled()
+@compiled(allocates=True)
 def daily_returns(initial: float, daily: Floats) -> Floats:
     """Simple returns from day's end to day's end, the first one from the initial capital.
 
@@ -43,7 +43,7 @@ def daily_returns(initial: float, daily: Floats) -> Floats:
     return returns
 
 
-@compiled()
+@compiled(allocates=True)
 def annual_return(total: float, days: int) -> float:
     """The yearly rate that compounds to `total`: (1 + total)^(365 / days) − 1, as fractions.
 
@@ -55,7 +55,7 @@ def annual_return(total: float, days: int) -> float:
     return finite((1.0 + total) ** (DAYS_A_YEAR / days) - 1.0)
 
 
-@compiled()
+@compiled(allocates=True)
 def deviation(returns: Floats) -> float:
     """Standard deviation with ddof 1, exactly 0 where all returns are equal.
 
@@ -70,7 +70,7 @@ def deviation(returns: Floats) -> float:
     return math.sqrt(total / (returns.size - 1))
 
 
-@compiled()
+@compiled(allocates=True)
 def volatility(returns: Floats) -> float:
     """Yearly standard deviation of daily returns, a fraction: that of a day · √365.
 
@@ -79,7 +79,7 @@ def volatility(returns: Floats) -> float:
     return deviation(returns) * math.sqrt(DAYS_A_YEAR)
 
 
-@compiled()
+@compiled(allocates=True)
 def sharpe_ratio(returns: Floats) -> float:
     """Mean over standard deviation of daily returns, · √365.
 
@@ -91,7 +91,7 @@ def sharpe_ratio(returns: Floats) -> float:
     return finite(returns.mean() / spread * math.sqrt(DAYS_A_YEAR))
 
 
-@compiled()
+@compiled(allocates=True)
 def sortino_ratio(returns: Floats) -> float:
     """Mean over downside deviation of daily returns, · √365; the downside counts every day, gains as 0.
 
@@ -109,7 +109,7 @@ def sortino_ratio(returns: Floats) -> float:
     return finite(returns.mean() / downside * math.sqrt(DAYS_A_YEAR))
 
 
-@compiled()
+@compiled(allocates=True)
 def calmar_ratio(annual: float, largest: float) -> float:
     """Annual return over the largest drawdown, both fractions.
 
@@ -118,7 +118,7 @@ def calmar_ratio(annual: float, largest: float) -> float:
     return finite(annual / largest) if largest > 0.0 else 0.0
 
 
-@compiled()
+@compiled(allocates=True)
 def drawdown(initial: float, daily: Floats) -> tuple[float, int]:
     """The largest fall of daily equity below its earlier peak, and the days it took.
 
@@ -143,7 +143,7 @@ def drawdown(initial: float, daily: Floats) -> tuple[float, int]:
     return largest, daily.size - 1 - from_day
 
 
-@compiled()
+@compiled(allocates=True)
 def omega_ratio(returns: Floats) -> float:
     """What daily returns lie above 0, summed, over what they lie below; 0 without a loss.
 
@@ -157,7 +157,7 @@ def omega_ratio(returns: Floats) -> float:
     return finite(gained / lost) if lost > 0.0 else 0.0
 
 
-@compiled()
+@compiled(allocates=True)
 def quantile(ordered: Floats, share: float) -> float:
     """The quantile of ascending values, between two of them on the straight line.
 
@@ -170,7 +170,7 @@ def quantile(ordered: Floats, share: float) -> float:
     return float(ordered[below] + (place - below) * (ordered[above] - ordered[below]))
 
 
-@compiled()
+@compiled(allocates=True)
 def tail_ratio(returns: Floats) -> float:
     """The size of the 95 % quantile of daily returns over that of the 5 % quantile.
 
@@ -183,7 +183,7 @@ def tail_ratio(returns: Floats) -> float:
     return finite(abs(quantile(ordered, 1.0 - _TAIL)) / left) if left > 0.0 else 0.0
 
 
-@compiled()
+@compiled(allocates=True)
 def value_at_risk(returns: Floats) -> float:
     """The 5 % quantile of daily returns: one day in twenty is no better; a loss is below 0.
 
@@ -192,7 +192,7 @@ def value_at_risk(returns: Floats) -> float:
     return quantile(np.sort(returns), _TAIL) if returns.size else 0.0
 
 
-@compiled()
+@compiled(allocates=True)
 def conditional_value_at_risk(returns: Floats) -> float:
     """The mean of the worst 5 % of daily returns, that at their edge among them.
 

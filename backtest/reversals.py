@@ -16,7 +16,7 @@ Integers = npt.NDArray[np.int64]
 _BUY, _SELL = 1, -1
 
 
-@compiled()
+@compiled(allocates=True)
 def band_reversals(
     timestamp: Integers, close: Floats, length: int, period: int, deviations: float
 ) -> tuple[Integers, Integers]:
@@ -53,7 +53,7 @@ def band_reversals(
     return index[:count].copy(), kind[:count].copy()
 
 
-@compiled()
+@compiled(allocates=True)
 def flow_divergences(
     timestamp: Integers,
     close: Floats,

@@ -74,7 +74,7 @@ class Strategy:
         return values
 
 
-@compiled()
+@compiled(allocates=True)
 def ema_crosses(
     timestamp: Integers, close: Floats, length: int, fast: int, slow: int
 ) -> tuple[Integers, Integers]:
@@ -112,7 +112,7 @@ def ema_crosses(
     return index[:count].copy(), kind[:count].copy()
 
 
-@compiled()
+@compiled(allocates=True)
 def rsi_reversals(
     timestamp: Integers, close: Floats, length: int, period: int, low: float, high: float
 ) -> tuple[Integers, Integers]:

@@ -101,22 +101,28 @@ def begin(first: int, last: int, initial: float, fills: int, points: int) -> Tal
     counts = np.zeros(1, dtype=COUNTS)
     counts["day_end"] = (first // DAY + 1) * DAY
     counts["peak"] = initial
+    # In one piece: the system clears few large pages sooner than many small ones.
+    time, cash, value = np.empty((3, points))
     return Tally(
         # Memory that is never written to is never taken.
         fills=np.empty(fills + ROOM, dtype=FILL),
         daily=np.full(last // DAY - first // DAY + 1, initial),
-        timestamp=np.empty(points, dtype=np.int64),
-        cash=np.empty(points),
-        value=np.empty(points),
+        timestamp=time.view(np.int64),
+        cash=cash,
+        value=value,
         counts=counts[0],
     )
 
 
 def grown(tally: Tally) -> Tally:
-    """The same with twice the room for fills."""
-    fills = np.empty(2 * len(tally.fills), dtype=FILL)
-    fills[: len(tally.fills)] = tally.fills
-    return tally._replace(fills=fills)
+    """The same with twice the room for fills, and as many points more."""
+    more = len(tally.fills)
+    columns = {"fills": np.concatenate([tally.fills, np.empty(more, dtype=FILL)])}
+    if len(tally.timestamp):
+        for name in ("timestamp", "cash", "value"):
+            column = getattr(tally, name)
+            columns[name] = np.concatenate([column, np.empty(more, dtype=column.dtype)])
+    return tally._replace(**columns)
 
 
 def record_of(state: Records, tally: Tally) -> Record:
@@ -213,14 +219,22 @@ def write_fills(state: State, tally: Tally) -> None:
 
 
 @compiled()
+def turn_day(time: int, tally: Tally) -> None:
+    """Go on to the day of this time; days without an event carry the last equity on."""
+    counts = tally.counts
+    days = (time - counts.day_end - 1) // DAY + 1
+    for day in range(counts.day + 1, counts.day + days):
+        tally.daily[day] = tally.daily[counts.day]
+    counts.day += days
+    counts.day_end += days * DAY
+
+
+@compiled()
 def write_day(now: float, time: int, tally: Tally) -> None:
     """The equity as it is now: of its day, and against the highest before."""
     counts = tally.counts
     if time > counts.day_end:
-        days = (time - counts.day_end - 1) // DAY + 1
-        tally.daily[counts.day + 1 : counts.day + days] = tally.daily[counts.day]
-        counts.day += days
-        counts.day_end += days * DAY
+        turn_day(time, tally)
     tally.daily[counts.day] = now
     if now > counts.peak:
         counts.peak = now
