@@ -4,10 +4,11 @@ Each instrument has some days of minutes behind it. Once their candles are commi
 fifty markets come; once all in one transaction, as at the turn of a minute.
 """
 
+import multiprocessing
 import threading
 from collections.abc import Iterator, Sequence
-from queue import SimpleQueue
 from time import perf_counter, sleep
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,14 +18,18 @@ from market import Candle, Timeframe
 from market.timeframe import MICROSECONDS
 from signals.options import SignalOptions
 from signals.run import run as follow
-from signals.target import Selection
+from signals.target import Selection, Share
 from storage import notify
 from storage.database import Connection, connect
 from storage.tape import write_candles
 
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
+
 INSTRUMENTS = 50
 BEHIND = 5_000
-ROUNDS = 12
+ROUNDS = 24
+"""Candles of each instrument; the first one, at which caches are filled, does not count."""
 PAUSE = 0.04
 """Seconds between the candles of two instruments, where they come one by one."""
 ALLOWED = 0.050
@@ -32,47 +37,56 @@ EXCHANGE = "simulated"
 START = 1_772_323_200 * MICROSECONDS
 MINUTE = 60 * MICROSECONDS
 
+Done: TypeAlias = "Queue[list[tuple[str, int, float]]]"
+"""What was followed: symbols, each with the number of its last candle and when."""
+
 
 def run() -> Figures:
-    """The median and the 99th percentile of both ways."""
-    symbols = [f"C{number:02}/USDT" for number in range(INSTRUMENTS)]
-    with fresh_database() as url, connect(url, autocommit=True) as connection:
-        for number, symbol in enumerate(symbols):
-            write_candles(connection, EXCHANGE, _candles(symbol, number, 0, BEHIND))
-        connection.execute("VACUUM ANALYZE candles")
-        done: SimpleQueue[tuple[str, int, float]] = SimpleQueue()
-        stop = threading.Event()
-        following = threading.Thread(target=_follow, args=(url, done, stop), daemon=True)
-        following.start()
-        _wait_for(done, {(symbol, BEHIND - 1) for symbol in symbols})
-        one_by_one = _measure(connection, done, symbols, BEHIND, at_once=False)
-        at_once = _measure(connection, done, symbols, BEHIND + ROUNDS, at_once=True)
-        stop.set()
-        following.join()
+    """The median and the 99th percentile of each way."""
     figures: Figures = []
-    for name, taken in (("one by one", one_by_one), ("all at once", at_once)):
-        p50, p99 = np.percentile(taken, (50, 99)) * 1e3
+    for name, processes, at_once in (
+        ("one by one", 1, False),
+        ("all at once", 1, True),
+        ("all at once, two processes that share them", 2, True),
+    ):
+        p50, p99 = np.percentile(_measure(processes, at_once=at_once), (50, 99)) * 1e3
         figures.append(Figure(f"from candle to signal, {name}, median", float(p50), "ms"))
         figures.append(Figure(f"from candle to signal, {name}, p99", float(p99), "ms", ALLOWED * 1e3))
     return figures
 
 
-def _follow(url: str, done: SimpleQueue[tuple[str, int, float]], stop: threading.Event) -> None:
-    for steps in follow(url, SignalOptions(), Selection(), stop):
-        for step in steps:
-            done.put((step.job.target.symbol, (step.until - START) // MINUTE, perf_counter()))
+def _measure(processes: int, *, at_once: bool) -> list[float]:
+    """Seconds from each commit of a candle to that of what is said of it."""
+    symbols = [f"C{number:02}/USDT" for number in range(INSTRUMENTS)]
+    spawn = multiprocessing.get_context("spawn")
+    done: Done = spawn.Queue()
+    with fresh_database() as url, connect(url, autocommit=True) as connection:
+        for number, symbol in enumerate(symbols):
+            write_candles(connection, EXCHANGE, _candles(symbol, number, 0, BEHIND))
+        connection.execute("VACUUM ANALYZE candles")
+        shares = [Share(part, processes) for part in range(1, processes + 1)]
+        following = [spawn.Process(target=_follow, args=(url, share, done), daemon=True) for share in shares]
+        for process in following:
+            process.start()
+        try:
+            _wait_for(done, {(symbol, BEHIND - 1) for symbol in symbols})
+            return _follow_up(connection, done, symbols, at_once=at_once)
+        finally:
+            for process in following:
+                process.kill()
+                process.join()
 
 
-def _measure(
-    connection: Connection,
-    done: SimpleQueue[tuple[str, int, float]],
-    symbols: Sequence[str],
-    first: int,
-    *,
-    at_once: bool,
-) -> list[float]:
+def _follow(url: str, share: Share, done: Done) -> None:
+    for steps in follow(url, SignalOptions(), Selection(share=share), threading.Event()):
+        # The same clock in every process.
+        now = perf_counter()
+        done.put([(step.job.target.symbol, (step.until - START) // MINUTE, now) for step in steps])
+
+
+def _follow_up(connection: Connection, done: Done, symbols: Sequence[str], *, at_once: bool) -> list[float]:
     committed: dict[tuple[str, int], float] = {}
-    for place in range(first, first + ROUNDS):
+    for place in range(BEHIND, BEHIND + ROUNDS):
         for together in [symbols] if at_once else [[symbol] for symbol in symbols]:
             with connection.transaction():
                 for number, symbol in enumerate(symbols):
@@ -82,23 +96,21 @@ def _measure(
             committed |= {(symbol, place): perf_counter() for symbol in together}
             sleep(PAUSE * len(together))
     found = _wait_for(done, set(committed))
-    return [found[key] - at for key, at in committed.items()]
+    return [found[key] - at for key, at in committed.items() if key[1] > BEHIND]
 
 
-def _wait_for(
-    done: SimpleQueue[tuple[str, int, float]], wanted: set[tuple[str, int]]
-) -> dict[tuple[str, int], float]:
+def _wait_for(done: Done, wanted: set[tuple[str, int]]) -> dict[tuple[str, int], float]:
     found: dict[tuple[str, int], float] = {}
     while left := wanted - found.keys():
-        symbol, last, at = done.get(timeout=300)
-        # Candles that closed close together are one step.
-        found |= {(each, place): at for each, place in left if each == symbol and place <= last}
+        for symbol, last, at in done.get(timeout=300):
+            # Candles that closed close together are one step.
+            found |= {(each, place): at for each, place in left if each == symbol and place <= last}
     return found
 
 
 def _candles(symbol: str, number: int, first: int, last: int) -> Iterator[Candle]:
     """A walk of its own for each symbol, the same whenever it is asked for."""
-    steps = np.random.default_rng(number).normal(0, 1e-3, BEHIND + 2 * ROUNDS)
+    steps = np.random.default_rng(number).normal(0, 1e-3, BEHIND + ROUNDS)
     closes = 100 * np.exp(np.cumsum(steps))
     for place in range(first, last):
         close = float(closes[place])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
+from market.errors import WrongUse
 from market.timeframe import Timeframe, from_datetime
 
 if TYPE_CHECKING:
@@ -31,12 +33,42 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """One of several parts of all instruments, about equal, so that each can have a process of its own.
+
+    Attributes:
+        part: which, from 1 on.
+        of: how many there are.
+    """
+
+    part: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Share:
+        """The share that is written as part/of, such as 1/2.
+
+        Raises:
+            WrongUse: it is not.
+        """
+        part, _, of = text.partition("/")
+        if not (part.isdecimal() and of.isdecimal() and 1 <= int(part) <= int(of)):
+            raise WrongUse(f"no share: {text!r}; the first of two is 1/2, the second 2/2")
+        return cls(int(part), int(of))
+
+    def has(self, exchange: str, symbol: str) -> bool:
+        """Whether the instrument is part of it: its name alone decides, not what else there is."""
+        return crc32(f"{exchange} {symbol}".encode()) % self.of == self.part - 1
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Which targets are meant; what is None is not restricted."""
 
     exchange: str | None = None
     symbols: tuple[str, ...] | None = None
     timeframes: tuple[Timeframe, ...] | None = None
+    share: Share | None = None
 
 
 # One step of the index per target instead of a scan of every candle.
@@ -89,4 +121,5 @@ def _is_selected(target: Target, selection: Selection) -> bool:
         selection.exchange in (None, target.exchange)
         and (selection.symbols is None or target.symbol in selection.symbols)
         and (selection.timeframes is None or target.timeframe in selection.timeframes)
+        and (selection.share is None or selection.share.has(*target.instrument))
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,6 +40,9 @@ def run(
     exchange: Exchange = None,
     symbols: Annotated[str | None, typer.Option(help="Only these, comma-separated.")] = None,
     timeframes: Annotated[str | None, typer.Option(help="Only these, comma-separated.")] = None,
+    share: Annotated[
+        str | None, typer.Option(help="Only this share of the instruments: 1/2 and 2/2, a process each.")
+    ] = None,
     seconds: Seconds = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
@@ -47,15 +51,17 @@ def run(
     Each candle is evaluated as it closes; after a pause all that closed meanwhile.
     """
     from signals.run import run as follow
+    from signals.target import Share
 
     options = settings.load()
     _require_strategies(options)
-    selection = _selection(exchange, symbols, timeframes)
+    part = None if share is None else Share.parse(share)
+    selection = replace(_selection(exchange, symbols, timeframes), share=part)
     steps: list[Step] = []
     with stop_event(seconds) as stop:
         url = options.database()
         with output.errors.status("waiting for candles to close", spinner="dots") as status:
-            for done in follow(url, options.signals, selection, stop):
+            for done in follow(url, options.signals, selection, stop, options.alerts.routes()):
                 steps.extend(done)
                 if not as_json:
                     _show_new(done)

@@ -13,7 +13,7 @@ from signals.follow import Step
 from signals.frame import CandleFrame
 from signals.options import SignalOptions
 from signals.run import Follower, run
-from signals.target import Selection, Target, newest_closed, stored_targets
+from signals.target import Selection, Share, Target, newest_closed, stored_targets
 from storage.database import Connection
 from storage.notify import notify
 
@@ -139,6 +139,36 @@ def test_selection_and_newest(session: Connection, put: Put, make_frame: MakeFra
     assert stored_targets(session, Selection(exchange="okx")) == []
     assert newest_closed(session, [target, other])[target] == make_frame(50).timestamp[-1]
     assert newest_closed(session, []) == {}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_each_instrument_is_in_one_share_with_about_as_many_as_in_the_others(count: int) -> None:
+    names = [("simulated", f"C{number}/USDT") for number in range(700)]
+    shares = [Share(part, count) for part in range(1, count + 1)]
+    assert all(sum(share.has(*name) for share in shares) == 1 for name in names)
+    for share in shares:
+        assert sum(share.has(*name) for name in names) == pytest.approx(700 / count, rel=0.3)
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "1/0", "-1/2", "a/b", "1/2/3", "1 /2"])
+def test_what_is_no_share_is_said(text: str) -> None:
+    assert Share.parse("2/3") == Share(2, 3)
+    with pytest.raises(WrongUse, match="the first of two is 1/2, the second 2/2"):
+        Share.parse(text)
+
+
+def test_shares_together_follow_everything(
+    database: str, session: Connection, put: Put, make_frame: MakeFrame, target: Target
+) -> None:
+    put(make_frame(50))
+    followed = []
+    for share in (Share(1, 2), Share(2, 2)):
+        stop = Event()
+        for steps in run(database, OPTIONS, Selection(share=share), stop):
+            followed += [step.job.target for step in steps]
+            stop.set()
+    assert set(followed) == {target}
+    assert len(followed) == 2, "two strategies, once each"
 
 
 def test_an_empty_tape_is_waited_on(database: str) -> None:
