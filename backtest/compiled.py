@@ -2,12 +2,14 @@
 
 Without fastmath, which would reorder sums; with numpy's division (x / 0 is inf); without the
 interpreter's lock, so that a sweep runs on threads. numba notices an edit of the file that holds a
-function, but not of the functions which that one calls: so the folder carries a hash of every source
-file, and an edited kernel is never served from a stale cache.
+function, but not of the functions and constants which that one takes from other files: so the folder
+carries a hash of every source file that machine code is made of, and an edited kernel is never served from
+a stale cache.
 """
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +18,10 @@ from typing import Any, TypeVar, cast
 import numba
 from numba import types
 from numba.core import config
+
+_PACKAGE = Path(__file__).parent
+_COMPILES = re.compile(rb"^@compiled\(", re.MULTILINE)
+_IMPORTS = re.compile(rb"^from (backtest|market)\.(\w+) import", re.MULTILINE)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -71,7 +77,7 @@ def _of_any_value(find: Callable[..., Any]) -> Callable[..., Any]:
 @cache
 def cache_folder() -> Path | None:
     """The first folder that can be written: NUMBA_CACHE_DIR's, the home's, the package's, the user's."""
-    name = f"backtest-{source_hash()[:16]}"
+    name = f"backtest-{_hash(_compiled_sources())[:16]}"
     for base in _bases():
         folder = base / name
         try:
@@ -86,10 +92,27 @@ def cache_folder() -> Path | None:
 @cache
 def source_hash() -> str:
     """SHA-256 of this package's source files, hexadecimal."""
+    return _hash(_PACKAGE.glob("*.py"))
+
+
+def _hash(files: Iterable[Path]) -> str:
     digest = sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in sorted(files):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
+
+
+def _compiled_sources() -> set[Path]:
+    """The files that hold compiled functions, and those that they take functions and constants from."""
+    waiting = [file for file in _PACKAGE.glob("*.py") if _COMPILES.search(file.read_bytes())]
+    found = set(waiting)
+    while waiting:
+        for package, module in _IMPORTS.findall(waiting.pop().read_bytes()):
+            file = _PACKAGE.parent / package.decode() / f"{module.decode()}.py"
+            if file not in found and file.exists():
+                found.add(file)
+                waiting.append(file)
+    return found
 
 
 def _bases() -> list[Path]:
