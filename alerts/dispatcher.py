@@ -1,133 +1,147 @@
-"""Sends what is due in the outbox: at least once, and never one row by two dispatchers at a time."""
+"""Sends what is due on one channel: in order, at least once, and within its limits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from alerts.plan import Dead, Decision, Policy, Retry, Sent, decide
-from storage import outbox
-from storage.database import connect, require_schema
-from storage.notify import listen
-from storage.reconnect import reconnecting
+from alerts.pace import WINDOW, Limits, Send, Step, Suppress, Wait, next_step
+from alerts.plan import Dead, Decision, Policy, Retry, Sent, decide_together
+from storage import mutes, sending
 
 if TYPE_CHECKING:
     from threading import Event
 
     from alerts.channels import Channel
+    from alerts.plan import Failure
     from storage.database import Connection
     from storage.outbox import Alert
+    from storage.sending import Waiting
 
-CHANNEL = "alerts"
-POLL_SECONDS = 1.0
-BATCH = 20
-"""Alerts claimed at once: few enough to be sent well within their lease."""
+BATCH = 100
+"""Rows that are looked at together, on a channel that makes no digest."""
 
 Clock = Callable[[], int]
 
 
 @dataclass(slots=True)
 class Counts:
-    """What a dispatcher did."""
+    """What became of alerts; one that failed before it was sent counts as both."""
 
     sent: int = 0
     failed: int = 0
     dead: int = 0
 
-    def add(self, decision: Decision) -> None:
-        """Count one attempt."""
-        self.sent += isinstance(decision, Sent)
-        self.failed += isinstance(decision, Retry)
-        self.dead += isinstance(decision, Dead)
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.sent + other.sent, self.failed + other.failed, self.dead + other.dead)
+
+    def add(self, decision: Decision, count: int = 1) -> None:
+        """Count an attempt to send so many."""
+        self.sent += count * isinstance(decision, Sent)
+        self.failed += count * isinstance(decision, Retry)
+        self.dead += count * isinstance(decision, Dead)
 
 
 @dataclass(frozen=True, slots=True)
-class Dispatcher:
-    """Sends the outbox through `channels`.
+class Outlet:
+    """A channel, and how it is to be treated.
 
     Attributes:
-        connection: in autocommit mode.
-        channels: by the name that stands in the outbox.
-        clock: gives the time in microseconds UTC.
-        policy: how patient it is with a failing channel.
-        counts: what it did so far.
+        channel: makes the calls.
+        limits: how many, when.
+        policy: how patiently it is tried again.
+        lease: microseconds for which a row is nobody else's; a call takes less than half of it.
     """
 
-    connection: Connection
-    channels: Mapping[str, Channel]
-    clock: Clock
+    channel: Channel
+    limits: Limits = field(default_factory=Limits)
     policy: Policy = field(default_factory=Policy)
-    counts: Counts = field(default_factory=Counts)
-
-    def send_due(self) -> int:
-        """Send all that is due on every channel; says how many attempts that took."""
-        return sum(self._send_channel(name, channel) for name, channel in self.channels.items())
-
-    def _send_channel(self, name: str, channel: Channel) -> int:
-        attempts = 0
-        while True:
-            began = self.clock()
-            # Committed at once: from here until the lease is over these rows are ours alone.
-            claimed = outbox.claim_due(self.connection, name, began, BATCH)
-            for alert in claimed:
-                # Half a lease is left for the sending itself. What is not begun stays pending, and is
-                # claimed again, by whomever, when the lease is over.
-                if self.clock() - began > outbox.LEASE // 2:
-                    return attempts
-                self._attempt(alert, channel)
-                attempts += 1
-            if len(claimed) < BATCH:
-                return attempts
-
-    def _attempt(self, alert: Alert, channel: Channel) -> None:
-        failure = channel.send(alert)
-        now = self.clock()
-        decision = decide(
-            failure,
-            attempts=alert.attempts,
-            dedupe_key=alert.dedupe_key,
-            now=now,
-            policy=self.policy,
-        )
-        self._record(alert.id, decision, now)
-        self.counts.add(decision)
-
-    def _record(self, number: int, decision: Decision, now: int) -> None:
-        match decision:
-            case Sent():
-                outbox.mark_sent(self.connection, number, now)
-            case Retry(at, failure):
-                lost = failure.is_answer_lost
-                outbox.mark_failed(self.connection, number, failure.reason, at, is_answer_lost=lost)
-            case Dead(reason):
-                outbox.mark_dead(self.connection, number, reason)
+    lease: int = sending.LEASE
 
 
-def run(url: str, channels: Mapping[str, Channel], clock: Clock, stop: Event) -> Iterator[Counts]:
-    """Send until `stop` is set, waiting while the database is away; yields the counts after each wake.
+class Dispatcher:
+    """Sends the rows of one channel.
 
     Args:
-        url: the database.
-        channels: by the name that stands in the outbox.
+        connection: in autocommit mode.
+        name: the channel's, as it stands in the outbox.
+        outlet: the channel.
         clock: gives the time in microseconds UTC.
-        stop: set to end between two batches.
-
-    Raises:
-        Unavailable: the database does not answer, or has no tables.
+        counts: is added to.
     """
-    counts = Counts()
-    return reconnecting(url, lambda: _run(url, channels, clock, stop, counts), stop)
 
+    def __init__(
+        self, connection: Connection, name: str, outlet: Outlet, clock: Clock, counts: Counts | None = None
+    ) -> None:
+        self.counts = counts or Counts()
+        self._connection = connection
+        self._name = name
+        self._outlet = outlet
+        self._clock = clock
+        self._calls: list[int] = []
+        self._is_ours = False
 
-def _run(
-    url: str, channels: Mapping[str, Channel], clock: Clock, stop: Event, counts: Counts
-) -> Iterator[Counts]:
-    with connect(url, application_name="deltatape alerts", autocommit=True) as connection:
-        require_schema(connection)
-        dispatcher = Dispatcher(connection, channels, clock, counts=counts)
-        for _ in listen(url, [CHANNEL], timeout=POLL_SECONDS):
-            dispatcher.send_due()
-            yield counts
-            if stop.is_set():
-                return
+    def send_due(self, stop: Event | None = None) -> int | None:
+        """Send all that may be sent now, unless another dispatcher sends on this channel.
+
+        Args:
+            stop: set to end between two calls.
+
+        Returns:
+            When there is more to do, in microseconds UTC; None: when something new comes.
+        """
+        if not self._is_ours and not self._take_over():
+            return None
+        while not (stop and stop.is_set()):
+            now = self._clock()
+            match self._next_step(now):
+                case Wait(until):
+                    return until
+                case Suppress(ids, reason):
+                    sending.mark_suppressed(self._connection, ids, reason)
+                case Send(ids):
+                    # Committed at once: from here until the lease is over these rows are ours alone.
+                    alerts = sending.claim(self._connection, ids, now, lease=self._outlet.lease)
+                    if alerts:
+                        self._attempt(alerts)
+        return None
+
+    def _take_over(self) -> bool:
+        self._is_ours = sending.lock_channel(self._connection, self._name)
+        if self._is_ours:
+            now = self._clock()
+            self._calls = sending.sent_since(self._connection, self._name, now - WINDOW)
+            if any(row.attempts for row in self._waiting(now)):
+                # Somebody has tried, and nothing says when.
+                self._calls.append(now)
+        return self._is_ours
+
+    def _next_step(self, now: int) -> Step:
+        self._calls = [at for at in self._calls if at > now - WINDOW]
+        muted_until = mutes.muted(self._connection, now).get(self._name, 0)
+        return next_step(self._waiting(now), self._calls, now, self._outlet.limits, muted_until)
+
+    def _waiting(self, now: int) -> list[Waiting]:
+        limits = self._outlet.limits
+        room = BATCH if limits.digest_from is None else limits.most
+        is_quiet = limits.quiet_until(now) is not None
+        return sending.waiting(self._connection, self._name, room, is_critical=is_quiet)
+
+    def _attempt(self, alerts: Sequence[Alert]) -> None:
+        failure = self._outlet.channel.send(alerts)
+        now = self._clock()
+        self._calls.append(now)
+        for decision, ids in decide_together(failure, alerts, now=now, policy=self._outlet.policy).items():
+            self._record(ids, decision, failure, now)
+            self.counts.add(decision, len(ids))
+
+    def _record(self, ids: Sequence[int], decision: Decision, failure: Failure | None, now: int) -> None:
+        is_lost = failure is not None and failure.is_answer_lost
+        match decision:
+            case Sent():
+                sending.mark_sent(self._connection, ids, now)
+            case Retry(at, failed):
+                sending.mark_failed(self._connection, ids, failed.reason, at, is_answer_lost=is_lost)
+            case Dead(reason):
+                sending.mark_dead(self._connection, ids, reason, is_answer_lost=is_lost)

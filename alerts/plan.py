@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from market.timeframe import MICROSECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from storage.outbox import Alert
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,29 @@ def decide(failure: Failure | None, *, attempts: int, dedupe_key: str, now: int,
     if attempts >= policy.attempts:
         return Dead(f"given up after {attempts} attempts: {failure.reason}")
     return Retry(now + delay(failure, attempts, dedupe_key, policy), failure)
+
+
+def decide_together(
+    failure: Failure | None, alerts: Sequence[Alert], *, now: int, policy: Policy
+) -> dict[Decision, list[int]]:
+    """What becomes of the alerts of one message: ids by decision.
+
+    Those that are tried again are so at one time, so that they stay together.
+
+    Args:
+        failure: how the attempt failed; None where it did not.
+        alerts: in their order, one at least.
+        now: microseconds UTC.
+        policy: how patient to be.
+    """
+    first = alerts[0]
+    shared = min(first.attempts, policy.attempts - 1)
+    decided: dict[Decision, list[int]] = {}
+    for alert in alerts:
+        attempts = alert.attempts if alert.attempts >= policy.attempts else shared
+        decision = decide(failure, attempts=attempts, dedupe_key=first.dedupe_key, now=now, policy=policy)
+        decided.setdefault(decision, []).append(alert.id)
+    return decided
 
 
 def delay(failure: Failure, attempts: int, dedupe_key: str, policy: Policy) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from apscheduler.schedulers.background import BackgroundScheduler
 
-    from alerts.channels import Channel
+    from alerts.dispatcher import Outlet
     from collector.collect import Collector, Target
     from collector.metrics import Readings
     from deltatape.settings import Settings, SweepOptions
@@ -42,7 +42,7 @@ class Daemon:
         settings: what to follow, announce and sweep.
         url: the database.
         targets: what to collect, from where.
-        channels: where alerts go, by name.
+        outlets: where alerts go, by name.
         parts: what to run; all of it by default.
     """
 
@@ -51,7 +51,7 @@ class Daemon:
         settings: Settings,
         url: str,
         targets: Sequence[Target],
-        channels: Mapping[str, Channel],
+        outlets: Mapping[str, Outlet],
         parts: Collection[Part] = tuple(Part),
     ) -> None:
         self.collectors: list[Collector] = []
@@ -59,7 +59,7 @@ class Daemon:
         self._settings = settings
         self._url = url
         self._targets = targets if Part.COLLECTOR in parts else ()
-        self._channels = channels
+        self._outlets = outlets
         self._parts = parts
         self._stop = Event()
         self._waiting = list(self._targets)
@@ -206,14 +206,14 @@ class Daemon:
         from signals.run import run
         from signals.target import Selection
 
-        for _ in run(self._url, self._settings.signals, Selection(), self._stop):
+        routes = self._settings.alerts.routes()
+        for _ in run(self._url, self._settings.signals, Selection(), self._stop, routes):
             pass
 
     def _send_alerts(self) -> None:
-        from alerts.dispatcher import run
+        from alerts.run import run
 
-        for _ in run(self._url, self._channels, wall_clock, self._stop):
-            pass
+        run(self._url, self._outlets, wall_clock, self._stop)
 
     def _schedule(self) -> BackgroundScheduler:
         from apscheduler.schedulers.background import BackgroundScheduler

@@ -24,6 +24,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from deltatape.alert_options import AlertOptions
 from market import Timeframe, WrongUse
 from signals.options import SignalOptions
 from storage import backup, database, server
@@ -169,13 +170,12 @@ class TierOptions(BaseModel):
 
 
 class UpkeepOptions(BaseModel):
-    """What `deltatape up` does to old days, once a day at the time `at` (HH:MM, UTC), and whom it tells."""
+    """What `deltatape up` does to old days, once a day at the time `at` (HH:MM, UTC)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     at: str = Field(default="03:30", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     compress: bool = True
-    alert_channels: tuple[str, ...] = ("console",)
 
 
 class TelegramOptions(BaseModel):
@@ -233,6 +233,7 @@ class Settings(BaseSettings):
     retain: tuple[RetainOptions, ...] = ()
     tier: TierOptions = Field(default_factory=TierOptions)
     upkeep: UpkeepOptions = Field(default_factory=UpkeepOptions)
+    alerts: AlertOptions = Field(default_factory=AlertOptions)
     spool_bytes: int = Field(default=4 * 1024**3, gt=0)
 
     @field_validator("log_level", mode="before")

@@ -111,8 +111,7 @@ def _do(connection: Connection, url: str, settings: Settings, name: str, work: W
 
 
 def _alert(connection: Connection, settings: Settings, name: str, wrong: list[str], now: int) -> None:
-    from storage.notify import notify
-    from storage.outbox import AlertType, Event, alert_rows, write_alerts
+    from storage.outbox import AlertType, Event, write_alerts
 
     event = Event(
         alert_type=AlertType.SYSTEM_ERROR,
@@ -123,8 +122,7 @@ def _alert(connection: Connection, settings: Settings, name: str, wrong: list[st
         payload={"wrong": len(wrong)},
     )
     with connection.transaction():
-        if write_alerts(connection, alert_rows(event, settings.upkeep.alert_channels)):
-            notify(connection, "alerts")
+        write_alerts(connection, settings.alerts.routes().rows(event))
 
 
 def _backup(url: str, settings: Settings, now: int, go_on: GoOn) -> tuple[dict[str, float], list[str]]:

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING
 
 from market.timeframe import to_datetime
 from signals.target import columns
-from storage.notify import notify
-from storage.outbox import AlertType, Event, alert_rows, write_alerts
+from storage.outbox import AlertType, Event, write_alerts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from signals.store import Written
     from storage.database import Connection
+    from storage.routes import Routes
 
 FRESH_INTERVALS = 2
-_ALERTS = "alerts"
-
 
 _FRESH = """
 SELECT place FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
@@ -38,25 +36,22 @@ ORDER BY place
 """
 
 
-def announce(connection: Connection, written: Iterable[Written], channels: Sequence[str]) -> int:
+def announce(connection: Connection, written: Iterable[Written], routes: Routes) -> int:
     """Write the alerts of what was just added to `signals`.
 
     Args:
         connection: the transaction that added it.
         written: rows, those of a target in order of time.
-        channels: where to; none silences.
+        routes: where to.
 
     Returns:
         How many alerts were written.
     """
     candidates = [each for each in written if each.revision == 0 and not each.is_withdrawn]
-    if not candidates or not channels:
+    if not candidates or not routes.channels:
         return 0
     events = [_event(each) for each in _fresh(connection, candidates)]
-    count = write_alerts(connection, [row for event in events for row in alert_rows(event, channels)])
-    if count:
-        notify(connection, _ALERTS)
-    return count
+    return write_alerts(connection, [row for event in events for row in routes.rows(event)])
 
 
 def _fresh(connection: Connection, written: Sequence[Written]) -> Iterator[Written]:

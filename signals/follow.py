@@ -32,6 +32,7 @@ from signals.store import (
     reconcile,
     write_states,
 )
+from storage.routes import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from signals.strategies import Strategy
     from signals.target import Target
     from storage.database import Connection
+    from storage.routes import Routes
 
 CHUNK = 50_000
 """Candles of one transaction at most."""
@@ -61,14 +63,14 @@ class Job:
         strategy: what is evaluated.
         target: on whose candles.
         indicators: names whose values are kept on the way.
-        channels: where a fresh signal is announced.
+        routes: where a fresh signal is announced.
         horizons: candles after which it is written what became of its signals.
     """
 
     strategy: Strategy
     target: Target
     indicators: tuple[str, ...] = ()
-    channels: tuple[str, ...] = ()
+    routes: Routes = SILENT
     horizons: tuple[int, ...] = HORIZONS
 
     @property
@@ -189,9 +191,9 @@ class Following:
                         raise
                     self._on_bad(job, error)
             written = _write(connection, parts, is_newest=True)
-            for channels in {step.job.channels for step in written}:
-                news = [each for step in written for each in step.written if step.job.channels == channels]
-                announce(connection, news, channels)
+            for routes in {step.job.routes for step in written}:
+                news = [each for step in written for each in step.written if step.job.routes == routes]
+                announce(connection, news, routes)
             steps += written
             new = {
                 step.job.key: State(step.until, revisions.get(step.job.target.instrument, 0), step.last)
@@ -212,13 +214,13 @@ class Following:
 
 
 def jobs(
-    strategies: Sequence[Strategy], target: Target, options: SignalOptions, channels: tuple[str, ...] = ()
+    strategies: Sequence[Strategy], target: Target, options: SignalOptions, routes: Routes = SILENT
 ) -> list[Job]:
     """What there is to do on `target`: a job for each strategy that is meant for its timeframe."""
     meant = [each for each in strategies if not each.timeframes or target.timeframe in each.timeframes]
     return [
         # The values kept are the same for every strategy: once is enough.
-        Job(each, target, options.indicators if i == 0 else (), channels, options.horizons)
+        Job(each, target, options.indicators if i == 0 else (), routes, options.horizons)
         for i, each in enumerate(meant)
     ]
 

@@ -95,7 +95,6 @@ class SignalOptions:
         indicators: names whose values are kept in the table `indicators`.
         thresholds: of every strategy.
         cautions: of every strategy.
-        alert_channels: where a fresh signal is announced.
         horizons: after how many candles it is asked what became of a signal; 16 is always among them,
             since confidence is the chance to be right there.
     """
@@ -107,7 +106,6 @@ class SignalOptions:
     indicators: tuple[str, ...] = ("rsi_14", "atr_14", "cvd_20")
     thresholds: Thresholds = field(default_factory=Thresholds)
     cautions: Cautions = field(default_factory=Cautions)
-    alert_channels: tuple[str, ...] = ("console",)
     horizons: tuple[int, ...] = HORIZONS
 
     def __post_init__(self) -> None:

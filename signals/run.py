@@ -16,6 +16,7 @@ from signals.target import Target, newest_closed, stored_targets
 from storage.database import connect, require_schema
 from storage.notify import listen
 from storage.reconnect import reconnecting
+from storage.routes import TO_CONSOLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from signals.options import SignalOptions
     from signals.target import Selection
     from storage.database import Connection
+    from storage.routes import Routes
 
 log = logging.getLogger(__name__)
 
@@ -48,17 +50,25 @@ class Follower:
 
     Args:
         connection: in autocommit mode.
-        options: strategies, indicators, thresholds, channels.
+        options: strategies, indicators, thresholds.
         selection: which targets.
+        routes: where fresh signals are announced.
 
     Raises:
         WrongUse: the options name a strategy that does not exist.
     """
 
-    def __init__(self, connection: Connection, options: SignalOptions, selection: Selection) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        options: SignalOptions,
+        selection: Selection,
+        routes: Routes = TO_CONSOLE,
+    ) -> None:
         self._connection = connection
         self._options = options
         self._selection = selection
+        self._routes = routes
         self._strategies = configured(options)
         self._targets: list[Target] = []
         self._seen: dict[Target, _Seen] = {}
@@ -93,9 +103,8 @@ class Follower:
         return now.candle - seen.candle <= _NEAR * target.timeframe.microseconds
 
     def _follow(self, targets: Sequence[Target], newest: Mapping[Target, int]) -> Iterator[Step]:
-        channels = self._options.alert_channels
         for together in self._together(
-            [job for target in targets for job in jobs(self._strategies, target, self._options, channels)]
+            [job for target in targets for job in jobs(self._strategies, target, self._options, self._routes)]
         ):
             yield from self._following.follow(together, newest)
 
@@ -121,7 +130,9 @@ class Follower:
         self._apart.close()
 
 
-def run(url: str, options: SignalOptions, selection: Selection, stop: Event) -> Iterator[tuple[Step, ...]]:
+def run(
+    url: str, options: SignalOptions, selection: Selection, stop: Event, routes: Routes = TO_CONSOLE
+) -> Iterator[tuple[Step, ...]]:
     """Follow until `stop` is set; yields what each wake did, also when that is nothing.
 
     The database is the truth: a notification only wakes, and a poll each second finds what a lost one
@@ -129,21 +140,24 @@ def run(url: str, options: SignalOptions, selection: Selection, stop: Event) -> 
 
     Args:
         url: the database.
-        options: strategies, indicators, thresholds, channels.
+        options: strategies, indicators, thresholds.
         selection: which targets.
         stop: set to end between two transactions.
+        routes: where fresh signals are announced.
 
     Raises:
         WrongUse: the options name what does not exist.
         Unavailable: the database does not answer, or has no tables.
     """
-    return reconnecting(url, lambda: _run(url, options, selection, stop), stop)
+    return reconnecting(url, lambda: _run(url, options, selection, stop, routes), stop)
 
 
-def _run(url: str, options: SignalOptions, selection: Selection, stop: Event) -> Iterator[tuple[Step, ...]]:
+def _run(
+    url: str, options: SignalOptions, selection: Selection, stop: Event, routes: Routes
+) -> Iterator[tuple[Step, ...]]:
     with connect(url, application_name="deltatape signals", autocommit=True) as connection:
         require_schema(connection)
-        follower = Follower(connection, options, selection)
+        follower = Follower(connection, options, selection, routes)
         look_again = 0.0
         with closing(follower):
             for _ in listen(url, [CHANNEL], timeout=POLL_SECONDS):

@@ -1,40 +1,39 @@
-"""The outbox of alerts: its one writer, and the claims by which a dispatcher sends it.
+"""The outbox of alerts, one row for each event and channel: its one writer, and lists of it.
 
-An alert is written in the transaction that caused it and sent at least once. Claiming a row counts
-an attempt and leases the row, and is committed before the sending; so a dispatcher that dies in
-between leaves a row that is sent again once its lease is over, marked as a possible duplicate.
+An alert is written in the transaction that caused it, and sent at least once: `storage.sending`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from market import MICROSECONDS
 from market.timeframe import from_datetime, to_datetime
 from storage.database import Connection
+from storage.notify import notify
 
 __all__ = [
-    "LEASE",
+    "CHANNEL",
+    "STORED",
     "Alert",
     "AlertRow",
     "AlertType",
     "Event",
     "Severity",
     "alert_rows",
-    "claim_due",
+    "find_alert",
     "list_alerts",
-    "mark_dead",
-    "mark_failed",
-    "mark_sent",
+    "read_alerts",
+    "retry",
     "write_alerts",
 ]
 
+CHANNEL = "alerts"
+"""On which it is notified that there are new rows."""
 DEFAULT_CHANNELS = ("console",)
-LEASE = 60 * MICROSECONDS
 
 
 class AlertType(StrEnum):
@@ -47,6 +46,9 @@ class AlertType(StrEnum):
     TAKE_PROFIT = "take_profit"
     SYSTEM_ERROR = "system_error"
     DATA_GAP = "data_gap"
+    COLLECTOR_DOWN = "collector_down"
+    RUN_FINISHED = "run_finished"
+    TEST = "test"
 
 
 class Severity(StrEnum):
@@ -60,6 +62,7 @@ class Severity(StrEnum):
 _SEVERITIES = {
     AlertType.STOP_LOSS: Severity.WARNING,
     AlertType.DATA_GAP: Severity.WARNING,
+    AlertType.COLLECTOR_DOWN: Severity.CRITICAL,
     AlertType.SYSTEM_ERROR: Severity.CRITICAL,
 }
 
@@ -104,6 +107,12 @@ class AlertRow(Struct, frozen=True, kw_only=True):
     dedupe_key: str
     signal_id: int | None
     position_id: int | None
+    status: str = "pending"
+    error: str | None = None
+
+    def suppressed(self, reason: str) -> "AlertRow":
+        """The same, which is not to be sent."""
+        return structs.replace(self, status="suppressed", error=reason)
 
 
 class Alert(Struct, frozen=True, kw_only=True):
@@ -130,7 +139,7 @@ class Alert(Struct, frozen=True, kw_only=True):
 
 _COLUMNS = ", ".join(AlertRow.__struct_fields__)
 _PLACES = ", ".join(f"%({name})s" for name in AlertRow.__struct_fields__)
-_STORED = ", ".join(f"alerts.{name}" for name in Alert.__struct_fields__)
+STORED = ", ".join(f"alerts.{name}" for name in Alert.__struct_fields__)
 _TIMES = ("timestamp", "next_attempt_timestamp", "sent_timestamp")
 
 
@@ -157,6 +166,8 @@ def alert_rows(event: Event, channels: Iterable[str] = DEFAULT_CHANNELS) -> list
 def write_alerts(connection: Connection, rows: Sequence[AlertRow]) -> int:
     """Write `rows` in the caller's transaction; those whose event is told already are left out.
 
+    Who sends is woken when the transaction commits.
+
     Returns:
         How many were new.
     """
@@ -168,69 +179,39 @@ def write_alerts(connection: Connection, rows: Sequence[AlertRow]) -> int:
     )
     with connection.cursor() as cursor:
         cursor.executemany(statement.encode(), [_parameters(row) for row in rows])
-        return cursor.rowcount
+        count = cursor.rowcount
+    if count:
+        notify(connection, CHANNEL)
+    return count
 
 
-def claim_due(
-    connection: Connection, channel: str, now: int, limit: int, *, lease: int = LEASE
-) -> list[Alert]:
-    """Claim what is due on `channel`, oldest first, for `lease` microseconds from `now`.
+def retry(connection: Connection, ids: Collection[int] | None = None, *, channel: str | None = None) -> int:
+    """Let alerts that are dead or suppressed be sent after all; says how many.
 
-    Rows that another dispatcher is claiming are passed over. Commit before sending: from then on
-    the row is nobody else's until the lease is over.
+    Args:
+        connection: its transaction is the caller's.
+        ids: these, also such that wait for their next attempt, which is due at once then; without, every
+            dead one.
+        channel: only of this channel.
     """
-    statement = f"""
-        WITH due AS (
-            SELECT id FROM alerts
-            WHERE channel = %(channel)s AND status IN ('pending', 'failed')
-                AND (next_attempt_timestamp IS NULL OR next_attempt_timestamp <= %(now)s)
-            ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-        UPDATE alerts SET
-            status = 'pending',
-            attempts = attempts + 1,
-            is_possible_duplicate = is_possible_duplicate OR (status = 'pending' AND attempts > 0),
-            next_attempt_timestamp = %(until)s
-        FROM due WHERE alerts.id = due.id
-        RETURNING {_STORED}"""  # noqa: S608 - names of our own
-    until = to_datetime(now + lease)
-    given = {"channel": channel, "now": to_datetime(now), "until": until, "limit": limit}
-    return sorted(_alerts(connection, statement, given), key=lambda alert: alert.id)
+    statuses = ["dead"] if ids is None else ["dead", "suppressed", "failed"]
+    count = connection.execute(
+        """
+        UPDATE alerts SET status = 'failed', attempts = 0, next_attempt_timestamp = NULL
+        WHERE status = ANY(%(statuses)s) AND (%(ids)s::bigint[] IS NULL OR id = ANY(%(ids)s))
+            AND (%(channel)s::text IS NULL OR channel = %(channel)s)
+        """,
+        {"statuses": statuses, "ids": None if ids is None else list(ids), "channel": channel},
+    ).rowcount
+    if count:
+        notify(connection, CHANNEL)
+    return count
 
 
-def mark_sent(connection: Connection, alert_id: int, now: int) -> None:
-    """The channel has taken it."""
-    connection.execute(
-        "UPDATE alerts SET status = 'sent', sent_timestamp = %s, next_attempt_timestamp = NULL,"
-        " error = NULL WHERE id = %s",
-        (to_datetime(now), alert_id),
-    )
-
-
-def mark_failed(
-    connection: Connection,
-    alert_id: int,
-    error: str,
-    next_attempt: int,
-    *,
-    is_answer_lost: bool = False,
-) -> None:
-    """The attempt failed; the next one is due at `next_attempt`, in microseconds UTC.
-
-    `is_answer_lost`: the channel may have taken it all the same, as after a time-out.
-    """
-    connection.execute(
-        "UPDATE alerts SET status = 'failed', error = %s, next_attempt_timestamp = %s,"
-        " is_possible_duplicate = is_possible_duplicate OR %s WHERE id = %s",
-        (error, to_datetime(next_attempt), is_answer_lost, alert_id),
-    )
-
-
-def mark_dead(connection: Connection, alert_id: int, error: str) -> None:
-    """It will not be tried again."""
-    connection.execute(
-        "UPDATE alerts SET status = 'dead', error = %s, next_attempt_timestamp = NULL WHERE id = %s",
-        (error, alert_id),
-    )
+def find_alert(connection: Connection, alert_id: int) -> Alert | None:
+    """The alert with this id."""
+    statement = f"SELECT {STORED} FROM alerts WHERE id = %(id)s"  # noqa: S608 - names of our own
+    return next(iter(read_alerts(connection, statement, {"id": alert_id})), None)
 
 
 def list_alerts(
@@ -242,11 +223,11 @@ def list_alerts(
 ) -> list[Alert]:
     """The newest `limit` alerts, newest first."""
     statement = f"""
-        SELECT {_STORED} FROM alerts
+        SELECT {STORED} FROM alerts
         WHERE (%(channel)s::text IS NULL OR channel = %(channel)s)
             AND (%(status)s::text IS NULL OR status = %(status)s)
         ORDER BY id DESC LIMIT %(limit)s"""  # noqa: S608 - names of our own
-    return _alerts(connection, statement, {"channel": channel, "status": status, "limit": limit})
+    return read_alerts(connection, statement, {"channel": channel, "status": status, "limit": limit})
 
 
 def _parameters(row: AlertRow) -> dict[str, Any]:
@@ -254,7 +235,8 @@ def _parameters(row: AlertRow) -> dict[str, Any]:
     return {**given, "timestamp": to_datetime(row.timestamp), "payload": Jsonb(row.payload)}
 
 
-def _alerts(connection: Connection, statement: str, given: dict[str, Any]) -> list[Alert]:
+def read_alerts(connection: Connection, statement: str, given: dict[str, Any]) -> list[Alert]:
+    """What a statement gives that selects STORED."""
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(statement.encode(), given).fetchall()
     for row in rows:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from alerts.channels.console import ConsoleChannel
-
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from alerts.plan import Failure
     from storage.outbox import Alert
 
-__all__ = ["Channel", "ConsoleChannel"]
+__all__ = ["Channel"]
 
 
 class Channel(Protocol):
-    """A way to people."""
+    """A way to people. Each is used by one thread."""
 
-    def send(self, alert: Alert) -> Failure | None:
-        """Deliver one alert; a failure is returned, not raised."""
+    def send(self, alerts: Sequence[Alert]) -> Failure | None:
+        """Deliver these in one message; a failure is returned, not raised."""
+
+    def close(self) -> None:
+        """Give back what it holds."""

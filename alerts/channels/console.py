@@ -13,7 +13,7 @@ from alerts.plan import Failure
 from market.timeframe import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from storage.outbox import Alert
 
@@ -37,15 +37,18 @@ class ConsoleChannel:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
 
-    def send(self, alert: Alert) -> Failure | None:
-        """Print one alert; a terminal that is gone is a failure to try again."""
+    def send(self, alerts: Sequence[Alert]) -> Failure | None:
+        """Print them; a terminal that is gone is a failure to try again."""
         try:
             # Not by rich itself, which ends the process when nobody reads its pipe any more.
-            self._console.file.write(self._render(panel(alert)))
+            self._console.file.write("".join(self._render(panel(alert)) for alert in alerts))
             self._console.file.flush()
         except OSError as error:
             return Failure(f"cannot print: {error}")
         return None
+
+    def close(self) -> None:
+        """The terminal is not ours to close."""
 
     def _render(self, shown: Panel) -> str:
         file, like = io.StringIO(), self._console

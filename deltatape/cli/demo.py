@@ -90,13 +90,18 @@ class Screen:
 
     async def run(self, live: float, hours: float) -> None:
         """Do the whole job once."""
+        from alerts.dispatcher import Outlet
         from deltatape import demo as job
+        from deltatape.alert_options import AlertOptions
         from deltatape.daemon import Daemon
 
         start = await asyncio.to_thread(job.start_time, self._url, hours)
         async with job.simulator(start) as simulator:
             self._first = start
-            daemon = Daemon(self._settings, self._url, [simulator.target], {"console": _Counted(self)})
+            # A simulated market tells nobody outside.
+            settings = self._settings.model_copy(update={"alerts": AlertOptions()})
+            outlets = {"console": Outlet(_Counted(self))}
+            daemon = Daemon(settings, self._url, [simulator.target], outlets)
             running = asyncio.create_task(daemon.run())
             showing = asyncio.create_task(self._show())
             working = asyncio.create_task(self._work(daemon.collectors, live))
@@ -141,9 +146,9 @@ class Screen:
         streams = self._collector.session.streams.values() if self._collector else ()
         return min((stream.time for stream in streams), default=0)
 
-    def alerted(self) -> None:
-        """An alert was sent to the console."""
-        self._alerts += 1
+    def alerted(self, count: int) -> None:
+        """So many alerts were sent to the console."""
+        self._alerts += count
 
     # The picture
 
@@ -230,9 +235,12 @@ class _Counted:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
 
-    def send(self, alert: Alert) -> None:
-        """Count one alert; the signal behind it stands on the screen."""
-        self._screen.alerted()
+    def send(self, alerts: Sequence[Alert]) -> None:
+        """Count them; the signals behind them stand on the screen."""
+        self._screen.alerted(len(alerts))
+
+    def close(self) -> None:
+        """It holds nothing."""
 
 
 def _row_counts(url: str) -> dict[str, int]:

@@ -41,9 +41,9 @@ def up(
 
     What is collected, swept and kept stands in the configuration: [[collect]], [[sweep]], [tier], [[retain]].
     """
-    from alerts.channels import ConsoleChannel
     from collector.collect import Target
     from deltatape.daemon import Daemon
+    from deltatape.outlets import outlets
 
     if (exchange is None) != (symbols is None):
         raise WrongUse("--exchange and --symbols go together")
@@ -61,7 +61,7 @@ def up(
             " or give --exchange and --symbols"
         )
     url = wanted.database()
-    daemon = Daemon(wanted, url, targets, {"console": ConsoleChannel(output.console)}, parts)
+    daemon = Daemon(wanted, url, targets, outlets(wanted, output.console, url), parts)
     output.say(f"up: {_described(parts, targets, len(wanted.sweep))} (Ctrl-C stops)")
     asyncio.run(until_stopped(_run(daemon, wanted, url, listen, wait=wait)))
     output.say("stopped; everything that came is stored")

@@ -3,7 +3,7 @@ from typing import Any
 
 from rich.console import Console
 
-from alerts.channels import ConsoleChannel
+from alerts.channels.console import ConsoleChannel
 from storage.outbox import Alert
 
 
@@ -37,7 +37,7 @@ def alert(**changes: Any) -> Alert:
 
 def printed(shown: Alert) -> str:
     file = io.StringIO()
-    assert ConsoleChannel(Console(file=file, width=100)).send(shown) is None
+    assert ConsoleChannel(Console(file=file, width=100)).send([shown]) is None
     return file.getvalue()
 
 
@@ -70,6 +70,6 @@ def test_a_terminal_that_is_gone_is_a_failure_to_try_again() -> None:
         def flush(self) -> None:
             raise BrokenPipeError(32, "broken pipe")
 
-    failure = ConsoleChannel(Console(file=Gone(), width=100)).send(alert())
+    failure = ConsoleChannel(Console(file=Gone(), width=100)).send([alert()])
     assert failure is not None
     assert not failure.is_permanent

@@ -10,6 +10,7 @@ from signals.strategies import composite
 from signals.target import Target
 from storage.database import Connection
 from storage.outbox import Alert, list_alerts
+from storage.routes import SILENT, TO_CONSOLE
 
 MINUTE = 60 * MICROSECONDS
 MakeFrame = Callable[..., CandleFrame]
@@ -18,7 +19,7 @@ Put = Callable[[CandleFrame], None]
 
 @pytest.fixture
 def job(target: Target) -> Job:
-    return Job(composite(), target, channels=("console",))
+    return Job(composite(), target, routes=TO_CONSOLE)
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_a_batch_a_revision_and_no_channel_are_silent(
     list(recompute(session, job, 0, 2**52))
     assert told(session) == []
     session.execute("DELETE FROM signals")
-    list(Following(session).follow([replace(job, channels=())]))
+    list(Following(session).follow([replace(job, routes=SILENT)]))
     changed = to_datetime(int(frame.timestamp[-5]))
     session.execute("UPDATE candles SET close = high WHERE timestamp >= %s", (changed,))
     session.execute(
