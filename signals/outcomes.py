@@ -30,9 +30,9 @@ ROUND_TRIP = 0.0022
 """Two fills at the default costs of a backtest: a fee of 10 basis points and 1 of slippage each."""
 
 _SIGNALS = """
-SELECT place, signal.* FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-    %s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY AS key
-    (strategy_name, config_hash, exchange, symbol, interval, since, until, place),
+SELECT place, signal.* FROM unnest(%s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+    %s::timestamptz[], %s::timestamptz[]) AS key
+    (place, strategy_name, config_hash, exchange, symbol, interval, since, until),
 LATERAL (
     SELECT id, (extract(epoch FROM timestamp) * 1000000)::bigint, signal_type FROM signals
     WHERE signals.strategy_name = key.strategy_name AND signals.config_hash = key.config_hash
@@ -181,21 +181,37 @@ def _at(prices: Prices, times: Indices) -> Indices:
 def _due(connection: Connection, spans: Sequence[Ended]) -> list[list[_Due]]:
     """Of each span, signals at horizons whose last candle lies in it; of older candles all since it."""
     found: list[list[_Due]] = [[] for _ in spans]
-    wanted = []
-    for ended in spans:
+    wanted = [
+        (place, *ended.span.key.values, to_datetime(since), to_datetime(until))
+        for place, ended in enumerate(spans)
+        for since, until in _windows(ended)
+    ]
+    for place, number, timestamp, signal_type in connection.execute(_SIGNALS, columns(wanted, 8)):
+        ended = spans[place]
         span, length = ended.span, ended.span.key.target.timeframe.microseconds
-        since = span.start - (max(ended.horizons) - 1) * length
-        wanted.append((*span.key.values, to_datetime(since), to_datetime(span.end)))
-    for place, number, timestamp, signal_type in connection.execute(_SIGNALS, columns(wanted, 7)):
-        ended = spans[place - 1]
-        span, length = ended.span, ended.span.key.target.timeframe.microseconds
-        found[place - 1] += [
+        found[place] += [
             _Due(number, timestamp, signal_type, horizon, length)
             for horizon in ended.horizons
             if span.start <= timestamp + (horizon - 1) * length < span.end
             or (timestamp >= span.start and ended.frame is None)
         ]
     return found
+
+
+def _windows(ended: Ended) -> list[tuple[int, int]]:
+    """From when to when signals may be due, both included: one candle has few moments of a long time."""
+    start, end = ended.span.start, ended.span.end
+    length = ended.span.key.target.timeframe.microseconds
+    windows = [(start - (horizon - 1) * length, end - horizon * length) for horizon in ended.horizons]
+    if ended.frame is None:
+        windows.append((start, end))
+    merged: list[tuple[int, int]] = []
+    for since, until in sorted(windows):
+        if merged and since <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(until, merged[-1][1])
+        else:
+            merged.append((since, until))
+    return merged
 
 
 def _read_prices(connection: Connection, target: Target, times: Indices) -> Prices:
