@@ -158,12 +158,10 @@ def _run(
     with connect(url, application_name="deltatape signals", autocommit=True) as connection:
         require_schema(connection)
         follower = Follower(connection, options, selection, routes)
-        look_again = 0.0
+        follower.look()
+        look_again = time.monotonic() + _LOOK_SECONDS
         with closing(follower):
             for _ in listen(url, [CHANNEL], timeout=POLL_SECONDS):
-                if time.monotonic() >= look_again:
-                    follower.look()
-                    look_again = time.monotonic() + _LOOK_SECONDS
                 done: list[Step] = []
                 for step in follower.advance():
                     done.append(step)
@@ -172,3 +170,7 @@ def _run(
                 yield tuple(done)
                 if stop.is_set():
                     return
+                # Once what has closed is done, which somebody waits for.
+                if time.monotonic() >= look_again:
+                    follower.look()
+                    look_again = time.monotonic() + _LOOK_SECONDS
