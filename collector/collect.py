@@ -29,6 +29,7 @@ from market import Instrument, Trade, Unavailable, WrongUse
 from storage import database, healing
 from storage.instruments import refresh_instruments
 from storage.ledger import Status
+from storage.routes import SILENT, Routes
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ async def open_collector(
     wait: bool = False,
     clock: Clock = wall_clock,
     tap: Tap | None = None,
+    routes: Routes = SILENT,
 ) -> "Collector":
     """Reach the database and the exchange, learn its instruments, and go on from what is stored.
 
@@ -136,6 +138,7 @@ async def open_collector(
         wait: try for ever instead of raising Unavailable.
         clock: microseconds UTC now.
         tap: hears everything that comes, too.
+        routes: where it is told of holes.
 
     Raises:
         WrongUse: the exchange or a symbol is unknown.
@@ -150,7 +153,7 @@ async def open_collector(
         listed = await _eventually(lambda: learn_instruments(adapter, rest), wait=wait)
         session = Session(adapter, target.symbols)
         streams = [session.stream(symbol) for symbol in target.symbols]
-        writer = await _eventually(lambda: _take_over(url, adapter, folder, streams), wait=wait)
+        writer = await _eventually(lambda: _take_over(url, adapter, folder, streams, routes), wait=wait)
         try:
             feed = Feed(session, target.symbols, ws_url=target.ws_url, rest=rest, clock=clock, tap=tap)
             await _eventually(feed.probe, wait=wait)
@@ -160,7 +163,7 @@ async def open_collector(
     except BaseException:
         await rest.close()
         raise
-    healer = Healer(adapter, rest, url, target.symbols, lambda symbol: session.streams[symbol].time)
+    healer = Healer(adapter, rest, url, target.symbols, lambda symbol: session.streams[symbol].time, routes)
     return Collector(feed, writer, own_spool(folder, spool_bytes), healer, url, listed)
 
 
@@ -182,14 +185,18 @@ def _reach(url: str) -> None:
         database.require_schema(connection)
 
 
-async def _take_over(url: str, adapter: Adapter, folder: Path, streams: Sequence[InstrumentStream]) -> Writer:
+async def _take_over(
+    url: str, adapter: Adapter, folder: Path, streams: Sequence[InstrumentStream], routes: Routes
+) -> Writer:
     """Become the one writer of these streams, and let them go on from all that was collected.
 
     Raises:
         Unavailable: the database does not answer, or no more.
     """
     exchange = adapter.exchange
-    writer = await asyncio.to_thread(Writer, url, exchange, origin="live", proof=proof_of(adapter))
+    writer = await asyncio.to_thread(
+        Writer, url, exchange, origin="live", proof=proof_of(adapter), routes=routes
+    )
     try:
         await asyncio.to_thread(drain_left_behind, url, exchange, folder)
         await _claim(writer, sorted(stream.symbol for stream in streams))

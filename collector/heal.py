@@ -14,10 +14,12 @@ from collector.comparison import Comparison
 from collector.exchanges.adapter import Adapter, TradePage, TradeRange
 from collector.heal_together import groups, heal_together
 from collector.rest import Rest
+from collector.telling import tell_given_up
 from market import DAY, Trade, Unavailable, WrongUse
 from storage import database, healing
 from storage.healing import OVERLAP, Part
 from storage.holes import OPEN, Hole, find_hole, list_holes
+from storage.routes import SILENT, Routes
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +121,14 @@ class _Found:
 
 
 async def heal(
-    gap: Hole, adapter: Adapter, rest: Rest, url: str, *, is_final: bool = True, is_again: bool = False
+    gap: Hole,
+    adapter: Adapter,
+    rest: Rest,
+    url: str,
+    *,
+    is_final: bool = True,
+    is_again: bool = False,
+    routes: Routes = SILENT,
 ) -> Outcome:
     """Fill a hole of a stream of trades with what the exchange gives over REST.
 
@@ -130,6 +139,7 @@ async def heal(
         url: the database.
         is_final: whether to believe that what is not given now never will be; else that part stays open.
         is_again: the hole was closed for want of trades: only what there is now is added.
+        routes: where it is told of a hole that nobody can fill.
 
     Raises:
         Unavailable: the exchange or the database does not answer now; what was found so far is stored.
@@ -147,7 +157,7 @@ async def heal(
         )
     )
     if asking is None:
-        await asyncio.to_thread(_give_up, url, gap, f"{gap.exchange} gives no past trades over REST")
+        await asyncio.to_thread(_give_up, url, gap, f"{gap.exchange} gives no past trades over REST", routes)
         return "unhealable"
     async for page in history.pages(rest, asking):
         found.add(page)
@@ -170,7 +180,7 @@ async def heal(
         return await _add(found, url)
     if not is_final and not found.ids and not found.shows_its_end:
         return "doubtful"
-    return await _conclude(found, url, is_final=is_final)
+    return await _conclude(found, url, routes, is_final=is_final)
 
 
 async def _add(found: _Found, url: str) -> Outcome:
@@ -184,7 +194,7 @@ async def _add(found: _Found, url: str) -> Outcome:
     return "lacking" if added and found.is_whole else "unhealable"
 
 
-async def _conclude(found: _Found, url: str, *, is_final: bool) -> Outcome:
+async def _conclude(found: _Found, url: str, routes: Routes, *, is_final: bool) -> Outcome:
     """Write what was found; what the exchange has no more is given up, once that is certain."""
     gap, part = found.gap, found.part()
     filled: int | None = 0
@@ -201,7 +211,7 @@ async def _conclude(found: _Found, url: str, *, is_final: bool) -> Outcome:
     remaining = await asyncio.to_thread(_reload, url, gap)
     if remaining is not None:
         reason = f"{gap.exchange} gives these trades no more over REST"
-        await asyncio.to_thread(_give_up, url, remaining, reason)
+        await asyncio.to_thread(_give_up, url, remaining, reason, routes)
     return "unhealable"
 
 
@@ -226,9 +236,11 @@ def _fill_closed(url: str, gap: Hole, part: Part, trades: list[Trade]) -> int:
         return healing.fill_closed(connection, gap, part, trades)
 
 
-def _give_up(url: str, gap: Hole, note: str) -> None:
+def _give_up(url: str, gap: Hole, note: str, routes: Routes) -> None:
     with database.connect(url, application_name=f"deltatape heal {gap.exchange}") as connection:
         healing.give_up(connection, gap, note, is_halt=gap.cause == "id_reset")
+        if gap.cause != "id_reset":
+            tell_given_up(connection, routes, gap, note)
 
 
 def _closed(url: str, gap: Hole) -> Hole | None:
@@ -288,6 +300,7 @@ class Healer:
         url: the database.
         newest: the newest exchange time of a symbol, microseconds UTC: holes far older are left alone.
         symbols: the instruments.
+        routes: where it is told of a hole that nobody can fill.
     """
 
     def __init__(
@@ -297,12 +310,14 @@ class Healer:
         url: str,
         symbols: Collection[str],
         newest: Callable[[str], int],
+        routes: Routes = SILENT,
     ) -> None:
         self.healing: set[str] = set()
         """Instruments of which a hole is being filled now."""
         self.healed = 0
         self._adapter, self._rest, self._url = adapter, rest, url
         self._symbols, self._newest = symbols, newest
+        self._routes = routes
         self._wake = asyncio.Event()
         self._attempts: dict[int, _Attempts] = {}
 
@@ -394,6 +409,7 @@ class Healer:
                 self._url,
                 is_final=since is not None and now - since >= PATIENCE,
                 is_again=attempts.closed is not None,
+                routes=self._routes,
             )
         except (Unavailable, psycopg.Error) as error:
             log.warning("cannot heal %s %s yet: %s", gap.exchange, gap.symbol, error)

@@ -1,5 +1,6 @@
 """Writes a session's batches onto the tape: each batch is one transaction."""
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 from typing import Literal
@@ -11,12 +12,14 @@ from collector.exchanges.adapter import Adapter
 from collector.rows import Span, StreamRows
 from collector.session import TapeBatch
 from collector.stream import InstrumentStream
+from collector.telling import tell_found
 from market import DAY, Trade
 from storage import coverage, database, ledger, notify, rebuild, resume, tape
 from storage.amend import amend, last_revision, lock_tapes, revised_since
 from storage.instruments import note_instruments
 from storage.ledger import Status, Superseded
 from storage.orphans import adopt
+from storage.routes import SILENT, Routes
 
 Origin = Literal["live", "replay"]
 Proof = Literal["ids", "connection"]
@@ -44,12 +47,15 @@ class Writer:
     instruments.
     """
 
-    def __init__(self, url: str, exchange: str, *, origin: Origin, proof: Proof) -> None:
+    def __init__(
+        self, url: str, exchange: str, *, origin: Origin, proof: Proof, routes: Routes = SILENT
+    ) -> None:
         self.exchange = exchange
         self.merging: set[str] = set()
         self._url = url
         self._origin: Origin = origin
         self._proof = proof
+        self._routes = routes
         self._seen: set[str] = set()
         self._epochs: dict[str, int] = {}
         self._known: dict[str, int] = {}
@@ -326,6 +332,7 @@ class Writer:
         ends: list[int] = []
         for gap in rows.gaps:
             ledger.add_gap(self._connection, self.exchange, **structs.asdict(gap))
+            tell_found(self._connection, self._routes, self.exchange, gap, time.time_ns() // 1000)
             if gap.takes_back:
                 ends += (gap.from_timestamp, gap.to_timestamp)
         return ends

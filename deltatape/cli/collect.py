@@ -129,7 +129,13 @@ async def _collect_in_turn(
         try:
             async with asyncio.timeout(options.seconds):
                 collector = await open_collector(
-                    target, url, wanted.spool, spool_bytes=wanted.spool_bytes, wait=options.wait, tap=tap
+                    target,
+                    url,
+                    wanted.spool,
+                    spool_bytes=wanted.spool_bytes,
+                    wait=options.wait,
+                    tap=tap,
+                    routes=wanted.alerts.routes(),
                 )
         except TimeoutError:
             reason = f"another collector writes {target.exchange}: stood by for {options.seconds:g} s"
