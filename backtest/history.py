@@ -37,8 +37,10 @@ def runs(connection: Connection, limit: int, *, strategy: str | None = None) -> 
 
 
 def best(connection: Connection, sweep_id: UUID, rank_by: str, limit: int) -> list[Row]:
-    """The runs of a sweep with the highest `rank_by`, the best first."""
-    query = _LISTED + sql.SQL(f"WHERE sweep_id = %s ORDER BY {_RANK}, backtest_id LIMIT %s")
+    """The runs of a sweep with the highest `rank_by`, the best first; with folds of those that judged."""
+    query = _LISTED + sql.SQL(
+        f"WHERE sweep_id = %s AND split IS DISTINCT FROM 'in_sample' ORDER BY {_RANK}, backtest_id LIMIT %s"
+    )
     return _rows(connection, query, (sweep_id, rank_by, rank_by, limit))
 
 

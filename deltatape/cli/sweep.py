@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,9 @@ from deltatape.cli.backtest import (
 )
 from deltatape.cli.runs import account_of, by_name, run_table, stored_candles
 from market import WrongUse
+
+if TYPE_CHECKING:
+    from backtest.sweep import Runner
 
 app = typer.Typer(
     epilog="Example: deltatape sweep run --exchange kraken --symbol BTC/USD"
@@ -54,11 +57,15 @@ def run(
     market_type: MarketKind = "spot",
     rank_by: Annotated[str, typer.Option(help="The metric whose highest is best.")] = "sharpe_ratio",
     keep: Annotated[int, typer.Option(min=0, help="Runs that keep fills, positions, curve.")] = 3,
+    folds: Annotated[
+        int, typer.Option(min=0, max=100, help="Steps that choose in one span and judge in the next.")
+    ] = 0,
+    cluster: Annotated[str | None, typer.Option(help="A Dask scheduler's address: tcp://host:port.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Backtest every combination of a grid.
 
-    On all cores; each is stored as a run.
+    On all cores, or on a Dask cluster; each is stored as a run.
     """
     wanted = settings.load()
     from backtest import grid as grids
@@ -75,11 +82,11 @@ def run(
         raise WrongUse(f"{min(both)} is given in --grid and in --param: leave one out")
     setups, left_out = grids.setups(find(strategy, wanted.signals), axes, fixed, account)
     definition = {"strategy": strategy, "grid": axes, "fixed": fixed, "rank_by": rank_by, "keep": keep}
-    definition |= {"exchange": exchange, "symbol": symbol, "timeframe": timeframe}
+    definition |= {"exchange": exchange, "symbol": symbol, "timeframe": timeframe, "folds": folds}
     url = wanted.database()
     frame = checked(stored_candles(url, exchange, symbol, timeframe, start, end))
     with connect(url) as connection:
-        with _progress(len(setups)) as progress:
+        with _runner(cluster) as runner, _progress(max(1, folds) * len(setups) + folds) as progress:
             done = sweep(
                 connection,
                 frame,
@@ -89,6 +96,8 @@ def run(
                 left_out=left_out,
                 rank_by=rank_by,
                 keep=keep,
+                folds=folds,
+                runner=runner,
                 progress=progress,
             )
         _show(connection, str(done.sweep_id), as_json=as_json)
@@ -165,11 +174,51 @@ def _show(connection: Any, sweep_id: str, *, as_json: bool) -> None:
         markup=False,
         soft_wrap=True,
     )
-    run_table(f"the best by {row['definition']['rank_by']}", best, "no run finished")
+    if folds := statistics.get("folds"):
+        _show_folds(folds, row["definition"]["rank_by"])
+        total = statistics["out_of_sample_return_pct"]
+        output.console.print(f"out of sample, one fold after the other: {total:+.2f} %", markup=False)
+    else:
+        run_table(f"the best by {row['definition']['rank_by']}", best, "no run finished")
     if row["best_backtest_id"]:
         output.console.print(
             f"the best one: deltatape backtest show {str(row['best_backtest_id'])[:8]}", markup=False
         )
+
+
+def _show_folds(folds: list[dict[str, Any]], rank_by: str) -> None:
+    output.table(
+        f"chosen by {rank_by} in sample, judged out of sample",
+        ["fold", "judged from", "to", "parameters", "in sample", "out of sample", "return %", "run"],
+        [
+            (
+                str(fold["fold"]),
+                fold["out_of_sample_from"],
+                fold["out_of_sample_to"],
+                fold["parameters"],
+                f"{fold['in_sample']:.4g}",
+                f"{fold['out_of_sample']:.4g}",
+                f"{fold['return_pct']:+.2f}",
+                fold["out_of_sample_id"][:8],
+            )
+            for fold in folds
+        ],
+        "no fold finished",
+    )
+
+
+@contextmanager
+def _runner(address: str | None) -> "Iterator[Runner]":
+    """What runs the combinations: this machine's threads, or the cluster at an address."""
+    from backtest.sweep import results
+
+    if address is None:
+        yield results
+        return
+    from backtest import cluster
+
+    with cluster.runner(address) as runner:
+        yield runner
 
 
 def _market(row: Any) -> str:

@@ -102,3 +102,28 @@ def test_what_cannot_be_swept_says_why_and_stores_nothing(
 def test_empty_lists_say_what_fills_them(cli):
     assert "deltatape sweep run --help" in cli("sweep", "list").stdout
     assert cli("sweep", "show", "abc").returncode == 2
+
+
+@pytest.mark.usefixtures("candles")
+def test_folds_are_judged_and_shown(cli):
+    arguments = ("--strategy", "ema_cross", "--grid", "fast=5,10", "--folds", "3")
+    done = cli(*SWEEP, *arguments, env={"COLUMNS": "160"})
+    assert done.returncode == 0, done.stderr
+    assert "chosen by sharpe_ratio in sample, judged out of sample" in done.stdout
+    assert "out of sample, one fold after the other:" in done.stdout
+    assert "9 of 9 runs" in done.stdout
+    (row,) = json.loads(cli("sweep", "list", "--json").stdout)
+    assert row["definition"]["folds"] == 3
+    assert [fold["fold"] for fold in row["statistics"]["folds"]] == [1, 2, 3]
+
+    few = cli(*SWEEP, *arguments[:-1], "100", "--to", "2026-01-03")
+    assert few.returncode == 2
+    assert "48 candles are too few for 100 folds" in few.stderr
+
+
+@pytest.mark.usefixtures("candles")
+def test_a_cluster_needs_an_address(cli):
+    done = cli(*SWEEP, "--strategy", "ema_cross", "--grid", "fast=5,10", "--cluster", "localhost")
+    assert done.returncode == 2
+    assert "write a scheduler's address as tcp://host:port" in done.stderr
+    assert json.loads(cli("sweep", "list", "--json").stdout) == []
