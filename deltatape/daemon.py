@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from collector.collect import look_for_cycles_seldom, open_collector, wall_clock
 from deltatape import upkeep
 from deltatape.parts import Part
+from deltatape.telegram_bot import bot_options, is_configured
 from market import DeltatapeError, Unavailable, WrongUse
 from storage import database
 
@@ -83,6 +84,8 @@ class Daemon:
             asyncio.create_task(self._keep_collecting(target, wait=wait)) for target in self._targets
         ]
         followed = {Part.SIGNALS: self._follow_signals, Part.ALERTS: self._send_alerts}
+        if is_configured(self._settings):
+            followed[Part.TELEGRAM] = self._answer_on_telegram
         following = [
             asyncio.create_task(asyncio.to_thread(self._keep, part, work))
             for part, work in followed.items()
@@ -214,6 +217,15 @@ class Daemon:
         from alerts.run import run
 
         run(self._url, self._outlets, wall_clock, self._stop)
+
+    def _answer_on_telegram(self) -> None:
+        from alerts.telegram.run import run
+
+        try:
+            run(self._url, bot_options(self._settings), self._stop)
+        except WrongUse as error:
+            # A token that was taken back must not end the collectors.
+            raise Unavailable(str(error)) from None
 
     def _schedule(self) -> BackgroundScheduler:
         from apscheduler.schedulers.background import BackgroundScheduler

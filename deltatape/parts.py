@@ -10,4 +10,5 @@ class Part(StrEnum):
     SIGNALS = "signals"
     ALERTS = "alerts"
     SWEEPS = "sweeps"
+    TELEGRAM = "telegram"
     UPKEEP = "upkeep"

@@ -40,6 +40,7 @@ VERBS = {
     "sql": "One SQL statement, as table, JSON or CSV.",
     "status": "What is stored, how fresh it is, what runs.",
     "sweep": "Backtest a grid of parameters on all cores.",
+    "telegram": "The bot that people ask on Telegram.",
     "up": "Everything in one process, until stopped.",
     "verify": "Prove the tape, day by day.",
     "warm-up": "Compile what backtests run, ahead of the first.",
@@ -47,7 +48,7 @@ VERBS = {
 """Each verb, its module `deltatape.cli.<verb>` (with underscores, `import_`), its line in `--help`."""
 
 
-_GROUPS = {"alerts", "backtest", "db", "gaps", "indicators", "signals", "sweep"}
+_GROUPS = {"alerts", "backtest", "db", "gaps", "indicators", "signals", "sweep", "telegram"}
 _LISTING = {"gaps"}
 """Groups that list something without a subcommand."""
 TRACKED_OBJECTS = 50_000

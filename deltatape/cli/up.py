@@ -10,6 +10,7 @@ from deltatape.cli import output
 from deltatape.cli.collect import parse_symbols
 from deltatape.cli.stopping import until_stopped
 from deltatape.parts import Part
+from deltatape.telegram_bot import WITHOUT_A_BOT, is_configured
 from market import WrongUse
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def up(
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for what is missing at the start.")] = False,
 ) -> None:
-    """Collect, follow signals, send alerts, run the scheduled sweeps and the upkeep until Ctrl-C.
+    """Collect, follow signals, send alerts, answer on Telegram, run sweeps and upkeep until Ctrl-C.
 
     What is collected, swept and kept stands in the configuration: [[collect]], [[sweep]], [tier], [[retain]].
     """
@@ -62,7 +63,11 @@ def up(
         )
     url = wanted.database()
     daemon = Daemon(wanted, url, targets, outlets(wanted, output.console, url), parts)
-    output.say(f"up: {_described(parts, targets, len(wanted.sweep))} (Ctrl-C stops)")
+    has_bot = is_configured(wanted)
+    if not has_bot and only is not None and Part.TELEGRAM in parts:
+        output.say(f"no Telegram bot: {WITHOUT_A_BOT}, and telegram.allowed_users")
+    described = _described(parts, targets, len(wanted.sweep), has_bot=has_bot)
+    output.say(f"up: {described} (Ctrl-C stops)")
     asyncio.run(until_stopped(_run(daemon, wanted, url, listen, wait=wait)))
     output.say("stopped; everything that came is stored")
 
@@ -80,10 +85,12 @@ async def _run(
         await daemon.run(wait=wait)
 
 
-def _described(parts: "Collection[Part]", targets: "Sequence[Target]", sweeps: int) -> str:
+def _described(parts: "Collection[Part]", targets: "Sequence[Target]", sweeps: int, *, has_bot: bool) -> str:
     shown = [f"{target.exchange} {' '.join(target.symbols)}" for target in targets]
     shown = shown if Part.COLLECTOR in parts else []
     shown += [part for part in (Part.SIGNALS, Part.ALERTS) if part in parts]
+    if Part.TELEGRAM in parts and has_bot:
+        shown.append("a Telegram bot")
     if Part.SWEEPS in parts and sweeps:
         shown.append(f"{sweeps} sweeps a day")
     if Part.UPKEEP in parts:

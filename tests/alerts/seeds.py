@@ -94,7 +94,8 @@ def _signals(connection: Connection) -> None:
         SELECT date_trunc('hour', now()) - n * interval '15 minutes', 'binance',
             CASE WHEN n = 7 THEN 'ETH/USDT' ELSE 'BTC/USDT' END, '15m', %(hostile)s, 'abcdef0123456789',
             CASE WHEN n %% 2 = 0 THEN 'STRONG_BUY' ELSE 'SELL' END, 61, 'MEDIUM', 0.55, 50000, 7, 12.5,
-            array_fill(%(hostile)s::text, ARRAY[CASE WHEN n = 0 THEN 1 ELSE 14 END]), ARRAY[%(hostile)s], '{"rsi_14": 28.25, "note": "<i>"}'
+            array_fill(%(hostile)s::text, ARRAY[CASE WHEN n = 0 THEN 1 ELSE 14 END]), ARRAY[%(hostile)s],
+            '{"rsi_14": 28.25, "note": "<i>"}'
         FROM generate_series(0, 7) AS n""",
         {"hostile": HOSTILE},
     )

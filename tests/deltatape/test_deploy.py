@@ -19,7 +19,7 @@ from deltatape.parts import Part
 
 ROOT = Path(__file__).parent.parent.parent
 UNITS = sorted((ROOT / "deploy").glob("*.service"))
-OURS = ("migrate", "roles", "collector", "signals", "alerts")
+OURS = ("migrate", "roles", "collector", "signals", "alerts", "telegram")
 ONCE = ("migrate", "roles")
 
 
@@ -96,7 +96,7 @@ def test_who_only_fills_tables_is_not_their_owner(compose):
     for name in OURS:
         environment = compose["services"][name]["environment"]
         is_writer = "//deltatape_writer@" in environment["DELTATAPE_DATABASE_URL"]
-        assert is_writer == (name in ("collector", "alerts"))
+        assert is_writer == (name in ("collector", "alerts", "telegram"))
         assert environment["PGPASSWORD"].startswith(
             f"${{DELTATAPE_{'WRITER' if is_writer else 'DB'}_PASSWORD:?"
         )
@@ -161,7 +161,7 @@ def test_the_example_settings_are_sound(monkeypatch):
     found = settings.load()
     assert [options.exchange for options in found.collect] == ["kraken", "binance"]
     assert found.endpoint.listen is not None
-    for page in ("operations", "lifecycle", "signals"):
+    for page in ("operations", "lifecycle", "signals", "telegram"):
         manual = (ROOT / "docs" / f"{page}.md").read_text()
         for block in re.findall(r"```toml\n(.*?)```", manual, re.DOTALL):
             settings.Settings(**tomllib.loads(block))
