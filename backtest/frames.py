@@ -12,6 +12,7 @@ from market.errors import WrongUse
 from market.timeframe import MICROSECONDS, Timeframe, format_time
 
 if TYPE_CHECKING:
+    from backtest.tape import Trades
     from signals.frame import CandleFrame
 
 Columns = Mapping[str, Any]
@@ -50,6 +51,35 @@ def candles_of(data: Any, timeframe: Timeframe | str | None = None) -> CandleFra
     return CandleFrame(length, times, **found, is_whole=whole)
 
 
+def candles_of_trades(trades: Trades, timeframe: Timeframe | str | None = None) -> CandleFrame:
+    """The candles that trades make, of minutes unless told otherwise; a candle without a trade is missing.
+
+    Raises:
+        WrongUse: there is no trade, or a price or size that no market can have had.
+    """
+    from signals.frame import EXTRAS, CandleFrame
+
+    time, price, size = trades
+    if not len(time):
+        raise WrongUse("there are no trades to backtest on")
+    if not ((price > 0) & (price < np.inf) & (size > 0) & (size < np.inf)).all():
+        raise WrongUse("a trade's price and size must be above 0, and numbers")
+    length = Timeframe.parse(timeframe or Timeframe.M1)
+    opens = time - time % length.microseconds
+    begins = np.flatnonzero(np.r_[True, opens[1:] != opens[:-1]])
+    return CandleFrame(
+        length,
+        opens[begins],
+        open=price[begins],
+        high=np.maximum.reduceat(price, begins),
+        low=np.minimum.reduceat(price, begins),
+        close=price[np.r_[begins[1:], len(price)] - 1],
+        volume=np.add.reduceat(size, begins),
+        **{name: np.full(len(begins), np.nan) for name in EXTRAS},
+        is_whole=np.ones(len(begins), dtype=np.bool_),
+    )
+
+
 def _columns(data: Any) -> Columns:
     """The columns by small names; those of a pandas table with its index as the times, if it is one."""
     if isinstance(data, np.ndarray):
@@ -78,7 +108,23 @@ def _times(columns: Columns) -> npt.NDArray[np.int64]:
     name = next((name for name in _TIMES if name in columns), None)
     if name is None:
         raise WrongUse(f"there is no column of times: call it {_TIMES[0]}; there are {_listed(columns)}")
-    column = columns[name]
+    times = times_of(columns[name], name)
+    backwards = np.diff(times) <= 0
+    if backwards.any():
+        row = int(np.argmax(backwards)) + 1
+        when = format_time(int(times[row]))
+        if times[row] == times[row - 1]:
+            raise WrongUse(f"row {row} has the same time as the one before, {when}: a candle comes once")
+        raise WrongUse(f"row {row} ({when}) lies before the one above it: sort the candles by time")
+    return times
+
+
+def times_of(column: Any, name: str) -> npt.NDArray[np.int64]:
+    """A column of times, however they are written, as microseconds UTC.
+
+    Raises:
+        WrongUse: it holds something else.
+    """
     if str(getattr(column, "dtype", "")).startswith("datetime64") and hasattr(column, "to_numpy"):
         # pandas gives times of a zone as objects, unless it is asked for these: then as UTC.
         column = column.to_numpy(dtype="datetime64[us]")
@@ -92,15 +138,7 @@ def _times(columns: Columns) -> npt.NDArray[np.int64]:
         if np.isnat(values).any():
             raise WrongUse(f"row {int(np.argmax(np.isnat(values)))} has no time")
         values = values.astype("datetime64[us]").astype(np.int64)
-    times = _microseconds(values, name)
-    backwards = np.diff(times) <= 0
-    if backwards.any():
-        row = int(np.argmax(backwards)) + 1
-        when = format_time(int(times[row]))
-        if times[row] == times[row - 1]:
-            raise WrongUse(f"row {row} has the same time as the one before, {when}: a candle comes once")
-        raise WrongUse(f"row {row} ({when}) lies before the one above it: sort the candles by time")
-    return times
+    return _microseconds(values, name)
 
 
 def _microseconds(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:

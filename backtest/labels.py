@@ -22,6 +22,56 @@ def label(config: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={value:g}" for name, value in shown.items())
 
 
+_INSIDES = {
+    "stored": "where a candle does not say what came first its trades do, else its minutes, else the worse",
+    "trades": "every stored trade happens; inside a candle without them its minutes, else the worse",
+    "finer": "inside a candle its minutes, else the worse",
+    "candles": "inside a candle the worse comes first",
+    "given": "inside a candle what was given of it, else the worse",
+    "ticks": "every trade happens; candles only mark",
+}
+
+
+def assumed(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a run took for granted of its market, by name: fills, costs, latency, leverage, steps."""
+    account, sources = config["account"], config.get("sources", {})
+    maker = account["fee_bps"] if account["maker_bps"] is None else account["maker_bps"]
+    origin = f" ({sources['fees']})" if "fees" in sources else ""
+    inside = _INSIDES[sources.get("inside", "candles")]
+    shown = [
+        ("orders fill", f"at the next event; {inside}"),
+        ("fees", f"taker {account['fee_bps']:g} bps, maker {maker:g} bps{origin}"),
+        ("slippage", _slippage(account)),
+    ]
+    if latency := _latency(account):
+        shown.append(("latency", latency))
+    if account.get("leverage", 1) != 1:
+        shown.append(("leverage", f"{account['leverage']:g}, maintenance {account['maintenance']:.4g}"))
+    if account.get("participation"):
+        shown.append(("participation", f"at most {account['participation']:.4g} of the volume"))
+    for symbol, terms in sources.get("terms", {}).items():
+        steps = ", ".join(f"{name} {value:.10g}" for name, value in terms.items())
+        shown.append(("steps", f"{symbol}: {steps}"))
+    return shown
+
+
+def _slippage(account: Mapping[str, Any]) -> str:
+    fixed = f"{account['slippage_bps']:g} bps"
+    if account.get("slippage") == "spread":
+        return f"half the last stored spread, {fixed} before there is one"
+    if account.get("slippage") == "walk":
+        return f"the levels of the stored book, {fixed} where it is older than {account['book_age']:g} s"
+    return fixed
+
+
+def _latency(account: Mapping[str, Any]) -> str:
+    if lags := account.get("lags"):
+        middle = sorted(lags)[len(lags) // 2] / 1e3
+        return f"drawn from {len(lags):,} recorded lags, median {middle:g} ms, seed {account['seed']}"
+    ways = {name: account.get(f"{name}_ms", 0) for name in ("feed", "order", "response")}
+    return ", ".join(f"{name} {value:g} ms" for name, value in ways.items() if value)
+
+
 def annual(percent: float, volatility: float, days: int) -> str:
     """Annual return and volatility in percent; a few days are not blown up to a year."""
     if days < _SHORTEST_DAYS:

@@ -5,23 +5,27 @@ Nothing is loaded from anywhere and no script runs; it follows the reader's choi
 
 from __future__ import annotations
 
+from calendar import month_abbr
 from dataclasses import dataclass, field
 from html import escape
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from backtest import tables
+from backtest.feeds import holes
 from backtest.labels import figures
-from backtest.periods import day_columns, hole_spans, month_columns
-from backtest.reasons import profit_by_reason
+from backtest.periods import month_columns
+from backtest.portfolio import worth_of
 from backtest.svg import Dots, Line, chart
 from market.timeframe import format_time, to_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from backtest.feeds import Source
     from backtest.run import Result
     from backtest.tables import Columns
 
@@ -37,11 +41,12 @@ class Report:
         title: what ran over what.
         origin: where the candles and the run come from, name and value.
         figures: name, the run's value, that of holding the market.
-        missing: spans without candles, begin and end in microseconds UTC.
+        missing: spans without candles, begin and end in microseconds UTC, and the instrument.
         unproven: candles that lie outside of proven coverage.
         equity: columns timestamp, equity, drawdown; empty where none is stored.
-        price: columns timestamp, close; empty where the candles are not there any more.
-        fills: columns timestamp, side, price.
+        prices: of each instrument columns timestamp, close; empty where the candles are not there any more.
+        held: columns timestamp, worth: of holding the market, from 1.
+        fills: columns timestamp, symbol, side, price.
         months: see `backtest.periods.month_columns`.
         reasons: see `backtest.reasons.profit_by_reason`.
         sources: fills by source.
@@ -51,10 +56,11 @@ class Report:
     title: str
     origin: Sequence[tuple[str, str]]
     figures: Sequence[tuple[str, str, str]]
-    missing: Sequence[tuple[int, int]] = ()
+    missing: Sequence[tuple[int, int, str]] = ()
     unproven: int = 0
     equity: Columns = field(default_factory=dict)
-    price: Columns = field(default_factory=dict)
+    prices: Mapping[str, Columns] = field(default_factory=dict)
+    held: Columns = field(default_factory=dict)
     fills: Columns = field(default_factory=dict)
     months: Columns = field(default_factory=dict)
     reasons: Columns = field(default_factory=dict)
@@ -64,21 +70,33 @@ class Report:
 
 def of_result(result: Result) -> Report:
     """The report of a run that has just been made."""
-    frame, record, initial = result.frame, result.record, result.setup.account.capital
+    record, markets = result.record, result.markets
     return Report(
         result.title,
         result.origin(),
         figures(result.metrics._asdict(), result.held._asdict(), len(record.daily)),
-        hole_spans(frame),
-        int(np.count_nonzero(~frame.is_whole)),
-        tables.equity_columns(record, initial),
-        {"timestamp": frame.close_time, "close": frame.close},
-        tables.fill_columns(record, [result.symbol]),
-        month_columns(day_columns(frame, record, initial)),
-        profit_by_reason(result.setup, frame, record),
+        holes(markets),
+        sum(int(np.count_nonzero(~source.frame.is_whole)) for source in markets),
+        tables.equity_columns(record, result.setup.account.capital),
+        prices_of(markets),
+        worth_columns(markets),
+        tables.fill_columns(record, result.symbols),
+        month_columns(result.day_columns()),
+        result.reason_columns(),
         result.counts("source"),
-        tables.position_columns(record, [result.symbol]),
+        tables.position_columns(record, result.symbols),
     )
+
+
+def prices_of(markets: Sequence[Source]) -> dict[str, Columns]:
+    """The closes of each instrument."""
+    return {each.symbol: {"timestamp": each.frame.close_time, "close": each.frame.close} for each in markets}
+
+
+def worth_columns(markets: Sequence[Source]) -> Columns:
+    """What one unit of money held in the market, of each instrument an equal part, is worth at its closes."""
+    times = markets[0].frame.close_time
+    return {"timestamp": times, "worth": worth_of(markets, times)}
 
 
 def html(report: Report) -> str:
@@ -118,7 +136,10 @@ def _holes(report: Report) -> str:
             " indicators began anew after each. The charts shade the longest."
         )
         longest = sorted(report.missing, key=lambda span: span[0] - span[1])[:_MOST_LISTED]
-        lines += [f"{format_time(begin)} … {format_time(end)}" for begin, end in sorted(longest)]
+        lines += [
+            f"{escape(name)} {format_time(begin)} … {format_time(end)}".strip()
+            for begin, end, name in sorted(longest)
+        ]
         if len(report.missing) > len(longest):
             lines.append(f"and {len(report.missing) - len(longest):,} shorter ones")
     if report.unproven:
@@ -143,46 +164,56 @@ def _charts(report: Report) -> str:
     else:
         times, equity = report.equity["timestamp"], report.equity["equity"]
         lines = [Line("run", "run", times, equity)]
-        if len(report.price.get("close", ())):
-            worth = report.price["close"] * (equity[0] / report.price["close"][0])
-            lines.append(Line("holding the market", "held", report.price["timestamp"], worth))
-        parts.append(chart(lines, holes=report.missing, tall=True))
+        if len(report.held.get("worth", ())):
+            worth = report.held["worth"] * (equity[0] / report.held["worth"][0])
+            lines.append(Line("holding the market", "held", report.held["timestamp"], worth))
+        parts.append(chart(lines, holes=[(begin, end) for begin, end, _ in report.missing], tall=True))
         below = -100.0 * report.equity["drawdown"]
         parts += ["<h2>Drawdown</h2>", chart([Line("drawdown", "fall", times, below, True)], unit=" %")]
-    parts.append("<h2>Fills on the price</h2>")
-    if not len(report.price.get("close", ())):
-        parts.append("<p>the candles of this run are not stored any more</p>")
-        return "".join(parts)
-    fills = report.fills
-    dots = []
-    for side in ("buy", "sell"):
-        chosen = fills["side"] == side if len(fills.get("side", ())) else np.zeros(0, dtype=np.bool_)
-        if chosen.any():
-            dots.append(Dots(side, side, fills["timestamp"][chosen], fills["price"][chosen]))
-    if not dots:
-        parts.append("<p>nothing was filled</p>")
-    line = Line("close", "price", report.price["timestamp"], report.price["close"])
-    parts.append(chart([line], dots, report.missing, tall=True))
+    if not report.prices:
+        parts.append("<h2>Fills on the price</h2><p>the candles of this run are not stored any more</p>")
+    several = len(report.prices) > 1
+    for symbol, price in report.prices.items():
+        parts.append(f"<h2>Fills on the price{f' of {escape(symbol)}' if several else ''}</h2>")
+        parts.append(_fills(report, symbol, price))
     return "".join(parts)
 
 
+def _fills(report: Report, symbol: str, price: Columns) -> str:
+    fills, dots = report.fills, []
+    for side in ("buy", "sell") if len(fills.get("side", ())) else ():
+        chosen = (fills["side"] == side) & (fills["symbol"] == symbol)
+        if chosen.any():
+            dots.append(Dots(side, side, fills["timestamp"][chosen], fills["price"][chosen]))
+    missing = [(begin, end) for begin, end, name in report.missing if name == symbol]
+    drawn = chart([Line("close", "price", price["timestamp"], price["close"])], dots, missing, tall=True)
+    return drawn if dots else f"<p>nothing was filled</p>{drawn}"
+
+
 def _months(months: Columns) -> str:
-    rows = []
-    for time, change, drawdown, count, pnl in zip(
-        *(months.get(name, ()) for name in ("timestamp", "return_pct", "drawdown", "positions", "pnl")),
-        strict=True,
-    ):
-        rows.append(
-            (
-                f"{to_datetime(int(time)):%Y-%m}",
-                _signed(float(change), "+.2f", " %"),
-                f"{drawdown:.2%}",
-                f"{count:,}",
-                _signed(float(pnl), "+,.2f"),
-            )
+    """A row for each year and a column for each month: its return; the year's own at the end."""
+    years: dict[int, dict[int, float]] = {}
+    for time, change in zip(*(months.get(name, ()) for name in ("timestamp", "return_pct")), strict=True):
+        when = to_datetime(int(time))
+        years.setdefault(when.year, {})[when.month] = float(change)
+    rows = [
+        (
+            str(year),
+            *(_share(found.get(month)) for month in range(1, 13)),
+            _share(_compounded(found.values())),
         )
-    columns = ["month", "return", "drawdown", "positions closed", "net profit"]
-    return _table("Months", columns, rows, "no months are stored for this run")
+        for year, found in years.items()
+    ]
+    columns = ["", *month_abbr[1:], "year"]
+    return _table("Months, return in percent", columns, rows, "no months are stored for this run")
+
+
+def _share(percent: float | None) -> _Cell:
+    return _Cell("") if percent is None else _signed(percent, "+.2f")
+
+
+def _compounded(percents: Iterable[float]) -> float:
+    return 100.0 * (prod(1.0 + percent / 100.0 for percent in percents) - 1.0)
 
 
 def _reasons(reasons: Columns) -> str:
@@ -198,10 +229,11 @@ def _reasons(reasons: Columns) -> str:
 def _positions(positions: Columns) -> str:
     count = len(positions.get("pnl", ()))
     largest = np.argsort(np.abs(positions["pnl"]), kind="stable")[::-1] if count else np.zeros(0, np.int64)
+    several = len(set(positions["symbol"].tolist())) > 1 if count else False
     rows = [
         (
             f"{to_datetime(int(positions['entry_timestamp'][i])):%Y-%m-%d %H:%M}",
-            positions["side"][i],
+            f"{positions['side'][i]} {positions['symbol'][i] if several else ''}".strip(),
             f"{positions['entry_price'][i]:,.10g}",
             f"{to_datetime(int(positions['exit_timestamp'][i])):%Y-%m-%d %H:%M}",
             f"{positions['exit_price'][i]:,.10g}",

@@ -10,9 +10,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from backtest import provenance
-from backtest.account import Account
+from backtest.account import Account, Terms
+from backtest.feeds import fingerprint
 from backtest.labels import figures
-from backtest.run import Result, Setup, checked, execute, setup
+from backtest.run import Result, Setup, checked, run_markets, setup
 from backtest.store import result_row
 from backtest.strategies import find
 from market.errors import WrongUse
@@ -22,6 +23,8 @@ from market.timeframe import Timeframe, format_time, from_datetime
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from backtest.feeds import Source
+    from backtest.portfolio import Inside
     from signals.frame import CandleFrame
     from signals.options import SignalOptions
 
@@ -67,12 +70,12 @@ def reproduce(url: str, row: Mapping[str, Any], options: SignalOptions | None = 
     """
     if row["status"] != "completed":
         raise WrongUse(f"this run is {row['status']}: only a completed one can be made anew")
-    frame = candles_of_run(url, row)
+    frames = frames_of_run(url, row)
     wanted = setup_of(row, options)
-    record, metrics = execute(wanted, frame, curve=True)
-    result = Result(wanted, frame, metrics, record, row["exchange"], row["symbols"][0])
+    result = run_markets(wanted, *fed_again(url, row, frames), exchange=row["exchange"])
+    record = result.record
     now = {
-        "data": provenance.data_fingerprint(frame),
+        "data": fingerprint(result.markets),
         "code": provenance.code_version(),
         "machine": provenance.machine(),
     }
@@ -101,11 +104,43 @@ def setup_of(row: Mapping[str, Any], options: SignalOptions | None = None) -> Se
     known = {each.name for each in fields(Account)}
     account = {name: value for name, value in config["account"].items() if name in known}
     account["market_type"] = MarketType(account["market_type"])
-    return setup(strategy, {**config["parameters"], **config["policy"]}, Account(**account))
+    account["lags"] = tuple(account.get("lags", ()))
+    given = {**config["parameters"], **config["policy"]}
+    return setup(strategy, given, Account(**account), config.get("sources"))
 
 
-def candles_of_run(url: str, row: Mapping[str, Any]) -> CandleFrame:
-    """The candles that the tape holds today for a stored run.
+def fed_again(
+    url: str, row: Mapping[str, Any], frames: Mapping[str, CandleFrame]
+) -> tuple[list[Source], Inside | None]:
+    """What a stored run was fed with beside its candles, as the tape holds it today.
+
+    Raises:
+        WrongUse: it was given by hand, or is gone.
+    """
+    from backtest.stored_feeds import INSIDES, Facts, LookInside, Wanted, read_sources
+
+    sources = row["strategy_config"].get("sources", {})
+    inside = sources.get("inside", "candles")
+    if inside not in INSIDES:
+        raise WrongUse(
+            "this run was fed with tables that were given to dt.backtest: it can only be made anew there"
+        )
+    account, terms, ends = (
+        row["strategy_config"]["account"],
+        sources.get("terms", {}),
+        sources.get("ends", {}),
+    )
+    facts = {
+        symbol: Facts(MarketType(row["market_type"]), Terms(**terms.get(symbol, {})), ends.get(symbol))
+        for symbol in frames
+    }
+    wanted = Wanted(inside, account.get("slippage", "fixed"), sources.get("funding", False))
+    found = read_sources(url, row["exchange"], frames, wanted, facts)
+    return found, LookInside(url, row["exchange"]) if inside == "stored" else None
+
+
+def frames_of_run(url: str, row: Mapping[str, Any]) -> dict[str, CandleFrame]:
+    """The candles that the tape holds today for a stored run, by instrument.
 
     Raises:
         WrongUse: there is none any more.
@@ -115,13 +150,16 @@ def candles_of_run(url: str, row: Mapping[str, Any]) -> CandleFrame:
 
     timeframe = Timeframe.parse(row["interval"])
     since, until = from_datetime(row["start_date"]), from_datetime(row["end_date"])
-    candles = read.candles(url, row["exchange"], row["symbols"][0], timeframe, since, until)
-    if candles.is_empty():
-        raise WrongUse(
-            f"the {timeframe} candles of {row['symbols'][0]} on {row['exchange']} from {format_time(since)}"
-            f" to {format_time(until)} are not stored any more"
-        )
-    return checked(CandleFrame.from_polars(candles, timeframe))
+    frames = {}
+    for symbol in row["symbols"]:
+        candles = read.candles(url, row["exchange"], symbol, timeframe, since, until)
+        if candles.is_empty():
+            raise WrongUse(
+                f"the {timeframe} candles of {symbol} on {row['exchange']} from {format_time(since)}"
+                f" to {format_time(until)} are not stored any more"
+            )
+        frames[symbol] = checked(CandleFrame.from_polars(candles, timeframe))
+    return frames
 
 
 def _effects(row: Mapping[str, Any], result: Result) -> list[Difference]:

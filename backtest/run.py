@@ -11,12 +11,14 @@ import numpy as np
 
 from backtest import provenance, tables
 from backtest.account import Account
-from backtest.batch import Candles, Floats, Record, walk
+from backtest.batch import Floats, Record, walk
+from backtest.feeds import Source, columns, fingerprint
 from backtest.files import write
-from backtest.labels import annual, label
+from backtest.labels import annual, assumed, label
 from backtest.metrics import Metrics, Profile, summarise
-from backtest.periods import day_columns, held_profile, hole_spans, month_columns
+from backtest.periods import day_columns, hole_spans, month_columns
 from backtest.policies import Policy, follow_signals
+from backtest.portfolio import Inside, figures_of, held_of, run_sources
 from backtest.ratios import daily_returns
 from backtest.reasons import profit_by_reason
 from backtest.state import REASONS, SOURCES
@@ -26,10 +28,11 @@ from market.instrument import MarketType
 from market.timeframe import Timeframe, format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import polars as pl
 
+    from backtest.own_policies import OwnPolicy
     from signals.frame import CandleFrame
 
 _POLICY_KINDS = {name: type(value) for name, value in asdict(Policy()).items()}
@@ -44,12 +47,17 @@ class Setup:
         values: every parameter of the strategy.
         policy: turns signals into orders.
         account: what trades.
+        sources: what beside the candles of one instrument the run is fed with, and where its costs are from,
+            as plain data; empty where that is nothing.
+        own: the policy that takes the place of the shipped one, if any.
     """
 
     strategy: Strategy
     values: Mapping[str, Number]
     policy: Policy
     account: Account
+    sources: Mapping[str, Any] = field(default_factory=dict)
+    own: OwnPolicy | None = None
 
     def config(self) -> dict[str, Any]:
         """It as plain data, as stored beside a run's results."""
@@ -62,6 +70,7 @@ class Setup:
             "changed": {name: value for name, value in self.values.items() if value != defaults[name]},
             "policy": asdict(self.policy),
             "account": account,
+            **({"sources": dict(self.sources)} if self.sources else {}),
         }
 
     @property
@@ -71,7 +80,10 @@ class Setup:
 
 
 def setup(
-    strategy: str | Strategy, parameters: Mapping[str, Number] | None = None, account: Account | None = None
+    strategy: str | Strategy,
+    parameters: Mapping[str, Number] | None = None,
+    account: Account | None = None,
+    sources: Mapping[str, Any] | None = None,
 ) -> Setup:
     """A setup from parameters of the strategy and of the policy (fraction, stop, target, …) together.
 
@@ -85,7 +97,7 @@ def setup(
     policy = Policy(**{name: _POLICY_KINDS[name](value) for name, value in protection.items()})
     if policy.shorts and account.market_type is MarketType.SPOT:
         raise WrongUse("a spot market has no shorts: use the market type margin or linear, or shorts=0")
-    return Setup(strategy, strategy.parameters(given), policy, account)
+    return Setup(strategy, strategy.parameters(given), policy, account, sources or {})
 
 
 class Picture(bytes):
@@ -106,6 +118,8 @@ class Result:
         record: fills and curve as the kernel wrote them.
         exchange, symbol: of the candles, empty where they come from elsewhere than the tape.
         seconds: that the run took.
+        sources: every instrument with what it was fed with, where that is more than the candles of one; then
+            `frame` and `symbol` are those of the first.
     """
 
     setup: Setup
@@ -115,16 +129,33 @@ class Result:
     exchange: str = ""
     symbol: str = ""
     seconds: float = 0.0
+    sources: tuple[Source, ...] = field(default=(), repr=False)
+
+    @property
+    def markets(self) -> tuple[Source, ...]:
+        """Every instrument."""
+        return self.sources or (Source(self.symbol, self.frame),)
+
+    @property
+    def symbols(self) -> list[str]:
+        """Their names, in the order of their numbers."""
+        return [source.symbol for source in self.markets]
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """From the first candle's open to the last one's close, microseconds UTC."""
+        frames = [source.frame for source in self.markets]
+        return min(int(f.timestamp[0]) for f in frames), max(int(f.close_time[-1]) for f in frames)
 
     @property
     def fills(self) -> pl.DataFrame:
         """One row per fill; see `backtest.tables.fill_columns`."""
-        return dataframe(tables.fill_columns(self.record, [self.symbol]))
+        return dataframe(tables.fill_columns(self.record, self.symbols))
 
     @property
     def positions(self) -> pl.DataFrame:
         """One row per position; see `backtest.tables.position_columns`."""
-        return dataframe(tables.position_columns(self.record, [self.symbol]))
+        return dataframe(tables.position_columns(self.record, self.symbols))
 
     @property
     def equity(self) -> pl.DataFrame:
@@ -134,30 +165,36 @@ class Result:
     @property
     def days(self) -> pl.DataFrame:
         """A row per UTC day; see `backtest.periods.day_columns`."""
-        return dataframe(self._day_columns())
+        return dataframe(self.day_columns())
 
     @property
     def months(self) -> pl.DataFrame:
         """A row per month; see `backtest.periods.month_columns`."""
-        return dataframe(month_columns(self._day_columns()))
+        return dataframe(month_columns(self.day_columns()))
 
     @property
     def reasons(self) -> pl.DataFrame:
         """Profit by the reason of entry and exit; see `backtest.reasons.profit_by_reason`."""
-        return dataframe(profit_by_reason(self.setup, self.frame, self.record))
+        return dataframe(self.reason_columns())
 
     @property
     def held(self) -> Profile:
-        """The same figures of buying at the first open and holding, without costs."""
-        return held_profile(self.frame)
+        """The same figures of buying at the first open, of each an equal part, and holding, without costs."""
+        return held_of(self.markets)
 
     @property
     def returns(self) -> Floats:
         """Daily UTC simple returns, the first one from the initial capital."""
         return daily_returns(self.setup.account.capital, self.record.daily)
 
-    def _day_columns(self) -> tables.Columns:
-        return day_columns(self.frame, self.record, self.setup.account.capital)
+    def day_columns(self) -> tables.Columns:
+        """As `days`, in arrays."""
+        first = min((source.frame for source in self.markets), key=lambda frame: int(frame.timestamp[0]))
+        return day_columns(first, self.record, self.setup.account.capital)
+
+    def reason_columns(self) -> tables.Columns:
+        """As `reasons`, in arrays."""
+        return profit_by_reason(self.setup, [source.frame for source in self.markets], self.record)
 
     def counts(self, by: str) -> dict[str, int]:
         """How many fills had each `reason`, or each `source`."""
@@ -197,24 +234,33 @@ class Result:
 
     def origin(self) -> list[tuple[str, str]]:
         """What the run rests on, for people: name and value."""
-        frame, account = self.frame, self.setup.account
-        costs = [f"{name} {value:g}" for name, value in asdict(account).items() if isinstance(value, float)]
+        config = self.setup.config()
         return [
-            ("period", f"{format_time(int(frame.timestamp[0]))} … {format_time(int(frame.close_time[-1]))}"),
-            ("candles", f"{len(frame):,} of {frame.timeframe}"),
-            ("account", f"{account.market_type}, {', '.join(costs)}"),
-            ("parameters", label({**self.setup.config(), "changed": self.setup.values}) or "none"),
+            ("period", _period(*self.span)),
+            *self.inputs(),
+            ("account", f"{self.setup.account.market_type}, {self.setup.account.capital:,.2f} at the start"),
+            *assumed(config),
+            ("parameters", label({**config, "changed": self.setup.values}) or "none"),
             ("rejected orders", f"{self.record.rejected:,}"),
-            ("data", f"SHA-256 {provenance.data_fingerprint(frame)}"),
+            ("data", f"SHA-256 {fingerprint(self.markets)}"),
             ("fills and equity", f"SHA-256 {provenance.fills_hash(self.record)}"),
             ("code", provenance.code_version()),
             ("machine", provenance.machine()),
         ]
 
+    def inputs(self) -> list[tuple[str, str]]:
+        """How much the run was fed with, of each instrument."""
+        several = len(self.markets) > 1
+        return [
+            (name, f"{source.symbol + ': ' if several else ''}{text}")
+            for source in self.markets
+            for name, text in (("candles", _candles(source)), *_beside(source))
+        ]
+
     @property
     def title(self) -> str:
         """What ran over what, in one line."""
-        market = f"{self.exchange} {self.symbol}".strip()
+        market = f"{self.exchange} {' '.join(self.symbols)}".strip()
         return " · ".join(part for part in (self.setup.label, market, str(self.frame.timeframe)) if part)
 
     def __repr__(self) -> str:
@@ -258,6 +304,39 @@ def run(
     return Result(wanted, candles, metrics, record, exchange, symbol, perf_counter() - begun)
 
 
+def run_markets(
+    wanted: Setup, sources: Sequence[Source], inside: Inside | None = None, exchange: str = ""
+) -> Result:
+    """Run over one instrument or several that share the cash.
+
+    Args:
+        wanted: what to run; see `setup`.
+        sources: at least one; candles are checked here.
+        inside: looks into candles that do not say what came first; see `backtest.portfolio.run_sources`.
+        exchange: for the titles and the tables.
+
+    Raises:
+        WrongUse: the candles cannot have been, or the instruments cannot trade together.
+    """
+    begun = perf_counter()
+    ordered = sorted(sources, key=lambda source: source.symbol)
+    for source in ordered:
+        checked(source.frame)
+    record, used = run_sources(wanted, ordered, inside)
+    metrics = figures_of(wanted, used, record)
+    first = used[0]
+    return Result(
+        wanted,
+        first.frame,
+        metrics,
+        record,
+        exchange,
+        first.symbol,
+        perf_counter() - begun,
+        () if len(used) == 1 and first.is_plain else tuple(used),
+    )
+
+
 def execute(wanted: Setup, frame: CandleFrame, *, curve: bool) -> tuple[Record, Metrics]:
     """Signals, kernel and metrics over a checked frame; `curve` keeps the equity's points too."""
     signals = wanted.strategy.signals(frame, wanted.values)
@@ -280,12 +359,6 @@ def execute(wanted: Setup, frame: CandleFrame, *, curve: bool) -> tuple[Record, 
         frame.close[-1] / frame.open[0] - 1.0,
     )
     return record, metrics
-
-
-def columns(frame: CandleFrame) -> Candles:
-    """What the kernel walks, of a frame."""
-    length = frame.timeframe.microseconds
-    return Candles(frame.timestamp, frame.open, frame.high, frame.low, frame.close, length, frame.volume)
 
 
 def checked(frame: CandleFrame | pl.DataFrame, timeframe: Timeframe | str | None = None) -> CandleFrame:
@@ -332,11 +405,11 @@ def _impossible(frame: CandleFrame) -> tuple[int, str] | None:
 
 def describe(result: Result) -> list[tuple[str, str]]:
     """The figures of a run for people: name and value, with units."""
-    m, account, frame, held = result.metrics, result.setup.account, result.frame, result.held
+    m, account, held = result.metrics, result.setup.account, result.held
     return [
-        ("period", f"{format_time(int(frame.timestamp[0]))} … {format_time(int(frame.close_time[-1]))}"),
-        ("candles", f"{len(frame):,} ({len(hole_spans(frame)):,} holes)"),
-        ("costs", f"fee {account.fee_bps:g} bps, slippage {account.slippage_bps:g} bps"),
+        ("period", _period(*result.span)),
+        *result.inputs(),
+        *assumed(result.setup.config()),
         ("capital", f"{account.capital:,.2f} → {m.final_capital:,.2f}"),
         ("return", f"{m.total_return_pct:+.2f} % (buy and hold {m.buy_and_hold_pct:+.2f} %)"),
         ("annual return", annual(m.annual_return_pct, m.volatility_pct, result.record.daily.size)),
@@ -352,11 +425,25 @@ def describe(result: Result) -> list[tuple[str, str]]:
         ("average win, loss", f"{m.avg_win:+,.4g}, {m.avg_loss:+,.4g}"),
         ("largest win, loss", f"{m.largest_win:+,.4g}, {m.largest_loss:+,.4g}"),
         ("exposure, turnover", f"{m.exposure:.1%}, {m.turnover:,.1f} times the equity"),
-        ("fees", f"{m.total_fees:,.2f}"),
+        ("fees paid", f"{m.total_fees:,.2f}"),
+        *([("funding", f"{result.record.funding:+,.2f}")] if result.record.funding else []),
         ("fills by source", _named(result.counts("source"))),
         ("fills by reason", _named(result.counts("reason"))),
         ("rejected orders", f"{result.record.rejected:,}"),
     ]
+
+
+def _period(begin: int, end: int) -> str:
+    return f"{format_time(begin)} … {format_time(end)}"
+
+
+def _candles(source: Source) -> str:
+    frame = source.frame
+    return f"{len(frame):,} of {frame.timeframe} ({len(hole_spans(frame)):,} holes)"
+
+
+def _beside(source: Source) -> list[tuple[str, str]]:
+    return [(name, f"{count:,}") for name, count in source.counts().items()]
 
 
 def _ratios(*ratios: float) -> str:

@@ -14,9 +14,9 @@ from psycopg.types.json import Jsonb
 
 from backtest import claims, provenance, tables
 from backtest.bulk import copy_columns
+from backtest.feeds import fingerprint, holes
 from backtest.metrics import Metrics
-from backtest.periods import day_columns, hole_spans, month_columns
-from backtest.reasons import profit_by_reason
+from backtest.periods import month_columns
 from market.errors import WrongUse
 from market.timeframe import to_datetime
 from storage.copy import copy_rows
@@ -62,14 +62,20 @@ _OTHER_METRICS = tuple(n for n in Metrics._fields if n not in {*_MONEY_METRICS, 
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """Whose candles were traded, in the tables' words."""
+    """Whose candles were traded, in the tables' words; `others` are more that share the cash."""
 
     exchange: str
     symbol: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def symbols(self) -> list[str]:
+        """Every instrument."""
+        return [self.symbol, *self.others]
 
     @property
     def fee_asset(self) -> str:
-        """The quote currency: of BASE/QUOTE or BASE/QUOTE:SETTLE what is between."""
+        """The quote currency: of BASE/QUOTE or BASE/QUOTE:SETTLE what is between; the same of all."""
         return self.symbol.partition("/")[2].partition(":")[0] or self.symbol
 
 
@@ -79,7 +85,7 @@ def save(connection: Connection, result: Result, *, sweep_id: UUID | None = None
     Raises:
         WrongUse: the result does not say whose candles it ran on.
     """
-    market = Market(result.exchange, result.symbol)
+    market = Market(result.exchange, result.symbol, tuple(result.symbols[1:]))
     run_id = uuid4()
     with connection.transaction():
         base = base_row(run_id, result.setup, result.frame, market, "running", sweep_id, seed)
@@ -154,7 +160,7 @@ def base_row(
         "strategy_name": setup.strategy.name,
         "strategy_config": setup.config(),
         "exchange": market.exchange,
-        "symbols": [market.symbol],
+        "symbols": market.symbols,
         "interval": str(frame.timeframe),
         "market_type": str(setup.account.market_type),
         "start_date": int(frame.timestamp[0]),
@@ -179,12 +185,13 @@ def result_row(result: Result) -> dict[str, Any]:
         "daily_returns": result.returns.tolist(),
         "fills_hash": provenance.fills_hash(record),
         "engine_stats": {
-            "candles": len(result.frame),
+            "candles": sum(len(source.frame) for source in result.markets),
             "events": record.events,
             "fills": len(record.fills),
             "fills_by_source": result.counts("source"),
             "fills_by_reason": result.counts("reason"),
             "rejected_orders": record.rejected,
+            **({"funding": record.funding} if record.funding else {}),
         },
         "duration_seconds": result.seconds,
         "status": "completed",
@@ -193,20 +200,28 @@ def result_row(result: Result) -> dict[str, Any]:
 
 def detail_row(result: Result) -> dict[str, Any]:
     """What a run that is stored with its fills adds beyond `result_row`; the sweep's others go without."""
-    row = result_row(result)
+    row = result_row(result) | _fed(result)
     row["metrics"] = {**row["metrics"], "held": result.held._asdict()}
-    days = day_columns(result.frame, result.record, result.setup.account.capital)
+    days = result.day_columns()
     row["daily_results"] = _objects(days, "%Y-%m-%d")
     row["monthly_results"] = _objects(month_columns(days), "%Y-%m")
-    reasons = profit_by_reason(result.setup, result.frame, result.record)
-    spans = hole_spans(result.frame)
+    unproven = [int(np.count_nonzero(~source.frame.is_whole)) for source in result.markets]
     row["engine_stats"] = {
         **row["engine_stats"],
-        "holes": len(spans),
-        "unproven_candles": int(np.count_nonzero(~result.frame.is_whole)),
-        "profit_by_reason": _objects(reasons, ""),
+        "holes": len(holes(result.markets)),
+        "unproven_candles": sum(unproven),
+        "profit_by_reason": _objects(result.reason_columns(), ""),
+        **({"fed": result.inputs()} if result.sources else {}),
     }
     return row
+
+
+def _fed(result: Result) -> dict[str, Any]:
+    """What only a finished run knows of its data: the span of all instruments, and what was looked up."""
+    if not result.sources:
+        return {}
+    begin, end = map(to_datetime, result.span)
+    return {"start_date": begin, "end_date": end, "data_fingerprint": fingerprint(result.sources)}
 
 
 def _objects(columns: tables.Columns, form: str) -> list[dict[str, Any]]:
@@ -228,7 +243,7 @@ def write_details(connection: Connection, run_id: UUID, result: Result, market: 
     record = result.record
     ids = _write_positions(connection, run_id, result, market)
     constants = {"backtest_id": run_id, "exchange": market.exchange}
-    fills = dict(tables.fill_columns(record, [market.symbol]))
+    fills = dict(tables.fill_columns(record, market.symbols))
     fills["position_id"] = ids[fills.pop("position") - 1]
     copy_columns(connection, "fills", fills, {**constants, "fee_asset": market.fee_asset})
     curve = tables.equity_columns(record, result.setup.account.capital)
@@ -250,7 +265,7 @@ def _write_positions(
     connection: Connection, run_id: UUID, result: Result, market: Market
 ) -> npt.NDArray[np.int64]:
     """Write the positions and give their ids, in order."""
-    rows: dict[str, Any] = dict(tables.position_columns(result.record, [market.symbol]))
+    rows: dict[str, Any] = dict(tables.position_columns(result.record, market.symbols))
     ids = _new_ids(connection, "positions", len(rows["side"]))
     # Net is the difference of what is stored, so that the row adds up to the last place.
     parts = zip(*(rows[name].tolist() for name in ("gross_pnl", "fees", "funding")), strict=True)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest.labels import figures, label
-from backtest.periods import hole_spans
-from backtest.report import Report
-from backtest.reproduce import candles_of_run
+from backtest.feeds import Source, holes
+from backtest.labels import assumed, figures, label
+from backtest.report import Report, prices_of, worth_columns
+from backtest.reproduce import frames_of_run
 from market.errors import WrongUse
 from market.timeframe import format_time, from_datetime, parse_time
 
@@ -74,25 +74,23 @@ def stored_report(connection: Connection, url: str, row: Mapping[str, Any]) -> R
     """The report of a completed run from what is stored, its price from today's tape where that is there."""
     stats, config = row["engine_stats"], row["strategy_config"]
     run = {**row["metrics"], **row}
-    price: Columns = {}
-    missing: Sequence[tuple[int, int]] = ()
-    unproven = 0
+    markets: list[Source] = []
     try:
-        frame = candles_of_run(url, row)
+        frames = frames_of_run(url, row)
     except WrongUse:
         pass
     else:
-        price = {"timestamp": frame.close_time, "close": frame.close}
-        missing, unproven = hole_spans(frame), int(np.count_nonzero(~frame.is_whole))
+        markets = [Source(symbol, frame) for symbol, frame in frames.items()]
     market = f"{row['exchange']} {' '.join(row['symbols'])}"
     return Report(
         f"{row['strategy_name']} {label(config)} · {market} · {row['interval']}",
         _origin(row),
         figures(run, row["metrics"].get("held", {}), len(row["daily_returns"])),
-        missing,
-        unproven,
+        holes(markets),
+        sum(int(np.count_nonzero(~source.frame.is_whole)) for source in markets),
         stored_columns(connection, "backtest_equity_curve", row),
-        price,
+        prices_of(markets),
+        worth_columns(markets) if markets else {},
         stored_columns(connection, "fills", row),
         columns_of(row["monthly_results"] or []),
         columns_of(stats.get("profit_by_reason", [])),
@@ -114,15 +112,16 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> Columns:
 
 
 def _origin(row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    stats, account = row["engine_stats"], row["strategy_config"]["account"]
+    stats, config = row["engine_stats"], row["strategy_config"]
     begin, end = from_datetime(row["start_date"]), from_datetime(row["end_date"])
-    costs = ", ".join(f"{name} {value}" for name, value in account.items() if name != "market_type")
-    parameters = {**row["strategy_config"], "changed": row["strategy_config"]["parameters"]}
+    parameters = {**config, "changed": config["parameters"]}
+    fed = stats.get("fed") or [("candles", f"{stats['candles']:,} of {row['interval']}")]
     return [
         ("run", f"{row['backtest_id']}, {row['run_timestamp']:%Y-%m-%d %H:%M:%S} UTC"),
         ("period", f"{format_time(begin)} … {format_time(end)}"),
-        ("candles", f"{stats['candles']:,} of {row['interval']}"),
-        ("account", f"{row['market_type']}, {costs}"),
+        *((name, text) for name, text in fed),
+        ("account", f"{row['market_type']}, {row['initial_capital']:,.2f} at the start"),
+        *assumed(config),
         ("parameters", label(parameters) or "none"),
         ("rejected orders", f"{stats['rejected_orders']:,}"),
         ("data", f"SHA-256 {row['data_fingerprint']}"),

@@ -44,6 +44,8 @@ class Strategy:
         policy: what of the policy (fraction, stop, target, …) comes with it.
         reasons: of each of these candles, what spoke for the signal at its close; None where the
             strategy has but one reason.
+        confidence: of each of these candles, 0 … 100: of several instruments' entries at one instant the
+            higher comes first; None where all signals are alike.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Strategy:
     refuse: Callable[[Mapping[str, Number]], str | None] = field(default=lambda _: None)
     policy: Mapping[str, Number | str] = field(default_factory=dict)
     reasons: Callable[[CandleFrame, Mapping[str, Number], Integers], list[tuple[str, ...]]] | None = None
+    confidence: Callable[[CandleFrame, Mapping[str, Number], Integers], Floats] | None = None
 
     def parameters(self, given: Mapping[str, Number]) -> dict[str, Number]:
         """Every parameter, as given or by default.
@@ -323,8 +326,20 @@ def live(strategy: LiveStrategy) -> Strategy:
         said = explain(changed(values), frame, candles.tolist(), higher)
         return [_agreeing(each.contributions) for each in said]
 
-    summary = f"The live strategy {strategy.name!r}, traded at every change of its signal's type."
-    return Strategy(strategy.name, summary, defaults, signals, policy=dict(strategy.policy), reasons=reasons)
+    def confidence(frame: CandleFrame, values: Mapping[str, Number], candles: Integers) -> Floats:
+        higher = {each: resampled(frame, each) for each in strategy.confirming(frame.timeframe)}
+        said = evaluate(changed(values), frame, higher=higher).confidence[candles]
+        return np.nan_to_num(said)
+
+    return Strategy(
+        strategy.name,
+        f"The live strategy {strategy.name!r}, traded at every change of its signal's type.",
+        defaults,
+        signals,
+        policy=dict(strategy.policy),
+        reasons=reasons,
+        confidence=confidence,
+    )
 
 
 def _agreeing(contributions: Mapping[str, float]) -> tuple[str, ...]:

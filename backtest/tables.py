@@ -19,20 +19,19 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Records = npt.NDArray[np.void]
 
-_UNNAMED = ("",)
 _SIDES = np.array(["sell", "", "buy"])
 
 
-def fill_columns(record: Record, symbols: Sequence[str] = _UNNAMED) -> Columns:
+def fill_columns(record: Record, symbols: Sequence[str] = ()) -> Columns:
     """One row per fill, in order; `position` is the ordinal of its position, from 1.
 
-    `symbols` names the instruments by their numbers. `funding` is what it brought the position in all, on
-    the fill that ends one.
+    `symbols` names the instruments, in the order of their numbers. `funding` stands on the fill that ends a
+    position: what it brought that in all.
     """
     fills = record.fills
     return {
         "timestamp": fills["timestamp"],
-        "symbol": np.array(symbols)[fills["instrument"]],
+        "symbol": _named(fills["instrument"], symbols),
         "position": fills["position"],
         "side": _SIDES[fills["side"] + 1],
         "price": fills["price"],
@@ -46,7 +45,7 @@ def fill_columns(record: Record, symbols: Sequence[str] = _UNNAMED) -> Columns:
     }
 
 
-def position_columns(record: Record, symbols: Sequence[str] = _UNNAMED) -> Columns:
+def position_columns(record: Record, symbols: Sequence[str] = ()) -> Columns:
     """One row per position, in order: its entry and exit, what it brought and cost.
 
     Where it was entered or left in parts, the price is their mean by quantity, the entry the first and the
@@ -74,7 +73,7 @@ def position_columns(record: Record, symbols: Sequence[str] = _UNNAMED) -> Colum
     funding = np.bincount(place, fills["funding"], count)
     pnl = gross - fees + funding
     return {
-        "symbol": np.array(symbols)[entry["instrument"]],
+        "symbol": _named(entry["instrument"], symbols),
         "side": np.where(side > 0, "long", "short"),
         "entry_timestamp": entry["timestamp"],
         "entry_price": entry_price,
@@ -95,6 +94,14 @@ def position_columns(record: Record, symbols: Sequence[str] = _UNNAMED) -> Colum
     }
 
 
+def position_instruments(record: Record) -> Integers:
+    """The number of each position's instrument, in order."""
+    place = record.fills["position"] - 1
+    found = np.zeros(int(place.max()) + 1 if len(place) else 0, dtype=np.int64)
+    found[place] = record.fills["instrument"]
+    return found
+
+
 def equity_columns(record: Record, initial: float) -> Columns:
     """A point at each candle close and each fill; drawdown is the fraction below the highest before."""
     equity = record.cash + record.value
@@ -106,6 +113,11 @@ def equity_columns(record: Record, initial: float) -> Columns:
         "position_value": record.value,
         "drawdown": 1.0 - equity / peak,
     }
+
+
+def _named(instruments: Integers, symbols: Sequence[str]) -> npt.NDArray[Any]:
+    """The names of instruments by their numbers; empty texts where nobody named them."""
+    return np.array(symbols)[instruments] if symbols else np.full(len(instruments), "")
 
 
 def _where_set(price: Floats) -> Floats:

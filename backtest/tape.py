@@ -73,6 +73,8 @@ class Feed:
         books: snapshots.
         funding: of linear contracts.
         delisted: when it ends, µs.
+        only_marks: the candles are made of the trades, all of which are events: a close only marks, and
+            nothing fills at an open, which is known when its trade is.
     """
 
     candles: Candles | None = None
@@ -84,6 +86,7 @@ class Feed:
     books: Books | None = None
     funding: Funding | None = None
     delisted: int | None = None
+    only_marks: bool = False
 
 
 class Tape(NamedTuple):
@@ -174,7 +177,9 @@ def _events(feed: Feed, books: int) -> list[_Chunk]:
     chunks: list[_Chunk] = []
     opens: list[_Chunk] = []
     trades = feed.trades
-    if feed.candles is not None:
+    if feed.candles is not None and feed.only_marks:
+        chunks.append(_closes(feed.candles, AT_CLOSE))
+    elif feed.candles is not None:
         main, inside = feed.candles, np.zeros(len(feed.candles.timestamp), dtype=np.bool_)
         if trades is not None:
             inside = _reached(main, trades.timestamp, trades.price, trades.price)

@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from backtest.account import Account
 from backtest.batch import walk
+from backtest.feeds import columns
 from backtest.grid import setups
 from backtest.policies import Policy, follow_signals
-from backtest.run import columns, execute
+from backtest.run import execute
 from backtest.strategies import find
 from backtest.sweep import results
 from benchmarks import Figure, Figures

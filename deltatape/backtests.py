@@ -5,20 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backtest.own_policies import OwnPolicy
     from backtest.run import Result
 
-__all__ = ["backtest", "save"]
+__all__ = ["backtest", "policy", "save"]
 
 
 def backtest(frame: Any, strategy: Any, exits: Any = None, **options: Any) -> Result:
     """Backtest over candles of any make; nothing is stored. See `backtest.doors.backtest`.
 
     Args:
-        frame: polars, pandas or numpy: times, open, high, low, close and, where known, volume.
-        strategy: entries (a truth value for each candle), a class, or a name: of one that ships, or of one
-            of the settings.
+        frame: polars, pandas or numpy: times, open, high, low, close and, where known, volume; such tables
+            by symbol, which share the cash; or a table of trades.
+        strategy: entries (a truth value for each candle), a class, a `policy`, or a name: of one that ships,
+            or of one of the settings.
         exits: a truth value for each candle, where `strategy` are entries.
-        **options: timeframe, exchange, symbol; capital and costs; the policy's and the strategy's parameters.
+        **options: timeframe, exchange, symbol; trades, finer, books, funding; capital and costs; the policy's
+            and the strategy's parameters.
 
     Raises:
         WrongUse: the candles cannot have been, or what was asked for makes no sense.
@@ -31,6 +36,13 @@ def backtest(frame: Any, strategy: Any, exits: Any = None, **options: Any) -> Re
 
         strategy = find(strategy, settings.load().signals)
     return doors.backtest(frame, strategy, exits, **options)
+
+
+def policy(**fields: float) -> Callable[[Callable[..., None]], OwnPolicy]:
+    """A decorator that makes a policy of a function of every event. See `backtest.own_policies.policy`."""
+    from backtest import own_policies
+
+    return own_policies.policy(**fields)
 
 
 def save(result: Result) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "cvd",
     "equity",
     "footprint",
+    "funding",
     "indicator",
     "indicators",
     "runs",
@@ -99,6 +100,13 @@ def books(
 def book_days(exchange: str, symbol: str, start: Moment = None, end: Moment = None) -> Iterator[pl.DataFrame]:
     """As `books`, day by day: for spans that are larger than memory."""
     return _days("orderbook_snapshots", read.books, exchange, symbol, start, end)
+
+
+def funding(
+    exchange: str, symbol: str, start: Moment = None, end: Moment = None, limit: int | None = None
+) -> pl.DataFrame:
+    """Funding rates of a contract, by the time of payment."""
+    return read.funding(_url(), exchange, symbol, start, end, limit)
 
 
 def footprint(

@@ -55,6 +55,7 @@ __all__ = [
     "coverage",
     "cvd",
     "equity",
+    "funding",
     "indicators",
     "microseconds",
     "runs",
@@ -148,6 +149,20 @@ def books(
 ) -> pl.DataFrame:
     """The order book snapshots of an instrument; the levels as JSON text, best first."""
     return _tape(url, "orderbook_snapshots", exchange, symbol, start, end, limit)
+
+
+def funding(
+    url: str,
+    exchange: str,
+    symbol: str,
+    start: Moment = None,
+    end: Moment = None,
+    limit: int | None = None,
+) -> pl.DataFrame:
+    """The funding rates of a contract, by the time of payment."""
+    where = {"exchange": exchange, "symbol": symbol}
+    span = _span(tables.funding_rates.c.timestamp, start, end)
+    return _read(url, _Query(tables.funding_rates, where, span, ("timestamp",), limit))
 
 
 def _tape(

@@ -29,11 +29,19 @@ def account_of(
     """
     from backtest.account import Account
 
+    return Account(capital, fee_bps, maker_bps, slippage_bps, market_type=market_kind(market_type))
+
+
+def market_kind(name: str) -> MarketType:
+    """A market type by its name.
+
+    Raises:
+        WrongUse: there is none.
+    """
     try:
-        kind = MarketType(market_type)
+        return MarketType(name)
     except ValueError:
-        raise WrongUse(f"unknown market type {market_type!r}: use spot, margin or linear") from None
-    return Account(capital, fee_bps, maker_bps, slippage_bps, market_type=kind)
+        raise WrongUse(f"unknown market type {name!r}: use spot, margin or linear") from None
 
 
 def by_name(option: str, given: Iterable[tuple[str, T]]) -> dict[str, T]:
@@ -135,14 +143,14 @@ def show_run(connection: Connection, id_: str, home: Path, *, as_json: bool) -> 
 
 
 def _figures(row: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    from backtest.labels import figures
+    from backtest.labels import assumed, figures
 
-    account, extra, stats = row["strategy_config"]["account"], row["metrics"], row["engine_stats"]
-    costs = f"fee {account['fee_bps']:g} bps, slippage {account['slippage_bps']:g} bps, {row['market_type']}"
+    extra, stats = row["metrics"], row["engine_stats"]
     top = [
         ("run", f"{row['backtest_id']} ({row['status']})", ""),
         ("period", f"{row['start_date']:%Y-%m-%d %H:%M} … {row['end_date']:%Y-%m-%d %H:%M} UTC", ""),
-        ("costs", costs, ""),
+        ("market", row["market_type"], ""),
+        *((name, text, "") for name, text in assumed(row["strategy_config"])),
     ]
     if row["status"] != "completed":
         return [*top, ("error", row["error"] or "", "")]
@@ -150,8 +158,10 @@ def _figures(row: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [
         *top,
         ("candles", _candles(stats), ""),
+        *((name, text, "") for name, text in stats.get("fed", []) if name != "candles"),
         ("capital", f"{row['initial_capital']:,.2f} → {row['final_capital']:,.2f}", ""),
         *figures({**extra, **row}, held, len(row["daily_returns"])),
+        *([("funding", f"{stats['funding']:+,.2f}", "")] if stats.get("funding") else []),
         ("fills by source", _counted(stats["fills_by_source"]), ""),
         ("fills by reason", _counted(stats["fills_by_reason"]), ""),
         ("rejected orders", f"{stats['rejected_orders']:,}", ""),

@@ -8,7 +8,7 @@ import typer
 
 from deltatape import settings
 from deltatape.cli import output
-from deltatape.cli.backtest import (
+from deltatape.cli.backtest_options import (
     AsJson,
     Capital,
     Exchange,

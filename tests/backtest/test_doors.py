@@ -196,8 +196,12 @@ print([name for name in heavy if name in sys.modules])
 def test_what_the_page_shows_works(columns, capsys):
     page = (Path(dt.__file__).parent.parent / "docs" / "backtests.md").read_text()
     mean = np.convolve(columns["close"], np.ones(20) / 20)[:COUNT]
-    names = {"candles": columns, "close": columns["close"], "mean": mean}
+    prices = {"timestamp": columns["timestamp"], "price": columns["close"], "size": np.ones(COUNT)}
+    names = {"candles": columns, "close": columns["close"], "mean": mean, "trades": prices}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(block, names)
     assert names["result"].setup.values == {"period": 30, "deviations": 2.5}
+    assert names["ticks"].setup.account.fee_bps == 40
+    assert set(names["ticks"].counts("reason")) >= {"policy", "stop_loss"}
+    assert names["both"].symbols == ["BTC/USDT", "ETH/USDT"]
     assert "buy and hold" in capsys.readouterr().out

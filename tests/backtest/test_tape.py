@@ -15,7 +15,7 @@ from backtest.kernel import step
 from backtest.merged import walk_tape
 from backtest.orders import submit
 from backtest.policies import Policy, follow_signals, on_event_type
-from backtest.run import columns
+from backtest.feeds import columns
 from backtest.state import (
     AT_CLOSE,
     BOOK,

@@ -1,0 +1,51 @@
+"""How people say slippage and latency: in a word each."""
+
+from __future__ import annotations
+
+from market.errors import WrongUse
+
+LATENCIES = ("feed", "order", "response")
+RECORDED = "recorded"
+
+
+def slippage_of(text: str) -> dict[str, float | str]:
+    """`fixed:2` (basis points), `spread` or `walk`, as fields of `backtest.account.Account`.
+
+    Raises:
+        WrongUse: it is written otherwise.
+    """
+    kind, colon, bps = text.strip().partition(":")
+    if kind == "queue":
+        raise WrongUse(
+            "a place in the queue cannot be told from one order book a second: limit orders fill on"
+            " trade-through; slippage is fixed:BPS, spread or walk"
+        )
+    try:
+        if kind == "fixed" and colon:
+            return {"slippage": kind, "slippage_bps": float(bps)}
+    except ValueError:
+        pass
+    if text.strip() in ("fixed", "spread", "walk"):
+        return {"slippage": kind}
+    raise WrongUse(f"slippage is fixed:BPS (such as fixed:2), spread or walk, not {text!r}")
+
+
+def latency_of(text: str) -> dict[str, float]:
+    """Milliseconds: one number for each of feed, order and response, or `feed=20,order=50`, as of `Account`.
+
+    Raises:
+        WrongUse: it is written otherwise.
+    """
+    parts = [part.partition("=") for part in text.split(",")]
+    named = {name.strip(): value for name, equals, value in parts if equals}
+    try:
+        if not named and len(parts) == 1:
+            return {f"{name}_ms": float(text) for name in LATENCIES}
+        if len(named) == len(parts) and named.keys() <= set(LATENCIES):
+            return {f"{name}_ms": float(value) for name, value in named.items()}
+    except ValueError:
+        pass
+    raise WrongUse(
+        f"latency is milliseconds (50), or those of each way (feed=20,order=50,response=20), or {RECORDED},"
+        f" not {text!r}"
+    )
