@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from backtest.account import Account
 from backtest.batch import Signals, walk
+from backtest.feeds import columns
 from backtest.merged import walk_tape
 from backtest.policies import Policy, follow_signals
-from backtest.feeds import columns
 from backtest.strategies import find
 from backtest.tape import Feed, Trades, merge
 from benchmarks import Figure, Figures

@@ -11,11 +11,11 @@ from backtest.batch import Candles, Signals, walk
 from backtest.compiled import compiled
 from backtest.entries import settle
 from backtest.exits import recheck
+from backtest.feeds import columns
 from backtest.kernel import step
 from backtest.merged import walk_tape
 from backtest.orders import submit
 from backtest.policies import Policy, follow_signals, on_event_type
-from backtest.feeds import columns
 from backtest.state import (
     AT_CLOSE,
     BOOK,
