@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from telegram.error import BadRequest, NetworkError, RetryAfter, TelegramError
 from telegram.ext import BaseRateLimiter
 
-from alerts.pace import Limits, free_at
+from alerts.pace import WINDOW, Limits, free_at
 from market.timeframe import MICROSECONDS
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ ATTEMPTS = 4
 FIRST_DELAY = 0.5
 LONGEST_WAIT = 75.0
 """Seconds; an answer that would come later is not given at all."""
-OVERALL = Limits(gap=MICROSECONDS // 25)
+OVERALL_GAP = MICROSECONDS // 25
 IN_CHAT = Limits(gap=MICROSECONDS)
 IN_GROUP = Limits(gap=MICROSECONDS, per_minute=18)
-MOST_CHATS = 10_000
+MOST_CHATS = 1_000
 
 
 class Limiter(BaseRateLimiter[None]):
@@ -47,8 +47,9 @@ class Limiter(BaseRateLimiter[None]):
     ) -> None:
         self._now = now
         self._wait = wait
-        self._overall: deque[int] = deque(maxlen=1)
+        self._last = 0
         self._chats: dict[int, deque[int]] = {}
+        self._blocked: dict[int, int] = {}
 
     async def initialize(self) -> None:
         """Nothing is to be opened."""
@@ -80,29 +81,43 @@ class Limiter(BaseRateLimiter[None]):
                 seconds = asked if isinstance(asked, int) else asked.total_seconds()
                 if attempt + 1 == ATTEMPTS or seconds > LONGEST_WAIT:
                     raise
+                self._blocked[chat] = self._now() + round(seconds * MICROSECONDS)
             except NetworkError:
                 if attempt + 1 == ATTEMPTS:
                     raise
-                seconds = FIRST_DELAY * 2**attempt
-            await self._wait(seconds)
+                await self._wait(FIRST_DELAY * 2**attempt)
         raise AssertionError  # the last attempt returned or raised
 
     async def _turn(self, chat: int) -> None:
-        """Wait for the chat's turn.
+        """Wait for the chat's turn, then for that of everything.
 
         Raises:
             TelegramError: it would come too late to be of use.
         """
         limits = IN_GROUP if chat < 0 else IN_CHAT
-        if len(self._chats) >= MOST_CHATS and chat not in self._chats:
-            self._chats.clear()
-        calls = self._chats.setdefault(chat, deque(maxlen=IN_GROUP.per_minute))
-        now = self._now()
-        at = max(now, free_at(tuple(calls), limits), free_at(tuple(self._overall), OVERALL))
-        if at - now > LONGEST_WAIT * MICROSECONDS:
-            raise TelegramError("too much is being asked in this chat: an answer was left out")
-        # Taken before the waiting: whoever comes meanwhile has a later turn.
-        calls.append(at)
-        self._overall.append(at)
-        if at > now:
-            await self._wait((at - now) / MICROSECONDS)
+        while True:
+            now = self._now()
+            calls = self._calls(chat, now)
+            at = max(now, free_at(tuple(calls), limits), self._blocked.get(chat, 0))
+            if at - now > LONGEST_WAIT * MICROSECONDS:
+                raise TelegramError("too much is being asked in this chat: an answer was left out")
+            # Taken before the waiting: whoever comes meanwhile has a later turn.
+            calls.append(at)
+            await self._until(at)
+            # Telegram may have asked meanwhile to wait.
+            if self._blocked.get(chat, 0) <= self._now():
+                break
+        # Only now: a chat that waits for long must not hold up the others.
+        self._last = max(self._now(), self._last + OVERALL_GAP)
+        await self._until(self._last)
+
+    def _calls(self, chat: int, now: int) -> deque[int]:
+        """When the chat's last calls are, or will be; what was longer ago than a minute is forgotten."""
+        if len(self._chats) >= MOST_CHATS:
+            self._chats = {each: calls for each, calls in self._chats.items() if calls[-1] > now - WINDOW}
+            self._blocked = {each: until for each, until in self._blocked.items() if until > now}
+        return self._chats.setdefault(chat, deque(maxlen=IN_GROUP.per_minute))
+
+    async def _until(self, at: int) -> None:
+        if (left := at - self._now()) > 0:
+            await self._wait(left / MICROSECONDS)
