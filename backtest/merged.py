@@ -69,7 +69,9 @@ def walk_tape(state: Records, policy: Any, on_event: Any, tape: Tape, *, curve: 
     Raises:
         DeltatapeError: the kernel's own checks failed.
     """
-    first, last = int(tape.start.min()), int(tape.timestamp[-1])
+    # What happens at midnight is of the day that ends there.
+    first = int(tape.start.min())
+    last = max(first, int(tape.timestamp[-1]) - 1)
     points = 2 * len(tape.kind) + 2 if curve else 0
     tally = begin(first, last, float(state["initial"][0]), 0, points)
     if "wakes" in (policy.dtype.names or ()) and policy["wakes"]:

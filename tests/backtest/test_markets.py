@@ -125,12 +125,14 @@ def test_instruments_share_the_cash():
 
 
 def test_one_instrument_comes_out_the_same_on_either_path():
-    frame = random_frame(900, seed=5)
+    # A whole day: its last close is at midnight.
+    frame = random_frame(1_440, seed=5)
     alone = dt.backtest(frame, "bollinger", stop=0.004, target=0.006, trail=0.005, symbol=BTC)
     far = {"timestamp": frame.timestamp[:1], "rate": [0.0]}
     merged = dt.backtest(frame, "bollinger", stop=0.004, target=0.006, trail=0.005, symbol=BTC, funding=far)
     assert merged.fills.equals(alone.fills)
     assert merged.metrics == alone.metrics
+    assert merged.days.equals(alone.days)
     assert alone.positions["trailing_stop"].drop_nans().len() > 0
 
 
