@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from threading import Event
+from threading import Event as Stop
 from typing import TYPE_CHECKING
 
+from alerts.watching import tell_of_collectors
 from collector.collect import look_for_cycles_seldom, open_collector, wall_clock
 from deltatape import upkeep
+from deltatape.outage import Outage
 from deltatape.parts import Part
 from deltatape.telegram_bot import bot_options, is_configured
 from market import DeltatapeError, Unavailable, WrongUse
 from storage import database
+from storage.outbox import AlertType, Event, write_alerts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     from collector.collect import Collector, Target
     from collector.metrics import Readings
     from deltatape.settings import Settings, SweepOptions
-    from signals.options import SignalOptions
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +64,11 @@ class Daemon:
         self._targets = targets if Part.COLLECTOR in parts else ()
         self._outlets = outlets
         self._parts = parts
-        self._stop = Event()
+        self._stop = Stop()
         self._waiting = list(self._targets)
         self._failures: dict[str, tuple[float, str]] = {}
+        # Of several processes, the one that sends alerts says it.
+        self._outage = Outage(settings if Part.ALERTS in parts else None)
 
     async def run(self, *, wait: bool = False) -> None:
         """Run until cancelled; what came is committed before it returns.
@@ -129,6 +133,7 @@ class Daemon:
                     raise
                 self._failures["database"] = (time.monotonic(), str(error))
                 log.warning("%s; trying again", error)
+                await self._outage.note(str(error))
             await asyncio.sleep(RESTART_SECONDS)
 
     async def _watch_database(self) -> None:
@@ -138,16 +143,21 @@ class Daemon:
                 await asyncio.to_thread(self._check_database)
             except DeltatapeError as error:
                 self._failures["database"] = (time.monotonic(), str(error))
+                await self._outage.note(str(error))
             else:
                 self._failures.pop("database", None)
+                await self._outage.note(None)
             await asyncio.sleep(RESTART_SECONDS)
 
     def _check_database(self) -> None:
         with database.connect(self._url, application_name="deltatape-health") as connection:
             database.require_schema(connection)
             row = connection.execute("SELECT current_setting('transaction_read_only')").fetchone()
-        if row != ("off",):
-            raise Unavailable(f"{database.describe(self._url)} takes no writes")
+            if row != ("off",):
+                raise Unavailable(f"{database.describe(self._url)} takes no writes")
+            if Part.ALERTS in self._parts:
+                alerts = self._settings.alerts
+                tell_of_collectors(connection, alerts.routes(), alerts.down_seconds)
 
     async def _keep_collecting(self, target: Target, *, wait: bool) -> None:
         """Run one collector; when it fails, the others go on, and it is opened again.
@@ -165,6 +175,7 @@ class Daemon:
                     self._settings.spool,
                     spool_bytes=self._settings.spool_bytes,
                     wait=wait or has_begun,
+                    routes=self._settings.alerts.routes(),
                 )
             except DeltatapeError as error:
                 if not has_begun:
@@ -239,19 +250,37 @@ class Daemon:
 
         if Part.SWEEPS in self._parts:
             for options in self._settings.sweep:
-                each_day(options.at, _sweep_quietly, self._url, options, self._settings.signals)
+                each_day(options.at, _sweep_quietly, self._url, options, self._settings)
         if Part.UPKEEP in self._parts:
             each_day(self._settings.upkeep.at, upkeep.run, self._url, self._settings, self._stop)
         scheduler.start()
         return scheduler
 
 
-def _sweep_quietly(url: str, options: SweepOptions, signals: SignalOptions) -> None:
+def _sweep_quietly(url: str, options: SweepOptions, settings: Settings) -> None:
     from deltatape.sweeps import run_sweep
 
+    what = f"sweep of {options.strategy} on {options.symbol}"
+    at = wall_clock()
     try:
-        done = run_sweep(url, options, signals=signals)
+        done = run_sweep(url, options, signals=settings.signals)
+        total = done.total if done else 0
+        log.info("%s: %s runs", what, total)
+        event = run_finished(options, at, f"{total:,} runs; the best: deltatape sweep list")
+        with database.connect(url) as connection:
+            write_alerts(connection, settings.alerts.routes().rows(event))
     except DeltatapeError as error:
-        log.warning("sweep of %s on %s: %s", options.strategy, options.symbol, error)
-    else:
-        log.info("sweep of %s on %s: %s runs", options.strategy, options.symbol, done.total if done else 0)
+        log.warning("%s: %s", what, error)
+
+
+def run_finished(options: SweepOptions, at: int, message: str) -> Event:
+    """What is told of a scheduled sweep that began at `at`, microseconds UTC, and has ended."""
+    return Event(
+        alert_type=AlertType.RUN_FINISHED,
+        timestamp=at,
+        title=f"sweep of {options.strategy} on {options.symbol} {options.timeframe} of {options.exchange}",
+        message=message,
+        dedupe_key=f"run_finished:{options.exchange}:{options.symbol}:{options.timeframe}"
+        f":{options.strategy}:{at}",
+        payload={"exchange": options.exchange, "symbol": options.symbol, "strategy": options.strategy},
+    )
