@@ -7,6 +7,7 @@ keeps of its fonts is no thread's own.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from io import BytesIO
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
@@ -74,6 +75,12 @@ class _Bars:
     @property
     def is_up(self) -> NDArray[np.bool_]:
         return self.close >= self.open
+
+
+def warm_up() -> None:
+    """Load what drawing needs, so that the first picture takes no longer than any other."""
+    for name in ("backends.backend_agg", "dates", "figure", "font_manager"):
+        import_module(f"matplotlib.{name}")
 
 
 def candles_png(

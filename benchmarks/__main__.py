@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from benchmarks import Figures
 
 BENCHMARKS = {
+    "alerts": "benchmarks.alerts",
     "backtest": "benchmarks.backtest",
     "kernel": "benchmarks.kernel",
     "collect": "benchmarks.collect",
@@ -19,6 +20,7 @@ BENCHMARKS = {
     "replay": "benchmarks.replay",
     "runs": "benchmarks.runs",
     "signals": "benchmarks.signals",
+    "telegram": "benchmarks.telegram",
     "write": "benchmarks.write",
 }
 """Each benchmark's name and the module whose `run() -> Figures` it is."""

@@ -46,7 +46,7 @@ _WEEK = {
 def run() -> Figures:
     """The median of each question, beside what it may take."""
     with fresh_database() as url, connect(url, autocommit=True) as connection:
-        _fill(connection)
+        fill(connection)
         chunks = connection.execute("SELECT count(*) FROM timescaledb_information.chunks").fetchone()
         figures = [Figure("chunks", float(chunks[0] if chunks else 0), "")]
         for questions, allowed in ((_LATEST, LATEST_SECONDS), (_WEEK, WEEK_SECONDS)):
@@ -67,7 +67,7 @@ def _median(connection: Connection, query: str) -> float:
     return median(taken[1:])
 
 
-def _fill(connection: Connection) -> None:
+def fill(connection: Connection) -> None:
     """Four instruments over a year, the last seven days as dense as they are on a real tape."""
     for table, columns, values, sparse, dense in (
         ("trades", "trade_id, trade_seq, price, size, side, cvd_at_trade",

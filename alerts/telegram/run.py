@@ -15,6 +15,7 @@ from telegram.error import InvalidToken, TelegramError
 from telegram.ext import Application, ApplicationBuilder, ContextTypes, TypeHandler
 from telegram.request import HTTPXRequest
 
+from alerts.charts import warm_up
 from alerts.telegram.access import Access
 from alerts.telegram.answering import Answers
 from alerts.telegram.bot import UPDATES, TelegramBot
@@ -89,6 +90,7 @@ async def _run(url: str, options: BotOptions, stop: Event, ready: Callable[[str]
     try:
         async with application:
             await application.start()
+            loading = asyncio.create_task(asyncio.to_thread(warm_up))
             try:
                 if ready is not None:
                     ready(application.bot.username)
@@ -96,6 +98,7 @@ async def _run(url: str, options: BotOptions, stop: Event, ready: Callable[[str]
             finally:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(application.stop(), STOP_SECONDS)
+                await loading
     except InvalidToken:
         raise WrongUse(REFUSED) from None
     except TelegramError as error:
