@@ -117,7 +117,8 @@ def _drawn(title: str, bars: _Bars, colours: _Colours, mark: Mark | None) -> byt
 
     figure = Figure(figsize=(_WIDE, _TALL), facecolor=colours.ground)
     FigureCanvasAgg(figure)
-    figure.subplots_adjust(left=0.025, right=0.90, top=0.885, bottom=0.065, hspace=0.06)
+    right = _right(bars)
+    figure.subplots_adjust(left=0.025, right=right, top=0.885, bottom=0.065, hspace=0.06)
     price, cvd, delta = figure.subplots(3, 1, sharex=True, height_ratios=(4.2, 1.6, 1.0))
     for axes in (price, cvd, delta):
         _style(axes, colours)
@@ -126,7 +127,7 @@ def _drawn(title: str, bars: _Bars, colours: _Colours, mark: Mark | None) -> byt
     _draw_cvd(cvd, bars, colours)
     _draw_delta(delta, bars, colours)
     _time_axis(delta, bars)
-    _head(figure, title, bars, colours)
+    _head(figure, title, bars, colours, right)
     data = BytesIO()
     figure.savefig(data, format="png", dpi=_DPI, facecolor=colours.ground)
     return data.getvalue()
@@ -197,6 +198,8 @@ def _draw_mark(axes: Any, bars: _Bars, colours: _Colours, mark: Mark, room: floa
         fontsize=9,
         fontweight="bold",
         color=colour,
+        bbox={"boxstyle": "round,pad=0.15", "facecolor": colours.ground, "edgecolor": "none", "alpha": 0.8},
+        zorder=4,
         parse_math=False,
     )
 
@@ -204,7 +207,7 @@ def _draw_mark(axes: Any, bars: _Bars, colours: _Colours, mark: Mark, room: floa
 def _tag(axes: Any, value: float, colour: str, colours: _Colours, digits: int = 7) -> None:
     """A value's label on the right edge, where no number of the axis is under it."""
     low, high = axes.get_ylim()
-    near = 16 / 72 / (axes.get_position().height * _TALL) * (high - low) / 2
+    near = 22 / 72 / (axes.get_position().height * _TALL) * (high - low) / 2
     axes.yaxis.set_major_formatter(lambda each, _: "" if abs(each - value) < near else _number(each))
     axes.annotate(
         _number(value, digits),
@@ -265,14 +268,22 @@ def _time_axis(axes: Any, bars: _Bars) -> None:
     axes.set_xlim(bars.at[0] - 0.8 * bars.width, bars.at[-1] + 1.2 * bars.width)
 
 
-def _head(figure: Any, title: str, bars: _Bars, colours: _Colours) -> None:
+def _right(bars: _Bars) -> float:
+    """The share of the width that is left of the numbers, which may be long."""
+    longest = max(
+        len(_number(float(value), 7)) for value in (bars.close[-1], bars.high.max(), bars.low.min())
+    )
+    return 1 - 0.0265 - 0.0081 * max(longest, 9)
+
+
+def _head(figure: Any, title: str, bars: _Bars, colours: _Colours, right: float) -> None:
     change = 100 * (bars.close[-1] / bars.open[0] - 1)
     begin, end = (
         to_datetime(round(at * DAY)) for at in (bars.at[0] - bars.width / 2, bars.at[-1] + bars.width / 2)
     )
     span = f"{begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
     colour = colours.up if change >= 0 else colours.down
-    left, right = 0.03, 0.90
+    left = 0.03
     figure.text(
         left, 0.955, _plain(title), fontsize=14, fontweight="bold", color=colours.ink, parse_math=False
     )
