@@ -49,6 +49,7 @@ soak: setup ## ROUNDS=1 of the tests, then what must hold at full scale: hours
 	$(call part,3000 times random orders and markets against the reference engine,DELTATAPE_ENGINE_CASES=3000 $(BIN)/pytest -q -n 2 --timeout 3000 tests/backtest/test_random_orders.py tests/backtest/test_kernel.py)
 	$(call part,50 kills of the database server,$(BIN)/python -m tests.soak.kills --rounds 50)
 	$(call part,200 seeds of faults,$(BIN)/python -m tests.soak.faults --seeds 200)
+	$(call part,10000 alerts through a channel that fails and 20 kills,$(BIN)/python -m tests.soak.alerts)
 	$(call part,200 random walks and planted hit rates,$(BIN)/python -m tests.soak.quality)
 
 bench: setup ## what benchmarks/ measures, on this machine
