@@ -1,6 +1,7 @@
 """A run as one HTML file that opens offline: holes first, then figures, charts and tables.
 
-Nothing is loaded from anywhere and no script runs; it follows the reader's choice of dark or light.
+Nothing is loaded from anywhere and no script runs: the page forbids it itself. It follows the reader's choice
+of dark or light.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from backtest.tables import Columns
 
 _MOST_LISTED = 12
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+"""The browser itself refuses whatever is not in the page."""
 _STYLE = Path(__file__).with_name("report.css")
 
 
@@ -119,6 +122,7 @@ def html(report: Report) -> str:
     ]
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{escape(report.title)}</title><style>{_STYLE.read_text()}</style>"
     )
     footer = "<footer><p>Made by Deltatape. All times are UTC. A backtest is no forecast.</p></footer>"

@@ -1,3 +1,4 @@
+import calendar
 import re
 from html.parser import HTMLParser
 
@@ -132,3 +133,24 @@ def test_exported_files_hold_the_tables(form, real_frame, tmp_path):
 def test_another_format_is_refused(frame, tmp_path):
     with pytest.raises(WrongUse, match="use parquet or csv"):
         backtest(frame, "ema_cross").export(tmp_path, "xlsx")
+
+
+def test_months_are_a_grid_of_years():
+    begin = 1_762_300_800_000_000  # 2025-11-05
+    frame = random_frame(100, timeframe=Timeframe.D1)
+    table = {name: frame.column(name) for name in ("open", "high", "low", "close", "volume")}
+    result = backtest(
+        table | {"timestamp": begin + np.arange(100) * 86_400_000_000}, "ema_cross", fast=2, slow=5
+    )
+    text = html(of_result(result))
+    grid = text[text.index("Months, return in percent") : text.index("Fills by source")]
+    rows = [re.sub(r"<[^>]+>", "|", row) for row in re.findall(r"<tr>(.*?)</tr>", grid)]
+    cells = [[cell for cell in row.split("|") if cell] for row in rows]
+    assert cells[0] == [*calendar.month_abbr[1:], "year"]
+    assert [(row[0], len(row)) for row in cells[1:]] == [("2025", 4), ("2026", 4)]
+    months = dict(
+        zip(result.months["timestamp"].dt.strftime("%Y-%m"), result.months["return_pct"], strict=True)
+    )
+    assert cells[1][1:3] == [f"{months['2025-11']:+.2f}", f"{months['2025-12']:+.2f}"]
+    whole = (1 + months["2025-11"] / 100) * (1 + months["2025-12"] / 100) - 1
+    assert float(cells[1][3]) == pytest.approx(100 * whole, abs=0.005)
