@@ -4,18 +4,19 @@ The alerts come one at a time, as signals do: to a signed webhook, and to a Tele
 picture of sixty candles. The servers are on this machine; the dead channel never answers.
 """
 
+from __future__ import annotations
+
 import socket
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import SimpleQueue
 from time import perf_counter, sleep, time_ns
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alerts.channels import Channel
 from alerts.channels.telegram import TelegramChannel
 from alerts.channels.webhook import WebhookChannel
 from alerts.dispatcher import Outlet
@@ -27,6 +28,11 @@ from benchmarks.live import EXCHANGE, MINUTE, START, _candles
 from storage.database import Connection, connect
 from storage.outbox import AlertType, Event, alert_rows, write_alerts
 from storage.tape import write_candles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from alerts.channels import Channel
 
 ALERTS = 150
 PAUSE = 0.08
