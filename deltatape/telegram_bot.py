@@ -34,10 +34,13 @@ def bot_options(wanted: settings.Settings) -> BotOptions:
     if not given.allowed_users:
         raise WrongUse(f"nobody may ask the Telegram bot: {NO_USERS} (in {settings.config_file()})")
     token = given.token.get_secret_value()
+    channels = wanted.alerts.channels
     hide(token)
     return BotOptions(
         token=token,
         users=frozenset(given.allowed_users),
+        # Who mutes in a chat means what comes into chats.
+        channels=tuple(sorted(channels, key=lambda name: channels[name].telegram is None)),
         api_url=given.api_url,
         theme=given.theme,
         webhook_url=given.webhook_url,

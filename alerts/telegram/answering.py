@@ -57,10 +57,12 @@ class Answers:
     Attributes:
         url: the database.
         theme: how pictures look.
+        channels: names of the channels of alerts, first the one that is meant where none is named.
     """
 
     url: str
     theme: Theme
+    channels: tuple[str, ...]
 
     def answer(self, line: Line, chat: int, page: int = 0, notes: Sequence[str] = ()) -> Reply:
         """What is said to `line`; what would change something is only asked."""
@@ -112,6 +114,7 @@ class Answers:
             line=str(line),
             page=page,
             theme=self.theme,
+            channels=self.channels,
             notes=tuple(notes),
         )
 

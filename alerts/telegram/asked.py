@@ -10,6 +10,7 @@ from market import WrongUse
 from storage import lately, watches
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from alerts.charts import Theme
@@ -33,6 +34,7 @@ class Asked:
         line: the command and these words, for the buttons below the answer.
         page: of a list; 0 is the newest.
         theme: how pictures look.
+        channels: of alerts, by name; the first one is meant where none is named.
         notes: lines about the bot itself, for /health.
     """
 
@@ -44,6 +46,7 @@ class Asked:
     line: str
     page: int
     theme: Theme
+    channels: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
     def count(self, default: int, most: int, what: str) -> int:
@@ -59,6 +62,13 @@ class Asked:
         if len(self.words) != 1:
             raise WrongUse(f"give the id of one {what}")
         return self.words[0].removeprefix("#")
+
+    def channel(self, names: Sequence[str]) -> str:
+        """The channel of alerts that is named, or the first one."""
+        (name,) = names or self.channels[:1]
+        if name not in self.channels:
+            raise WrongUse(f"there is no channel {name!r} of alerts; there are: {', '.join(self.channels)}")
+        return name
 
     def markets(self) -> list[Market]:
         """The instruments that the words mean: those this chat watches, or all, without a word."""

@@ -48,6 +48,7 @@ class BotOptions:
     Attributes:
         token: from @BotFather.
         users: ids of those who may ask.
+        channels: of alerts, by name; the first is what /mute means.
         api_url: of the Bot API's server.
         theme: how pictures look.
         webhook_url: where Telegram brings updates; None: they are asked for.
@@ -57,6 +58,7 @@ class BotOptions:
 
     token: str
     users: frozenset[int]
+    channels: tuple[str, ...] = ("console",)
     api_url: str = "https://api.telegram.org"
     theme: Theme = "dark"
     webhook_url: str | None = None
@@ -85,7 +87,7 @@ def run(url: str, options: BotOptions, stop: Event, ready: Callable[[str], None]
 
 
 async def _run(url: str, options: BotOptions, stop: Event, ready: Callable[[str], None] | None) -> None:
-    bot = TelegramBot(Answers(url, options.theme), Access(options.users))
+    bot = TelegramBot(Answers(url, options.theme, options.channels), Access(options.users))
     application = _application(options, bot)
     try:
         async with application:

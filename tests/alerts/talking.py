@@ -53,7 +53,11 @@ def talking(database: str, **options: Any) -> Iterator[Talk]:
         talk = Talk(api)
         stop = threading.Event()
         ready = threading.Event()
-        given: dict[str, Any] = {"users": frozenset({ALICE, BOB}), **options}
+        given: dict[str, Any] = {
+            "users": frozenset({ALICE, BOB}),
+            "channels": ("phone", "console"),
+            **options,
+        }
 
         def work() -> None:
             try:

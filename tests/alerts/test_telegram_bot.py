@@ -31,7 +31,7 @@ ASKED = {
     f"/backtest {RUN}": "failed",
     "/alerts": "console: dead",
     "/mute console 30m": "Mute console for 30 min?",
-    "/unmute": "Let telegram be heard again?",
+    "/unmute": "Let phone be heard again?",
     "/watch": "This chat watches nothing",
     "/unwatch BTC": "this chat watches nothing; /watch BTC/USDT begins.",
     "/version": "deltatape",
@@ -74,8 +74,9 @@ WRONG = {
     "/signals many": "give one number, of signals a page, up to 50. Usage: /signals [n]",
     "/backtest 0dd5": "several runs begin with 0dd5: see /backtests. Usage: /backtest ID",
     "/backtest zz": "give four letters of a run's id or more: /backtests lists them.",
+    "/mute fax 1h": "there is no channel 'fax' of alerts; there are: phone, console. Usage: /mute",
     "/mute 31d": "name a channel and a time up to 30d, like /mute 8h or /mute console 30m.",
-    "/mute " + "x" * 80: "this is too long for a button: write it shorter.",
+    "/watch " + "x" * 80: "no trades of 'xxx",
     "/nothing@tape_bot": "There is no such command.",
     "/price@tape_bot " + "x" * 300: "There is no such command.",
 }
@@ -174,9 +175,9 @@ def test_what_changes_anything_is_asked_first(database):
         assert question.buttons == []
         question = talk.ask("/mute 2h", BOB)
         talk.press(question, "Yes", BOB)
-        assert question.plain.startswith("🔇 telegram is mute until")
-        assert list(muted(connection, 0)) == ["telegram"]
-        assert "telegram is mute until" in talk.ask("/status", BOB, GROUP - 1).plain
+        assert question.plain.startswith("🔇 phone is mute until")
+        assert list(muted(connection, 0)) == ["phone"]
+        assert "phone is mute until" in talk.ask("/status", BOB, GROUP - 1).plain
         for line, said, market in (
             ("/watch okx BTC/USDT", "This chat watches BTC/USDT on okx", [("okx", "BTC/USDT")]),
             ("/unwatch BTC", "This chat watches BTC/USDT on okx no more.", []),

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 PAGE = 6
 MOST_PAGES = 20
-CHANNEL = "telegram"
-"""What is muted unless another channel is named."""
 HOURS = 8
 MOST_MUTE = 30 * 86_400
 _UNITS = {"m": 60, "min": 60, "h": 3600, "d": 86_400}
@@ -64,25 +62,26 @@ def _alert_block(row: Alert) -> str:
 
 def mute_question(asked: Asked) -> Reply:
     """Whether to silence a channel."""
-    channel, seconds = _channel_and_seconds(asked.words)
+    channel, seconds = _channel_and_seconds(asked)
     return Reply(f"Mute {bold(channel)} for {duration(seconds)}? Critical alerts come all the same.")
 
 
 def mute(asked: Asked) -> str:
     """Silence a channel for a while."""
-    channel, seconds = _channel_and_seconds(asked.words)
+    channel, seconds = _channel_and_seconds(asked)
     until = from_datetime(asked.now) + seconds * MICROSECONDS
     mutes.mute(asked.connection, channel, until)
     return f"🔇 {bold(channel)} is mute until {when(to_datetime(until))}. /unmute ends it."
 
 
-def _channel_and_seconds(words: tuple[str, ...]) -> tuple[str, int]:
+def _channel_and_seconds(asked: Asked) -> tuple[str, int]:
+    words = asked.words
     found = [re.fullmatch(r"(\d{1,4})(m|min|h|d)", word.lower()) for word in words]
     spans = [int(each[1]) * _UNITS[each[2]] for each in found if each]
     names = [word for word, each in zip(words, found, strict=True) if not each]
     if len(spans) > 1 or len(names) > 1 or any(not 0 < span <= MOST_MUTE for span in spans):
         raise WrongUse("name a channel and a time up to 30d, like /mute 8h or /mute console 30m")
-    return (names or [CHANNEL])[0], (spans or [HOURS * 3600])[0]
+    return asked.channel(names), (spans or [HOURS * 3600])[0]
 
 
 def unmute_question(asked: Asked) -> Reply:
@@ -100,8 +99,8 @@ def unmute(asked: Asked) -> str:
 
 def _channel(asked: Asked) -> str:
     if len(asked.words) > 1:
-        raise WrongUse("name one channel, like /unmute console, or none for this one")
-    return asked.words[0] if asked.words else CHANNEL
+        raise WrongUse("name one channel, like /unmute console, or none for the first one")
+    return asked.channel(asked.words)
 
 
 def watch_question(asked: Asked) -> Reply:
