@@ -16,6 +16,7 @@ BENCHMARKS = {
     "latest": "benchmarks.latest",
     "month": "benchmarks.month",
     "live": "benchmarks.live",
+    "peers": "benchmarks.peers",
     "read": "benchmarks.read",
     "replay": "benchmarks.replay",
     "runs": "benchmarks.runs",

@@ -22,7 +22,7 @@ from backtest.feeds import columns
 from backtest.merged import walk_tape
 from backtest.policies import Policy, follow_signals
 from backtest.strategies import find
-from backtest.tape import Feed, Trades, merge
+from backtest.tape import Feed, Tape, Trades, merge
 from benchmarks import Figure, Figures
 from benchmarks import backtest as candles_bound
 
@@ -75,13 +75,7 @@ def _candles() -> Figures:
 
 
 def _ticks() -> Figures:
-    random = np.random.default_rng(20_260_101)
-    price = 100.0 * np.exp(np.cumsum(random.normal(0, 1e-4, TICKS)))
-    trades = Trades(np.arange(TICKS, dtype=np.int64) * 100_000, price, np.ones(TICKS))
-    when = np.arange(BETWEEN, TICKS - 1, BETWEEN)
-    buys = Signals(when, np.ones(len(when), dtype=np.int64))
-    # Known a microsecond after its trade, so that the next one fills it.
-    tape = merge([Feed(trades=trades, signals=buys, at=trades.timestamp[when] + 1)])
+    price, tape, when = tick_tape(TICKS)
     account = Account(fee_bps=FEE * 1e4, slippage_bps=SLIPPAGE * 1e4, lot=0)
     policy = Policy(stop=STOP, target=TARGET)
 
@@ -95,6 +89,17 @@ def _ticks() -> Figures:
         return float(record.daily[-1])
 
     return _compared(f"{TICKS:,} ticks with stop and target", bare, kernel, TICKS)
+
+
+def tick_tape(count: int) -> tuple[Floats, Tape, Integers]:
+    """Prices of so many trades, their tape with a signal to buy every so often, and after which trades."""
+    random = np.random.default_rng(20_260_101)
+    price = 100.0 * np.exp(np.cumsum(random.normal(0, 1e-4, count)))
+    trades = Trades(np.arange(count, dtype=np.int64) * 100_000, price, np.ones(count))
+    when = np.arange(BETWEEN, count - 1, BETWEEN)
+    buys = Signals(when, np.ones(len(when), dtype=np.int64))
+    # Known a microsecond after its trade, so that the next one fills it.
+    return price, merge([Feed(trades=trades, signals=buys, at=trades.timestamp[when] + 1)]), when
 
 
 def _compared(what: str, bare: Any, kernel: Any, count: int) -> Figures:

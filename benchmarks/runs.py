@@ -2,8 +2,7 @@
 
 The bound of a stored run is its three parts at their barest: the candles drained from the database, signals
 and kernel without a store around them, and the rows that it stores as prepared bytes through COPY. vectorbt
-runs the same sweep where it is installed: its package brings a numba of its own, so in an environment of its
-own.
+runs the same sweep where it is installed.
 """
 
 import os
@@ -156,7 +155,7 @@ def _swept(url: str) -> tuple[float, float]:
 def _peer() -> float | None:
     """How long vectorbt takes for the same sweep, storing nothing; None where it is not installed."""
     if find_spec("vectorbt") is None:
-        print("vectorbt is not installed: its sweep is left out", file=sys.stderr)
+        print("vectorbt is not installed: pip install -e '.[peers]'", file=sys.stderr)
         return None
     vectorbt: Any = __import__("vectorbt")
     close = market(SWEPT_CANDLES).close
