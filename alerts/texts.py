@@ -17,15 +17,14 @@ _RANKS = {"critical": 0, "warning": 1}
 
 
 def lines(alert: Alert) -> Iterator[str]:
-    """What an alert says below its title: message, reasons, warnings, where it comes from."""
+    """What an alert says below its title: message, reasons, warnings."""
     yield from alert.message.splitlines()
-    for reason in listed(alert.payload, "reasons"):
+    for reason in _listed(alert.payload, "reasons"):
         yield f"• {reason}"
     if isinstance(cvd := alert.payload.get("cvd"), int | float):
         yield f"CVD of the day {cvd:+,.4g}"
-    for warning in listed(alert.payload, "warnings"):
+    for warning in _listed(alert.payload, "warnings"):
         yield f"! {warning}"
-    yield origin(alert)
 
 
 def origin(alert: Alert) -> str:
@@ -54,7 +53,7 @@ def digest_lines(alerts: Sequence[Alert]) -> list[str]:
     return shown
 
 
-def listed(payload: dict[str, Any], name: str) -> list[str]:
+def _listed(payload: dict[str, Any], name: str) -> list[str]:
     """A list of texts in a payload; empty where there is none."""
     found = payload.get(name)
     return [str(text) for text in found] if isinstance(found, list) else []

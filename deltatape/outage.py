@@ -63,10 +63,10 @@ def say(settings: Settings, title: str, message: str, severity: Severity) -> Non
         dedupe_key=f"said:{at}",
         severity=severity,
     )
+    rows = settings.alerts.routes().rows(event)
     try:
-        found = send_directly(
-            outlets(settings, Console(stderr=True), None), settings.alerts.routes().rows(event)
-        )
+        made = outlets(settings, Console(stderr=True), None, only=[row.channel for row in rows])
+        found = send_directly(made, rows)
     except DeltatapeError as error:
         log.warning("cannot tell that %s: %s", title, error)
         return

@@ -52,7 +52,7 @@ def outlets(
     """
     made = {}
     for name, options in settings.alerts.channels.items():
-        if only and name not in only:
+        if only is not None and name not in only:
             continue
         limits, policy = _limits(options), Policy(attempts=options.attempts)
         made[name] = Outlet(_channel(name, options, settings, console, url), limits, policy)

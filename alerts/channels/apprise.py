@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import apprise
 
 from alerts.plan import Failure
-from alerts.texts import digest_lines, digest_title, lines
+from alerts.texts import digest_lines, digest_title, lines, origin
 from market.errors import WrongUse
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class AppriseChannel:
         if len(alerts) > 1:
             title, body = digest_title(alerts), digest_lines(alerts)
         else:
-            title, body = alerts[0].title, list(lines(alerts[0]))
+            title, body = alerts[0].title, [*lines(alerts[0]), origin(alerts[0])]
         taken = self._service.notify(
             title=" ".join(title.split()),
             body="\n".join(body),

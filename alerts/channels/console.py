@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.text import Text
 
 from alerts.plan import Failure
-from market.timeframe import format_time
+from alerts.texts import lines, origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,30 +61,17 @@ def panel(alert: Alert) -> Panel:
     """An alert with everything that it knows: title, message, reasons, warnings, time and source."""
     style = _SIGNALS.get(str(alert.payload.get("signal_type")), _SEVERITIES[alert.severity])
     return Panel(
-        Group(*_lines(alert)),
+        Group(*_body(alert)),
         title=Text(alert.title, style=style),
         title_align="left",
-        subtitle=Text(_subtitle(alert), style="dim"),
+        subtitle=Text(origin(alert), style="dim"),
         subtitle_align="left",
         border_style=style,
     )
 
 
-def _lines(alert: Alert) -> Iterator[Text]:
-    yield Text(alert.message)
-    for reason in _texts(alert.payload, "reasons"):
-        yield Text(f"• {reason}")
-    if (cvd := alert.payload.get("cvd")) is not None:
-        yield Text(f"CVD of the day {cvd:+,.4g}", style="dim")
-    for warning in _texts(alert.payload, "warnings"):
-        yield Text(f"! {warning}", style="yellow")
-
-
-def _subtitle(alert: Alert) -> str:
-    duplicate = ", perhaps sent before" if alert.is_possible_duplicate else ""
-    return f"{format_time(alert.timestamp)} · {alert.alert_type} · alert {alert.id}{duplicate}"
-
-
-def _texts(payload: dict[str, Any], name: str) -> list[str]:
-    found = payload.get(name)
-    return [str(text) for text in found] if isinstance(found, list) else []
+def _body(alert: Alert) -> Iterator[Text]:
+    for line in lines(alert):
+        yield Text(
+            line, style="yellow" if line.startswith("! ") else "dim" if line.startswith("CVD ") else ""
+        )

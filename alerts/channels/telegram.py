@@ -16,7 +16,7 @@ from telegram.request import HTTPXRequest
 
 from alerts.plan import Failure
 from alerts.telegram.markup import MOST_CAPTION, MOST_TEXT, bold, cut, safe
-from alerts.texts import digest_lines, digest_title, lines
+from alerts.texts import digest_lines, digest_title, lines, origin
 from market.timeframe import MICROSECONDS
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def text(alerts: Sequence[Alert], most: int) -> str:
         return cut("\n".join([bold(digest_title(alerts)), *map(safe, digest_lines(alerts))]), most)
     (alert,) = alerts
     mark = _SIGNALS.get(str(alert.payload.get("signal_type")), _MARKS.get(alert.severity, ""))
-    return cut("\n".join([f"{mark}{bold(alert.title)}", *map(safe, lines(alert))]), most)
+    return cut("\n".join([f"{mark}{bold(alert.title)}", *map(safe, lines(alert)), safe(origin(alert))]), most)
 
 
 def _is_answer_lost(failed: Exception) -> bool:

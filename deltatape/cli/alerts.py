@@ -187,7 +187,7 @@ def _send_now(
         dedupe_key=f"said:{at}",
         severity=Severity(severity),
     )
-    made = outlets(wanted, output.errors if as_json else output.console, None, only=channels)
+    made = outlets(wanted, output.errors if as_json else output.console, None, only=channels or None)
     found = send_directly(made, alert_rows(event, made))
     said = {name: "sent" if failure is None else failure.reason for name, failure in found.items()}
     if as_json:
