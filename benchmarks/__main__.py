@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     if "--json" in arguments:
         print(json.dumps([figure.plain() for figure in figures]))
         return 0
-    width = max(len(figure.what) for figure in figures)
+    width = max((len(figure.what) for figure in figures), default=0)
     for figure in figures:
         bound = "" if figure.ratio is None else f"   {figure.ratio:.2f} × the bound of {figure.bound:,.4g}"
         print(f"{figure.what:<{width}}  {figure.value:>12,.4g} {figure.unit}{bound}")

@@ -40,11 +40,11 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 def run() -> Figures:
     """Both, each against its bound in turns of the same run."""
-    _keep_memory()
+    keep_memory()
     return [*_candles(), *_ticks()]
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Let what is freed stay with the process, where the C library can be told so."""
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
         for threshold in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):

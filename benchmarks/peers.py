@@ -33,6 +33,7 @@ _TICK_SIZE, _LEVEL = 0.01, 1e9
 
 def run() -> Figures:
     """Both, without those that are not installed."""
+    ticks.keep_memory()
     figures: Figures = []
     for name, compared in (("vectorbt", _crosses), ("hftbacktest", _ticks)):
         if find_spec(name) is None:
