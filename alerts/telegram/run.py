@@ -41,7 +41,7 @@ _LOOK_SECONDS = 0.2
 REFUSED = "Telegram does not know this token: set telegram.token to the one that @BotFather gave"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BotOptions:
     """A bot.
 

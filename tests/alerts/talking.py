@@ -63,7 +63,7 @@ def talking(database: str, **options: Any) -> Iterator[Talk]:
             try:
                 run(
                     database,
-                    BotOptions(api.token, api_url=api.address, **given),
+                    BotOptions(token=api.token, api_url=api.address, **given),
                     stop,
                     lambda _: ready.set(),
                 )

@@ -19,6 +19,11 @@ NOWHERE = "postgresql://127.0.0.1:1/none"
 direct = build_opener(ProxyHandler({}))
 
 
+def stranger(address, token=TOKEN):
+    """A bot that nobody may ask."""
+    return BotOptions(token=token, users=frozenset(), api_url=address)
+
+
 @pytest.mark.parametrize(
     "fault", [too_many(1), broken(), broken(500), NOT_TAKEN, ANSWER_LOST, TIMED_OUT], ids=repr
 )
@@ -90,21 +95,21 @@ def test_who_comes_second_leaves_and_the_first_goes_on():
     with talking(NOWHERE) as talk:
         talk.ask("/version")
         with pytest.raises(Unavailable) as raised:
-            run(NOWHERE, BotOptions(TOKEN, frozenset(), talk.api.address), threading.Event())
+            run(NOWHERE, stranger(talk.api.address), threading.Event())
         assert str(raised.value) == SECOND
         assert "does not answer" in talk.ask("/status", BOB).plain
 
 
 def test_a_token_that_is_not_known_is_wrong_use():
     with bot_api() as api, pytest.raises(WrongUse) as raised:
-        run(NOWHERE, BotOptions("4242:AAanother", frozenset(), api.address), threading.Event())
+        run(NOWHERE, stranger(api.address, "4242:AAanother"), threading.Event())
     assert str(raised.value) == REFUSED
     assert raised.value.__cause__ is None
 
 
 def test_telegram_that_is_away_is_unavailable():
     with pytest.raises(Unavailable, match=r"^Telegram at 127\.0\.0\.1: ") as raised:
-        run(NOWHERE, BotOptions(TOKEN, frozenset(), "http://127.0.0.1:1"), threading.Event())
+        run(NOWHERE, stranger("http://127.0.0.1:1"), threading.Event())
     assert SECRET not in str(raised.value)
 
 
@@ -120,7 +125,7 @@ def test_the_token_stands_in_no_log(caplog):
         talk.api.wait_for("sendMessage")
         talk.ask("/status", BOB)
     with bot_api(token="4242:AAelse") as api, pytest.raises(WrongUse):
-        run(NOWHERE, BotOptions(TOKEN, frozenset(), api.address), threading.Event())
+        run(NOWHERE, stranger(api.address), threading.Event())
     formatter = logging.Formatter()
     lines = [formatter.format(record) for record in caplog.records]
     assert any("Forbidden" in line for line in lines)
@@ -128,4 +133,4 @@ def test_the_token_stands_in_no_log(caplog):
         record.levelno == logging.DEBUG and record.name.startswith("telegram") for record in caplog.records
     )
     assert [line for line in lines if SECRET in line] == []
-    assert SECRET not in repr(BotOptions(TOKEN, frozenset())) + json.dumps(caplog.text)
+    assert SECRET not in repr(stranger("")) + json.dumps(caplog.text)
