@@ -8,7 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _FEW = 4
-_POLICY = ("stop", "target", "shorts", "trail", "amount", "every", "levels", "step")
+_POLICY = (
+    *("stop", "target", "shorts", "trail", "quantity", "volatility", "daily_loss", "daily_target"),
+    *("most_trades", "cooldown", "most_open", "amount", "every", "levels", "step"),
+)
 _SHORTEST_DAYS = 30
 
 

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from backtest.history import run as stored_run
+from backtest.strategies import names as strategies
 from deltatape.cli.app import build
 from market import Candle, Instrument, MarketType, Timeframe, WrongUse
 from market.timeframe import to_datetime
@@ -43,6 +44,8 @@ def write(connection, exchange, symbol, seed, minutes=1_500):
                 low=float(low[i : i + step].min()),
                 close=float(closes[i + step - 1]),
                 volume=3.0 * step,
+                buy_volume=2.0 * step,
+                sell_volume=1.0 * step,
                 is_closed=True,
                 is_whole=True,
                 source="import",
@@ -206,6 +209,13 @@ def test_what_cannot_be_is_said_in_a_line(command, market, connection, words, me
 @pytest.fixture
 def market(connection):
     write(connection, "binance", "BTC/USDT", 5, minutes=20)
+
+
+def test_every_strategy_that_ships_runs_by_name(command, connection):
+    write(connection, "binance", "BTC/USDT", 6, minutes=1_000)
+    for name in strategies():
+        run = done(command, *RUN[:-1], name, *SPOT)
+        assert (run["strategy_name"], run["status"]) == (name, "completed")
 
 
 def test_an_exchange_that_nobody_knows_needs_its_fees(command, connection):
