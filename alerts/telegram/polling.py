@@ -34,7 +34,7 @@ POLL_SECONDS = 25
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
 WARN_SECONDS = 60.0
-LAST_SECONDS = 5.0
+LAST_SECONDS = 10.0
 SECOND = (
     "another program asks Telegram for this bot's updates: stop it (deltatape up and deltatape telegram run"
     " both do), or give this one a bot of its own"

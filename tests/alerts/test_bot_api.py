@@ -20,11 +20,11 @@ from telegram.request import HTTPXRequest
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
 
 
-def spoken(api, talk, token=TOKEN, read_timeout=60.0):
+def spoken(api, talk, token=TOKEN):
     """What `talk(bot)` gives."""
 
     async def run():
-        request = HTTPXRequest(read_timeout=read_timeout, httpx_kwargs={"trust_env": False})
+        request = HTTPXRequest(read_timeout=60.0, httpx_kwargs={"trust_env": False})
         async with telegram.Bot(token, base_url=api.base_url, request=request) as bot:
             return await talk(bot)
 
@@ -85,8 +85,9 @@ def test_an_answer_that_never_comes_times_out():
     with bot_api() as api:
         api.fail("sendMessage", TIMED_OUT)
         with pytest.raises(telegram.error.TimedOut):
-            sent(api, read_timeout=0.2)
+            spoken(api, lambda bot: bot.send_message(7, "x", read_timeout=0.2))
         assert api.messages == {}
+        assert len(api.called("sendMessage")) == 1
 
 
 def test_another_token_is_not_known():

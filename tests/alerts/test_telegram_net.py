@@ -24,11 +24,10 @@ def stranger(address, token=TOKEN):
     return BotOptions(token=token, users=frozenset(), api_url=address)
 
 
-@pytest.mark.parametrize(
-    "fault", [too_many(1), broken(), broken(500), NOT_TAKEN, ANSWER_LOST, TIMED_OUT], ids=repr
-)
+@pytest.mark.parametrize("fault", [too_many(1), broken(), NOT_TAKEN, ANSWER_LOST, TIMED_OUT], ids=repr)
 def test_an_answer_that_failed_is_given_again(fault):
-    with talking(NOWHERE, call_seconds=2.0) as talk:
+    # Long enough for every call that is answered, however slow the machine.
+    with talking(NOWHERE, call_seconds=8.0) as talk:
         talk.api.fail("sendMessage", fault)
         assert "does not answer" in talk.ask("/status").plain
         assert [call.status for call in talk.api.called("sendMessage")][-1] == 200
@@ -44,7 +43,7 @@ def test_an_answer_that_cannot_be_given_ends_nothing(fault):
 
 
 def test_polling_goes_on_after_every_failure():
-    with talking(NOWHERE, call_seconds=2.0) as talk:
+    with talking(NOWHERE) as talk:
         talk.api.fail("getUpdates", broken(), MALFORMED, too_many(1), NOT_TAKEN)
         for user in (ALICE, BOB):
             assert "does not answer" in talk.ask("/status", user).plain
@@ -118,7 +117,7 @@ def test_the_token_stands_in_no_log(caplog):
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("telegram"):
             caplog.set_level(logging.DEBUG, name)
-    with talking(NOWHERE, call_seconds=2.0) as talk:
+    with talking(NOWHERE) as talk:
         talk.api.fail("getUpdates", broken(), NOT_TAKEN)
         talk.api.fail("sendMessage", BLOCKED)
         talk.api.say("/status", ALICE)

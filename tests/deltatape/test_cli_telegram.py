@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,44 +51,46 @@ def test_a_wrong_theme_and_a_telegram_that_is_away(cli):
 
 
 @pytest.mark.parametrize("verb", [("telegram", "run"), ("up", "--only", "telegram")], ids=" ".join)
-def test_it_answers_and_ends_in_order(process, verb):
-    with bot_api() as api:
-        with process(*verb, env=configured(api)) as running:
-            api.say("/version", ALICE)
-            assert "schema" in api.wait_for("sendMessage").message.plain
-            running.send_signal(signal.SIGINT)
-            said = running.communicate(timeout=60)[1]
-        assert running.returncode == 0, said
-        assert "Calling Bot API endpoint `sendMessage`" in said
-        assert SECRET not in said
-        assert said.splitlines()[-1].startswith("stopped; ")
+def test_it_answers_and_ends_in_order(start, verb):
+    with bot_api() as api, start(*verb, env=configured(api)) as (running, said):
+        api.say("/version", ALICE)
+        assert "schema" in api.wait_for("sendMessage").message.plain
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=60) == 0, said()
+    assert "Calling Bot API endpoint `sendMessage`" in said()
+    assert SECRET not in said()
+    assert "stopped; " in said()
 
 
-def test_without_a_bot_up_says_so_and_goes_on(process):
-    with process("up", "--only", "telegram", "--listen", "127.0.0.1:0") as running:
-        said = [running.stderr.readline() for _ in range(3)]
-        assert said[0].startswith("no Telegram bot: set DELTATAPE_TELEGRAM__TOKEN")
-        assert said[2].startswith("metrics and health")
+def test_without_a_bot_up_says_so_and_goes_on(start):
+    with start("up", "--only", "telegram", "--listen", "127.0.0.1:0") as (running, said):
+        until = time.monotonic() + 60
+        while "metrics and health" not in said():
+            assert time.monotonic() < until, said()
+            time.sleep(0.05)
+        assert said().startswith("no Telegram bot: set DELTATAPE_TELEGRAM__TOKEN")
         running.send_signal(signal.SIGTERM)
-        running.communicate(timeout=60)
-    assert running.returncode == 0
+        assert running.wait(timeout=60) == 0, said()
 
 
 @pytest.fixture
-def process(database, tmp_path):
-    """Starts `deltatape …`, which is killed at the end if it still runs."""
+def start(database, tmp_path):
+    """Starts `deltatape …`, and gives it and what it has said so far; it is killed at the end."""
 
     @contextmanager
-    def start(*arguments, env=None):
+    def started(*arguments, env=None):
         clean = {key: value for key, value in os.environ.items() if not key.startswith("DELTATAPE_")}
         ours = {"DELTATAPE_DATABASE_URL": database, "DELTATAPE_HOME": str(tmp_path)}
         command = [Path(sys.executable).parent / "deltatape", *arguments]
-        with subprocess.Popen(
-            command, env={**clean, **ours, **(env or {})}, stderr=subprocess.PIPE, text=True
-        ) as running:
+        # A file, unlike a pipe, is never full.
+        path = tmp_path / "stderr"
+        with (
+            path.open("w") as stderr,
+            subprocess.Popen(command, env={**clean, **ours, **(env or {})}, stderr=stderr) as running,
+        ):
             try:
-                yield running
+                yield running, path.read_text
             finally:
                 running.kill()
 
-    return start
+    return started
