@@ -163,7 +163,9 @@ def _peer() -> float | None:
     for fast, slow in ((int(each.values["fast"]), int(each.values["slow"])) for each in _combinations()):
         one, other = (vectorbt.MA.run(close, window, ewm=True) for window in (fast, slow))
         entries, exits = one.ma_crossed_above(other), one.ma_crossed_below(other)
-        vectorbt.Portfolio.from_signals(close, entries, exits, fees=0.001, slippage=0.0001).sharpe_ratio()
+        costs = {"fees": 0.001, "slippage": 0.0001}
+        portfolio = vectorbt.Portfolio.from_signals(close, entries, exits, freq="1min", **costs)
+        portfolio.sharpe_ratio()
     return perf_counter() - begun
 
 
