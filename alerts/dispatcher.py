@@ -52,12 +52,14 @@ class Outlet:
         limits: how many, when.
         policy: how patiently it is tried again.
         lease: microseconds for which a row is nobody else's; a call takes less than half of it.
+        follow_up: does what may follow a message that was taken and noted; says whether that made a call.
     """
 
     channel: Channel
     limits: Limits = field(default_factory=Limits)
     policy: Policy = field(default_factory=Policy)
     lease: int = sending.LEASE
+    follow_up: Callable[[Sequence[Alert]], bool] | None = None
 
 
 class Dispatcher:
@@ -135,6 +137,8 @@ class Dispatcher:
         for decision, ids in decide_together(failure, alerts, now=now, policy=self._outlet.policy).items():
             self._record(ids, decision, failure, now)
             self.counts.add(decision, len(ids))
+        if failure is None and self._outlet.follow_up is not None and self._outlet.follow_up(alerts):
+            self._calls.append(self._clock())
 
     def _record(self, ids: Sequence[int], decision: Decision, failure: Failure | None, now: int) -> None:
         is_lost = failure is not None and failure.is_answer_lost

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from alerts.channels import Channel
+    from alerts.channels.telegram import TelegramChannel
     from deltatape.alert_options import ChannelOptions
     from deltatape.settings import Settings
 
@@ -55,16 +56,16 @@ def outlets(
         if only is not None and name not in only:
             continue
         limits, policy = _limits(options), Policy(attempts=options.attempts)
-        made[name] = Outlet(_channel(name, options, settings, console, url), limits, policy)
+        if options.telegram is None:
+            made[name] = Outlet(_channel(options, console), limits, policy)
+        else:
+            telegram = _telegram(name, options, settings, url)
+            made[name] = Outlet(telegram, limits, policy, follow_up=telegram.add_picture)
     return made
 
 
-def _channel(
-    name: str, options: ChannelOptions, settings: Settings, console: Console, url: str | None
-) -> Channel:
+def _channel(options: ChannelOptions, console: Console) -> Channel:
     # Each of these libraries takes its time to load.
-    if options.telegram is not None:
-        return _telegram(name, options, settings, url)
     if options.apprise is not None:
         from alerts.channels.apprise import AppriseChannel
 
@@ -81,7 +82,7 @@ def _channel(
     return ConsoleChannel(console)
 
 
-def _telegram(name: str, options: ChannelOptions, settings: Settings, url: str | None) -> Channel:
+def _telegram(name: str, options: ChannelOptions, settings: Settings, url: str | None) -> TelegramChannel:
     from alerts.channels.telegram import TelegramChannel
 
     if settings.telegram.token is None:
@@ -93,7 +94,8 @@ def _telegram(name: str, options: ChannelOptions, settings: Settings, url: str |
         from alerts.pictures import signal_png
 
         draw = partial(signal_png, url, theme=settings.telegram.theme)
-    return TelegramChannel(token, options.telegram or "", settings.telegram.api_url, draw)
+    gap = TELEGRAM_GAP / MICROSECONDS
+    return TelegramChannel(token, options.telegram or "", settings.telegram.api_url, draw, gap_seconds=gap)
 
 
 def _limits(options: ChannelOptions) -> Limits:

@@ -1,4 +1,4 @@
-"""The channel to a Telegram chat: a text with every reason and number, and a picture where there is one.
+"""The channel to a Telegram chat: a text with every reason and number at once, and then its picture.
 
 Errors and their meaning: https://core.telegram.org/bots/api#making-requests.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
-from telegram import Bot, error
+from telegram import Bot, InputMediaPhoto, error
 from telegram.request import HTTPXRequest
 
 from alerts.plan import Failure
@@ -20,7 +21,9 @@ from alerts.texts import digest_lines, digest_title, lines, origin
 from market.timeframe import MICROSECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from telegram import Message
 
     from storage.outbox import Alert
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CALL_SECONDS = 20.0
+Result = TypeVar("Result")
 _MARKS = {"warning": "⚠️ ", "critical": "🔴 "}
 _SIGNALS = {"STRONG_BUY": "🟢🟢 ", "BUY": "🟢 ", "SELL": "🟥 ", "STRONG_SELL": "🟥🟥 "}
 # They name the address of each call, and the token is a part of it.
@@ -46,13 +50,18 @@ class TelegramChannel:
         chat: its number, or the @name of a channel.
         api_url: of the Bot API's server.
         draw: gives the picture (PNG) of an alert, where there is one to give.
+        gap_seconds: between a message and its picture, since Telegram counts both.
     """
 
-    def __init__(self, token: str, chat: int | str, api_url: str, draw: Draw | None = None) -> None:
+    def __init__(
+        self, token: str, chat: int | str, api_url: str, draw: Draw | None = None, *, gap_seconds: float = 0
+    ) -> None:
         self._token = token
         self._chat = chat
         self._draw = draw
-        self._unseen: set[int] = set()
+        self._gap = gap_seconds
+        self._taken: Message | None = None
+        self._called = 0.0
         self._runner = asyncio.Runner()
         self._request = HTTPXRequest(
             connection_pool_size=2, connect_timeout=5, read_timeout=10, write_timeout=10, pool_timeout=1
@@ -60,16 +69,15 @@ class TelegramChannel:
         self._bot = Bot(token, base_url=f"{api_url.rstrip('/')}/bot", request=self._request)
 
     def send(self, alerts: Sequence[Alert]) -> Failure | None:
-        """Send these in one message; one alone with its picture, and without where Telegram refuses that."""
-        picture = self._picture(alerts)
+        """Send these in one message, without a picture: that takes its time."""
+        self._taken = None
         try:
-            self._runner.run(self._call(text(alerts, MOST_TEXT), text(alerts, MOST_CAPTION), picture))
-        except error.BadRequest as refused:
-            if picture is not None:
-                # Its next attempt goes without; at once would be faster than Telegram allows.
-                self._unseen.add(alerts[0].id)
-            return self._failure(refused, is_permanent=picture is None)
-        except (error.Forbidden, error.ChatMigrated) as refused:
+            self._taken = self._run(
+                self._bot.send_message(
+                    self._chat, text(alerts, MOST_TEXT), parse_mode="HTML", disable_web_page_preview=True
+                )
+            )
+        except (error.BadRequest, error.Forbidden, error.ChatMigrated) as refused:
             return self._failure(refused, is_permanent=True)
         except error.RetryAfter as asked:
             return Failure(str(asked), retry_after=_microseconds(asked.retry_after))
@@ -77,23 +85,47 @@ class TelegramChannel:
             return self._failure(failed, is_answer_lost=_is_answer_lost(failed))
         return None
 
-    def _picture(self, alerts: Sequence[Alert]) -> bytes | None:
-        if self._draw is None or len(alerts) > 1 or alerts[0].id in self._unseen:
-            return None
+    def add_picture(self, alerts: Sequence[Alert]) -> bool:
+        """Put its picture to the message that was just sent, where there is one to draw.
+
+        What goes wrong with it is logged, and no more: the text has arrived.
+
+        Returns:
+            Whether that made a call.
+        """
+        if self._taken is None or len(alerts) > 1 or (picture := self._drawn(alerts[0])) is None:
+            return False
+        time.sleep(max(self._called + self._gap - time.monotonic(), 0))
         try:
-            return self._draw(alerts[0])
-        except Exception as failed:  # noqa: BLE001 - whatever is wrong with it, the text must arrive
-            log.warning("alert %s goes without a picture: %s", alerts[0].id, failed)
+            self._run(self._with_picture(alerts, picture))
+        except (error.TelegramError, TimeoutError) as failed:
+            log.warning("alert %s stays without its picture: %s", alerts[0].id, self._failure(failed).reason)
+        return True
+
+    def _drawn(self, alert: Alert) -> bytes | None:
+        try:
+            return None if self._draw is None else self._draw(alert)
+        except Exception as failed:  # noqa: BLE001 - whatever is wrong with it, the text has arrived
+            log.warning("alert %s stays without a picture: %s", alert.id, failed)
             return None
 
-    async def _call(self, message: str, caption: str, picture: bytes | None) -> None:
-        async with asyncio.timeout(CALL_SECONDS):
-            if picture is None:
-                await self._bot.send_message(
-                    self._chat, message, parse_mode="HTML", disable_web_page_preview=True
-                )
-            else:
-                await self._bot.send_photo(self._chat, picture, caption, parse_mode="HTML")
+    def _with_picture(self, alerts: Sequence[Alert], picture: bytes) -> Coroutine[Any, Any, object]:
+        """The text becomes the picture's caption; where it is too long for one, the picture answers it."""
+        caption, number = text(alerts, MOST_TEXT), self._taken.message_id if self._taken else 0
+        if caption == text(alerts, MOST_CAPTION):
+            media = InputMediaPhoto(picture, caption, parse_mode="HTML")
+            return self._bot.edit_message_media(media, self._chat, number)
+        return self._bot.send_photo(self._chat, picture, reply_to_message_id=number)
+
+    def _run(self, call: Coroutine[Any, Any, Result]) -> Result:
+        async def within() -> Result:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await call
+
+        try:
+            return self._runner.run(within())
+        finally:
+            self._called = time.monotonic()
 
     def _failure(
         self, failed: Exception, *, is_permanent: bool = False, is_answer_lost: bool = False

@@ -271,3 +271,25 @@ def test_it_ends_between_two_calls(session: Connection, clock: Clock) -> None:
     channel = Recorder(lambda _: stop.set())
     assert dispatcher(session, clock, channel).send_due(stop) is None
     assert channel.taken == [[1]]
+
+
+def test_what_follows_a_message_comes_after_it_is_noted_and_counts_as_a_call(
+    session: Connection, clock: Clock
+) -> None:
+    tell(session, 2)
+    seen: list[str] = []
+
+    def follow(alerts: Sequence[Alert]) -> bool:
+        seen.append(stored(session)[alerts[0].id - 1].status)
+        clock.now += 3 * SECOND
+        return True
+
+    answers = iter([None, Failure("down")])
+    sending = dispatcher(
+        session, clock, Recorder(lambda _: next(answers)), limits=Limits(gap=SECOND), follow_up=follow
+    )
+    assert sending.send_due() == START + 4 * SECOND
+    assert seen == ["sent"]
+    clock.now += SECOND
+    sending.send_due()
+    assert seen == ["sent"]

@@ -78,30 +78,56 @@ def test_a_thousand_are_one_message(api: BotApi, channel: TelegramChannel) -> No
     assert "and 950 more: deltatape alerts list" in shown
 
 
-def test_a_picture_goes_with_it(api: BotApi) -> None:
+def test_a_picture_is_put_to_the_text_that_has_arrived(api: BotApi) -> None:
     channel = TelegramChannel(TOKEN, CHAT, api.address, lambda _: PICTURE)
     assert channel.send([alert()]) is None
-    assert only(api).photo == PICTURE
-    assert "RSI(14) = 27.3 < 30" in only(api).plain
+    assert only(api).photo is None
+    text_alone = only(api).plain
+    assert channel.add_picture([alert()])
+    assert (only(api).photo, only(api).plain) == (PICTURE, text_alone)
     channel.close()
 
 
-def test_a_picture_that_cannot_be_drawn_keeps_back_no_text(api: BotApi) -> None:
+def test_a_text_that_is_too_long_for_a_caption_keeps_all_its_lines(api: BotApi) -> None:
+    channel = TelegramChannel(TOKEN, CHAT, api.address, lambda _: PICTURE)
+    long = alert(payload={"reasons": [f"reason {number} = {number}.5" for number in range(100)]})
+    assert channel.send([long]) is None
+    assert channel.add_picture([long])
+    message, picture = api.messages.values()
+    assert "reason 99 = 99.5" in message.plain
+    assert (message.photo, picture.photo, picture.plain) == (None, PICTURE, "")
+    channel.close()
+
+
+def test_what_has_no_picture_makes_no_other_call(api: BotApi, channel: TelegramChannel) -> None:
+    assert channel.send([alert()]) is None
+    assert not channel.add_picture([alert()])
+    none = TelegramChannel(TOKEN, CHAT, api.address, lambda _: None)
+    assert not none.add_picture([alert()])
+    assert none.send([alert()]) is None
+    assert not none.add_picture([alert()])
+    assert none.send([alert(), alert(id=8)]) is None
+    assert not none.add_picture([alert(), alert(id=8)])
+    none.close()
+    assert len(api.calls) == 3
+
+
+def test_a_picture_that_cannot_be_drawn_is_logged(api: BotApi, caplog: pytest.LogCaptureFixture) -> None:
     def fail(_: Alert) -> bytes:
         raise RuntimeError("no candles")
 
     channel = TelegramChannel(TOKEN, CHAT, api.address, fail)
     assert channel.send([alert()]) is None
-    assert only(api).photo is None
+    assert not channel.add_picture([alert()])
+    assert "alert 7 stays without a picture: no candles" in caplog.text
     channel.close()
 
 
-def test_a_picture_that_telegram_refuses_is_left_out_the_next_time(api: BotApi) -> None:
+def test_a_picture_that_telegram_refuses_is_logged(api: BotApi, caplog: pytest.LogCaptureFixture) -> None:
     channel = TelegramChannel(TOKEN, CHAT, api.address, lambda _: b"no picture")
-    failure = channel.send([alert()])
-    assert failure is not None
-    assert not failure.is_permanent
-    assert channel.send([alert(attempts=2)]) is None
+    assert channel.send([alert()]) is None
+    assert channel.add_picture([alert()])
+    assert "alert 7 stays without its picture: Telegram: BadRequest" in caplog.text
     assert only(api).photo is None
     channel.close()
 
@@ -163,13 +189,17 @@ def test_the_token_stands_in_no_log_and_no_error(api: BotApi, caplog: pytest.Log
         server.NOT_TAKEN,
         server.MALFORMED,
     )
-    api.fail("sendPhoto", *faults)
+    api.fail("sendMessage", *faults)
     reasons = [str(channel.send([alert(id=number)])) for number in range(len(faults) + 1)]
+    api.fail("editMessageMedia", *faults)
+    for _ in faults:
+        channel.add_picture([alert()])
     channel.close()
     stranger = TelegramChannel(TOKEN, CHAT, "http://127.0.0.1:9/nowhere")
     reasons.append(str(stranger.send([alert()])))
     stranger.close()
-    assert len(api.called("sendPhoto")) == len(faults) + 1
+    assert len(api.called("sendMessage")) == len(faults) + 1
+    assert len(api.called("editMessageMedia")) == len(faults)
     assert TOKEN not in "".join(reasons)
     said = "".join(str(record.__dict__) for record in caplog.records) + caplog.text
     assert TOKEN not in said
