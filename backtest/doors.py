@@ -125,6 +125,9 @@ def _sources(
     frame: Any, symbol: str, timeframe: Timeframe | str | None, given: Mapping[str, Any], slippage: str
 ) -> list[Source]:
     tables = frame if _by_symbol(frame) else {symbol: frame}
+    for what, table in given.items():
+        if _by_symbol(table) and (strange := set(table) - set(tables)):
+            raise WrongUse(f"{what} are given of {min(strange)}, which has no candles here: say symbol=")
     found = []
     for name in sorted(tables):
         mine = {
@@ -176,7 +179,8 @@ def _told(sources: list[Source], given: Mapping[str, Any]) -> dict[str, Any]:
     """What was given beside the candles of one instrument, as plain data."""
     if any(source.is_ticks for source in sources):
         return {"inside": "ticks"}
-    return {"inside": "given" if given.keys() & {"trades", "finer"} else "candles"} if given else {}
+    inside = "given" if given.keys() & {"trades", "finer"} else "candles"
+    return {"inside": inside, "given": sorted(given)} if given else {}
 
 
 def _market_type(name: str) -> MarketType:

@@ -121,7 +121,7 @@ def fed_again(
 
     sources = row["strategy_config"].get("sources", {})
     inside = sources.get("inside", "candles")
-    if inside not in INSIDES:
+    if inside not in INSIDES or sources.get("given"):
         raise WrongUse(
             "this run was fed with tables that were given to dt.backtest: it can only be made anew there"
         )

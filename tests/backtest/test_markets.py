@@ -258,6 +258,10 @@ def test_every_shipped_strategy_runs(name):
             lambda: dt.backtest(random_frame(9), "ema_cross", books={"timestamp": []}),
             "need a column best_bid",
         ),
+        (
+            lambda: dt.backtest(random_frame(9), "ema_cross", funding={BTC: {"timestamp": [], "rate": []}}),
+            "funding are given of BTC/USDT, which has no candles here",
+        ),
         (lambda: dt.backtest({"timestamp": [], "price": [], "size": []}, "ema_cross"), "there are no trades"),
     ],
 )

@@ -71,6 +71,11 @@ def test_what_cannot_be_made_anew_says_why(connection, database, tape):
         reproduce(database, row)
     with pytest.raises(WrongUse, match="this run is failed"):
         reproduce(database, {**row, "status": "failed"})
+    inside = {"timestamp": tape.timestamp, "price": tape.close, "size": tape.volume}
+    for given in ({"trades": inside}, {"funding": {"timestamp": [], "rate": []}}):
+        _, fed = stored(connection, tape, **given)
+        with pytest.raises(WrongUse, match="fed with tables that were given"):
+            reproduce(database, fed)
     connection.execute("DELETE FROM candles")
     connection.commit()
     with pytest.raises(WrongUse, match="are not stored any more"):
