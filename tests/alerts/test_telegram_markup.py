@@ -1,7 +1,7 @@
 """Texts: escaped, cut where Telegram would refuse them, never cut inside of markup."""
 
 from bot_api import seen
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.telegram.markup import MOST_DATA, again, bold, code, cut, opening, paged, safe
@@ -10,6 +10,7 @@ from alerts.telegram.words import age, duration, money, number, percent, plural,
 LINES = st.lists(st.builds(lambda text, kind: kind(text), st.text(), st.sampled_from([safe, bold, code])))
 
 
+@settings(max_examples=40)
 @given(LINES, st.integers(400, 5000))
 def test_every_text_fits_and_parses(lines, most):
     whole = "\n".join(lines)
@@ -22,6 +23,7 @@ def test_every_text_fits_and_parses(lines, most):
         assert kept[-1].startswith(f"… {len(whole.splitlines()) - len(kept) + 1} more line")
 
 
+@settings(max_examples=40)
 @given(st.text())
 def test_data_stays_what_it_is_in_one_line(text):
     shown = seen(safe(text))
@@ -31,6 +33,7 @@ def test_data_stays_what_it_is_in_one_line(text):
         assert shown == text
 
 
+@settings(max_examples=40)
 @given(st.text())
 def test_no_button_carries_too_much(line):
     for button in (
