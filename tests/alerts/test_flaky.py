@@ -4,7 +4,7 @@ from storage.database import connect
 from tests.alerts.bot_api import bot_api
 from tests.alerts.flaky import Flaky, complaints, deliver, write
 
-ALERTS = 60
+ALERTS = 40
 KILLS = 2
 
 
