@@ -164,7 +164,7 @@ def base_row(
         "interval": str(frame.timeframe),
         "market_type": str(setup.account.market_type),
         "start_date": int(frame.timestamp[0]),
-        "end_date": int(frame.close_time[-1]),
+        "end_date": int(frame.timestamp[-1]) + frame.timeframe.microseconds,
         "initial_capital": money(setup.account.capital),
         "status": status,
         "sweep_id": sweep_id,
