@@ -12,14 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from backtest.provenance import code_version, machine
-from backtest.run import Result
+from backtest.result import Result
 from backtest.sweep import TOGETHER, ran
 from market.errors import Unavailable, WrongUse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from backtest.run import Setup
+    from backtest.setup import Setup
     from backtest.sweep import Runner
     from signals.frame import CandleFrame
 

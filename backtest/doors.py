@@ -19,7 +19,8 @@ from backtest.fees import fees_of, is_listed
 from backtest.frames import candles_of, candles_of_trades
 from backtest.own_policies import OwnPolicy
 from backtest.policies import Policy
-from backtest.run import Result, Setup, run_markets, setup
+from backtest.run import run_markets
+from backtest.setup import Setup, setup
 from backtest.stored_feeds import market_of
 from backtest.strategies import Strategy, find, live
 from market.errors import WrongUse
@@ -27,6 +28,7 @@ from market.instrument import MarketType
 from market.timeframe import Timeframe, format_time
 
 if TYPE_CHECKING:
+    from backtest.result import Result
     from backtest.strategies import Number
     from signals.frame import CandleFrame
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from backtest.run import Result
+    from backtest.result import Result
     from storage.database import Connection
 
 FORMATS = ("parquet", "csv")
@@ -42,7 +42,7 @@ def export_stored(connection: Connection, row: Mapping[str, Any], folder: Path, 
     Raises:
         WrongUse: another format, or the folder cannot be written.
     """
-    from backtest.run import dataframe
+    from backtest.result import dataframe
     from backtest.stored import columns_of, stored_columns
 
     found = {

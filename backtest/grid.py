@@ -8,7 +8,7 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING
 
-from backtest.run import Setup, setup
+from backtest.setup import Setup, setup
 from backtest.strategies import Number, Strategy, find
 from market.errors import WrongUse
 

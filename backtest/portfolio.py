@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from backtest.batch import Signals
     from backtest.feeds import Source
-    from backtest.run import Setup
+    from backtest.setup import Setup
 
 Inside: TypeAlias = "Callable[[Source, Integers], Source]"
 """Gives the source with what is known of the inside of more of its candles, by their numbers."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from backtest.batch import Integers, Record
-    from backtest.run import Setup
+    from backtest.setup import Setup
     from signals.frame import CandleFrame
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from backtest.feeds import Source
-    from backtest.run import Result
+    from backtest.result import Result
     from backtest.tables import Columns
 
 _MOST_LISTED = 12

@@ -13,7 +13,8 @@ from backtest import provenance
 from backtest.account import Account, Terms
 from backtest.feeds import fingerprint
 from backtest.labels import figures
-from backtest.run import Result, Setup, checked, run_markets, setup
+from backtest.run import checked, run_markets
+from backtest.setup import Setup, setup
 from backtest.store import result_row
 from backtest.strategies import find
 from market.errors import WrongUse
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from backtest.feeds import Source
     from backtest.portfolio import Inside
+    from backtest.result import Result
     from signals.frame import CandleFrame
     from signals.options import SignalOptions
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from backtest.run import Result, Setup
+    from backtest.result import Result
+    from backtest.setup import Setup
     from signals.frame import CandleFrame
     from storage.database import Connection
 

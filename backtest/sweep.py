@@ -24,7 +24,9 @@ from backtest import claims, provenance, store
 from backtest.folds import Fold, walk_forward
 from backtest.labels import label
 from backtest.metrics import Metrics
-from backtest.run import Result, Setup, execute
+from backtest.result import Result
+from backtest.run import execute
+from backtest.setup import Setup
 from market.errors import DeltatapeError, WrongUse
 from market.timeframe import format_time
 

@@ -8,7 +8,9 @@ import numpy as np
 
 from backtest.compiled import cache_folder
 from backtest.frames import candles_of
-from backtest.run import Result, execute, setup
+from backtest.result import Result
+from backtest.run import execute
+from backtest.setup import setup
 from backtest.strategies import names
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ import numpy as np
 from backtest.account import Account
 from backtest.merged import walk_tape
 from backtest.policies import Policy, follow_signals
-from backtest.run import execute, setup
+from backtest.run import execute
+from backtest.setup import setup
 from benchmarks import Figure, Figures
 from benchmarks import backtest as candles
 from benchmarks import kernel as ticks

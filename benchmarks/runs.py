@@ -18,8 +18,9 @@ from psycopg import sql
 from backtest.account import Account
 from backtest.bulk import copy_columns
 from backtest.grid import setups
-from backtest.run import Setup, execute, setup
+from backtest.run import execute
 from backtest.run import run as backtest
+from backtest.setup import Setup, setup
 from backtest.store import Market, running
 from backtest.sweep import sweep
 from benchmarks import Figure, Figures

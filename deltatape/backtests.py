@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from backtest.own_policies import OwnPolicy
-    from backtest.run import Result
+    from backtest.result import Result
 
 __all__ = ["backtest", "policy", "save"]
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ROUND_TRIP = 0.0022
 """Two fills at the default costs of a backtest: a fee of 10 basis points and 1 of slippage each."""
 
+# OFFSET 0: a step of the index for each key, never a join with all signals.
 _SIGNALS = """
 SELECT place, signal.* FROM unnest(%s::int[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
     %s::timestamptz[], %s::timestamptz[]) AS key
@@ -38,7 +39,8 @@ LATERAL (
     WHERE signals.strategy_name = key.strategy_name AND signals.config_hash = key.config_hash
         AND signals.exchange = key.exchange AND signals.symbol = key.symbol
         AND signals.interval = key.interval AND timestamp >= since AND timestamp <= until
-        AND signal_type <> 'NEUTRAL' AND NOT is_withdrawn) signal
+        AND signal_type <> 'NEUTRAL' AND NOT is_withdrawn
+    OFFSET 0) signal
 """
 
 _PRICES = """

@@ -54,7 +54,8 @@ def run(
     """
     wanted = settings.load()
     from backtest.grid import parameter
-    from backtest.run import run_markets, setup
+    from backtest.run import run_markets
+    from backtest.setup import setup
     from backtest.store import Market, running
     from backtest.stored_feeds import LookInside, Wanted, facts_of, market_type_of, read_sources
     from backtest.strategies import find

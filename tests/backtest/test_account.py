@@ -2,7 +2,7 @@ import pytest
 
 from backtest.account import Account
 from backtest.policies import Policy
-from backtest.run import setup
+from backtest.setup import setup
 from market import MarketType, WrongUse
 
 

@@ -8,7 +8,8 @@ from tapes import random_frame
 
 from backtest import history
 from backtest.claims import mark_killed
-from backtest.run import run, setup
+from backtest.run import run
+from backtest.setup import setup
 from backtest.store import Market, running
 from backtest.sweep import sweep
 from storage.database import connect
@@ -18,7 +19,7 @@ RUNS = """
 import sys, time
 sys.path.insert(0, "tests/backtest")
 from tapes import random_frame
-from backtest.run import setup
+from backtest.setup import setup
 from backtest.store import Market, running
 from storage.database import connect
 

@@ -1,7 +1,7 @@
 import pytest
 
 from backtest.labels import annual, label
-from backtest.run import setup
+from backtest.setup import setup
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from backtest.costs import latency_of, slippage_of
 from backtest.feeds import Source
 from backtest.fees import SCHEDULES, fees_of
 from backtest.own_policies import MARKET, QUANTITY, TRADE, submit
-from backtest.run import run_markets, setup
+from backtest.run import run_markets
+from backtest.setup import setup
 from backtest.stored_feeds import Facts, market_of, market_type_of
 from backtest.strategies import names
 from backtest.tape import Trades

@@ -4,7 +4,8 @@ from tapes import random_frame
 
 from backtest import history, provenance
 from backtest.account import Account
-from backtest.run import run, setup
+from backtest.run import run
+from backtest.setup import setup
 from backtest.store import Market, running, save
 from market import MarketType, WrongUse
 from storage import read
