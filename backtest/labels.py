@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -124,6 +125,12 @@ def figures(run: Mapping[str, Any], held: Mapping[str, Any], days: int) -> list[
     for title, name, form, unit in _FIGURES:
         if run.get(name) is None or (name in _OF_A_YEAR and days < _SHORTEST_DAYS):
             continue
-        other = "" if held.get(name) is None else f"{held[name]:{form}}{unit}"
-        rows.append((title, f"{run[name]:{form}}{unit}", other))
+        other = "" if held.get(name) is None else _figure(held[name], form, unit)
+        rows.append((title, _figure(run[name], form, unit), other))
     return rows
+
+
+def _figure(value: float | Decimal, form: str, unit: str) -> str:
+    # Of money from the database nothing would print as 0e-10.
+    known = float(value) if isinstance(value, Decimal) else value
+    return f"{known:{form}}{unit}"

@@ -1,6 +1,8 @@
+from decimal import Decimal
+
 import pytest
 
-from backtest.labels import annual, label
+from backtest.labels import annual, figures, label
 from backtest.setup import setup
 
 
@@ -22,3 +24,12 @@ def test_a_few_days_are_not_blown_up_to_a_year():
     assert annual(1e6, 0.0, 1) == "not said of 1 day"
     assert annual(1e6, 3.0, 29) == "not said of 29 days"
     assert annual(12.5, 40.0, 365) == "+12.5 % (volatility 40 %)"
+
+
+def test_money_of_the_database_prints_as_a_number():
+    stored = {"avg_loss": Decimal("0E-10"), "total_fees": Decimal("19.9300000000"), "total_trades": 1}
+    assert figures(stored, {}, 1) == [
+        ("positions", "1", ""),
+        ("average loss", "+0", ""),
+        ("fees", "19.93", ""),
+    ]
