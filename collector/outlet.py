@@ -145,7 +145,12 @@ class Outlet:
     async def restore(self, stream: InstrumentStream) -> None:
         """Let a stream go on from what is stored of it; everything must be written."""
         async with self._writing:
-            await asyncio.to_thread(self.writer.restore, stream)
+            restoring = asyncio.create_task(asyncio.to_thread(self.writer.restore, stream))
+            try:
+                await asyncio.shield(restoring)
+            finally:
+                # Cancelled or not, until it is done the thread has the connection.
+                await asyncio.wait({restoring})
 
     def stop(self) -> None:
         """Let `run` end: once all is written, or at once while the database is away."""
