@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from psycopg import sql
+from psycopg import Connection, Cursor, sql
+from psycopg.errors import InsufficientPrivilege
 
 import migrations
 from deltatape import settings
 from storage.database import connect
 
+_DROP_SECONDS = 30.0
 TABLES = ("trades", "orderbook_snapshots", "candles", "cvd_snapshots")
 
 
@@ -27,7 +29,20 @@ def fresh_database() -> Iterator[str]:
             migrations.upgrade(fresh)
             yield fresh
         finally:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            _drop(admin, name)
+
+
+def _drop(admin: Connection, name: str) -> Cursor:
+    """A worker of the server's own may still look at it, which is not ours to end: it ends by itself."""
+    statement = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+    until = monotonic() + _DROP_SECONDS
+    while True:
+        try:
+            return admin.execute(statement)
+        except InsufficientPrivilege:
+            if monotonic() > until:
+                raise
+            sleep(0.1)
 
 
 def raw_copy(url: str, bare: str) -> tuple[int, float]:
