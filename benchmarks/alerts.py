@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import SimpleQueue
-from time import perf_counter, sleep, time_ns
+from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,7 @@ from alerts.run import run as dispatch
 from benchmarks import Figure, Figures
 from benchmarks.databases import fresh_database
 from benchmarks.live import EXCHANGE, MINUTE, START, _candles
+from storage.clock import wall_clock
 from storage.database import Connection, connect
 from storage.outbox import AlertType, Event, alert_rows, write_alerts
 from storage.tape import write_candles
@@ -55,7 +56,7 @@ def run() -> Figures:
         write_candles(connection, EXCHANGE, _candles(SYMBOL, 0, 0, CANDLES))
         draw = partial(signal_png, url, theme="dark")
         channels: dict[str, Channel] = {
-            "webhook": WebhookChannel(f"{address}/hook", "secret", _now),
+            "webhook": WebhookChannel(f"{address}/hook", "secret", wall_clock),
             "Telegram": TelegramChannel("1:a", 7, address),
             "Telegram with a picture": TelegramChannel("1:a", 7, address, draw),
         }
@@ -64,7 +65,7 @@ def run() -> Figures:
                 add_picture = channel.add_picture if isinstance(channel, TelegramChannel) else None
                 outlets = {
                     "measured": Outlet(channel, follow_up=add_picture),
-                    "dead": Outlet(WebhookChannel(dead, "secret", _now)),
+                    "dead": Outlet(WebhookChannel(dead, "secret", wall_clock)),
                 }
                 p50, p99 = np.percentile(_measure(url, connection, name, outlets, arrived), (50, 99)) * 1e3
                 figures.append(Figure(f"from commit to request, {name}, median", float(p50), "ms"))
@@ -76,7 +77,7 @@ def _measure(
     url: str, connection: Connection, name: str, outlets: dict[str, Outlet], arrived: SimpleQueue[float]
 ) -> list[float]:
     stop = threading.Event()
-    sending = threading.Thread(target=dispatch, args=(url, outlets, _now, stop), daemon=True)
+    sending = threading.Thread(target=dispatch, args=(url, outlets, wall_clock, stop), daemon=True)
     sending.start()
     taken: list[float] = []
     has_picture = "picture" in name
@@ -153,7 +154,3 @@ def _dead_address() -> Iterator[str]:
     """Where connections are taken and nothing is ever answered."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         yield f"http://127.0.0.1:{held.getsockname()[1]}/"
-
-
-def _now() -> int:
-    return time_ns() // 1000

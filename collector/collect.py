@@ -27,6 +27,7 @@ from collector.stream import InstrumentStream
 from collector.writer import Taken, Writer, proof_of
 from market import Instrument, Trade, Unavailable, WrongUse
 from storage import database, healing
+from storage.clock import wall_clock
 from storage.instruments import refresh_instruments
 from storage.ledger import Status
 from storage.routes import SILENT, Routes
@@ -51,11 +52,6 @@ DEFAULT_SPOOL_BYTES = 4 * 1024**3
 _ROWS_A_DRAIN = 50_000
 
 T = TypeVar("T")
-
-
-def wall_clock() -> int:
-    """Microseconds UTC."""
-    return time.time_ns() // 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

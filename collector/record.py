@@ -3,11 +3,12 @@
 import asyncio
 from pathlib import Path
 
-from collector.collect import Target, learn_instruments, wall_clock
+from collector.collect import Target, learn_instruments
 from collector.feed import Clock, Feed
 from collector.recorder import Recorder
 from collector.session import Counts, Session
 from market import Unavailable
+from storage.clock import wall_clock
 
 TAKE_SECONDS = 0.25
 """How often what the session has built is dropped: it is there to say what must be asked for, no more."""

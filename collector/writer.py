@@ -1,6 +1,5 @@
 """Writes a session's batches onto the tape: each batch is one transaction."""
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 from typing import Literal
@@ -16,6 +15,7 @@ from collector.telling import tell_found
 from market import DAY, Trade
 from storage import coverage, database, ledger, notify, rebuild, resume, tape
 from storage.amend import amend, last_revision, lock_tapes, revised_since
+from storage.clock import wall_clock
 from storage.instruments import note_instruments
 from storage.ledger import Status, Superseded
 from storage.orphans import adopt
@@ -332,7 +332,7 @@ class Writer:
         ends: list[int] = []
         for gap in rows.gaps:
             ledger.add_gap(self._connection, self.exchange, **structs.asdict(gap))
-            tell_found(self._connection, self._routes, self.exchange, gap, time.time_ns() // 1000)
+            tell_found(self._connection, self._routes, self.exchange, gap, wall_clock())
             if gap.takes_back:
                 ends += (gap.from_timestamp, gap.to_timestamp)
         return ends

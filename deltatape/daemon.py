@@ -12,13 +12,14 @@ from threading import Event as Stop
 from typing import TYPE_CHECKING
 
 from alerts.watching import tell_of_collectors
-from collector.collect import look_for_cycles_seldom, open_collector, wall_clock
+from collector.collect import look_for_cycles_seldom, open_collector
 from deltatape import upkeep
 from deltatape.outage import Outage
 from deltatape.parts import Part
 from deltatape.telegram_bot import bot_options, is_configured
 from market import DeltatapeError, Unavailable, WrongUse
 from storage import database
+from storage.clock import wall_clock
 from storage.outbox import AlertType, Event, write_alerts
 
 if TYPE_CHECKING:

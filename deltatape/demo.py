@@ -14,10 +14,11 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from collector.collect import Target, wall_clock
+from collector.collect import Target
 from deltatape.settings import SweepOptions
 from market import MICROSECONDS, DeltatapeError, Unavailable, format_time
 from storage import database, overview
+from storage.clock import wall_clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from alerts.direct import send_directly
-from deltatape.outlets import now, outlets
+from deltatape.outlets import outlets
 from market import DeltatapeError
+from storage.clock import wall_clock
 from storage.outbox import AlertType, Event, Severity
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Outage:
 
 def say(settings: Settings, title: str, message: str, severity: Severity) -> None:
     """Tell people past the database, on the channels that the rules name; what fails is logged."""
-    at = now()
+    at = wall_clock()
     event = Event(
         alert_type=AlertType.SYSTEM_ERROR,
         timestamp=at,

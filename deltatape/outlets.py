@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from alerts.pace import Limits
 from alerts.plan import Policy
 from deltatape.logs import hide
 from market import MICROSECONDS, WrongUse
+from storage.clock import wall_clock
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -30,11 +30,6 @@ DIGEST_FROM = 5
 """Alerts that wait for people become one message from so many on."""
 BATCH = 100
 """Alerts in one call of a webhook."""
-
-
-def now() -> int:
-    """Microseconds UTC."""
-    return time.time_ns() // 1000
 
 
 def outlets(
@@ -76,7 +71,7 @@ def _channel(options: ChannelOptions, console: Console) -> Channel:
 
         address, secret = options.webhook.get_secret_value(), options.secret.get_secret_value()
         hide(address, secret)
-        return WebhookChannel(address, secret, now)
+        return WebhookChannel(address, secret, wall_clock)
     from alerts.channels.console import ConsoleChannel
 
     return ConsoleChannel(console)

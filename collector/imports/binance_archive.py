@@ -7,7 +7,6 @@ on microseconds. Source: https://github.com/binance/binance-public-data, as of N
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from time import time_ns
 
 import polars as pl
 
@@ -15,6 +14,7 @@ from collector.imports.columns import candles, trades
 from collector.imports.lines import blocks, first_lines, table
 from collector.imports.source import Hints, Source, Tell
 from market import Timeframe, WrongUse
+from storage.clock import wall_clock
 
 _NAME = re.compile(r"([A-Z0-9]+(?:_[0-9]{6})?)-(trades|aggTrades|[0-9]{1,2}[a-z]{1,2})-[0-9]{4}-[0-9]{2}.*")
 _TRADES = ("id", "price", "qty", "quote_qty", "time", "is_buyer_maker")
@@ -99,9 +99,8 @@ def _trades(path: Path, names: tuple[str, ...], tell: Tell) -> Iterator[pl.DataF
 
 
 def _candles(path: Path, timeframe: Timeframe, tell: Tell) -> Iterator[pl.DataFrame]:
-    now = time_ns() // 1000
     for raw in _tables(path, _KLINES, tell):
-        yield candles(raw, _KLINE_FIELDS, None, timeframe, now)
+        yield candles(raw, _KLINE_FIELDS, None, timeframe, wall_clock())
 
 
 def _tables(path: Path, names: tuple[str, ...], tell: Tell) -> Iterator[pl.DataFrame]:

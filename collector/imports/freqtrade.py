@@ -9,7 +9,6 @@ import gzip
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from time import time_ns
 
 import msgspec
 import polars as pl
@@ -20,6 +19,7 @@ from collector.imports.arrow import arrow_batches
 from collector.imports.columns import candles, trades
 from collector.imports.source import EndedEarly, Hints, Source, Tell
 from market import Timeframe, WrongUse
+from storage.clock import wall_clock
 
 _NAME = re.compile(
     r"([A-Z0-9]+)_([A-Z0-9]+)(?:_([A-Z0-9]+))?-([0-9]+[a-zA-Z]+|trades)(?:-([a-z_]+))?\.(feather|json|json\.gz)"
@@ -51,7 +51,7 @@ def read(path: Path, hints: Hints, tell: Tell) -> Source | None:
         raw = _tables(path, _TRADES, tell)
         rows = (trades(each, _TRADE_FIELDS, {"timestamp": "ms"}) for each in raw)
         return Source(path=path, kind="trades", batches=rows, exchange=exchange, symbol=symbol)
-    timeframe, now = Timeframe.parse(kind), time_ns() // 1000
+    timeframe, now = Timeframe.parse(kind), wall_clock()
     raw = _tables(path, _CANDLES, tell)
     rows = (candles(each, _CANDLE_FIELDS, None, timeframe, now) for each in raw)
     return Source(

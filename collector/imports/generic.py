@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from time import time_ns
 
 import polars as pl
 from pyarrow import ArrowInvalid
@@ -12,6 +11,7 @@ from collector.imports.columns import CANDLE_FIELDS, TRADE_FIELDS, UNITS, candle
 from collector.imports.lines import blocks, first_lines, table
 from collector.imports.source import Column, EndedEarly, Hints, Kind, Source, Tell
 from market import WrongUse
+from storage.clock import wall_clock
 
 NAMES: dict[str, tuple[str, ...]] = {
     "timestamp": ("timestamp", "time", "date", "datetime", "ts", "open_time", "opentime", "unix", "t"),
@@ -107,7 +107,7 @@ def _source(path: Path, names: Sequence[str], tables: Iterator[pl.DataFrame], hi
     timeframe = hints.timeframe
     if timeframe is None:
         raise WrongUse(f"{path.name} holds candles: say how long they are, such as --timeframe 1m")
-    now = time_ns() // 1000
+    now = wall_clock()
     bars = (candles(raw, fields, units.get("timestamp"), timeframe, now) for raw in tables)
     return Source(path=path, kind=kind, batches=bars, timeframe=timeframe)
 

@@ -5,6 +5,7 @@ import time
 from typing import Protocol
 
 from market import DAY
+from storage.clock import wall_clock
 
 WARM_UP = 1.0
 """Seconds at real speed at the beginning: at a thousand times that, hours would be over before a subscriber
@@ -29,7 +30,7 @@ class RealClock:
 
     def now(self) -> int:
         """The wall clock in microseconds UTC."""
-        return time.time_ns() // 1000
+        return wall_clock()
 
     def elapsed(self) -> float:
         """Seconds of the monotonic clock."""

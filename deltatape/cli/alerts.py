@@ -153,14 +153,15 @@ def run(
     Until Ctrl-C. Several may run at once: on each channel one of them sends.
     """
     from alerts.run import run as dispatch
-    from deltatape.outlets import now, outlets
+    from deltatape.outlets import outlets
+    from storage.clock import wall_clock
 
     wanted = settings.load()
     # With --json, stdout is the result's: the alerts themselves go to stderr.
     console = output.errors if as_json else output.console
     with stop_event(seconds) as stop:
         url = wanted.database()
-        counts = dispatch(url, outlets(wanted, console, url), now, stop, is_once=once)
+        counts = dispatch(url, outlets(wanted, console, url), wall_clock, stop, is_once=once)
     if as_json:
         output.print_json(asdict(counts))
     else:
@@ -171,14 +172,15 @@ def _send_now(
     kind: "AlertType", title: str, text: str, severity: str, channels: list[str] | None, *, as_json: bool
 ) -> None:
     from alerts.direct import send_directly
-    from deltatape.outlets import now, outlets
+    from deltatape.outlets import outlets
+    from storage.clock import wall_clock
     from storage.outbox import Event, Severity, alert_rows
 
     wanted = settings.load()
     if unknown := set(channels or ()) - wanted.alerts.channels.keys():
         known = ", ".join(wanted.alerts.channels)
         raise WrongUse(f"no channel {min(unknown)!r} in the settings; there are: {known}")
-    at = now()
+    at = wall_clock()
     event = Event(
         alert_type=kind,
         timestamp=at,

@@ -1,7 +1,6 @@
 """`deltatape backfill`: an exchange's past trades and candles onto the tape, over REST."""
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ from deltatape.cli.gaps import duration
 from deltatape.cli.stopping import INTERRUPTED, until_stopped
 from deltatape.cli.verify import parse_range
 from market import Timeframe, Unavailable, WrongUse, format_time
+from storage.clock import wall_clock
 
 if TYPE_CHECKING:
     from collector.backfill import Filled
@@ -71,7 +71,7 @@ def backfill(
 
 
 def _range(begin: str, end: str | None) -> tuple[int, int]:
-    now = time.time_ns() // 1000
+    now = wall_clock()
     first, last = parse_range(begin, end)
     if first is None or first >= now:
         raise WrongUse(f"--from {begin} is still to come")

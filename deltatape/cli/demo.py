@@ -115,9 +115,9 @@ class Screen:
                 await asyncio.gather(working, running, showing, return_exceptions=True)
 
     async def _work(self, collectors: Sequence[Collector], live: float) -> None:
-        from collector.collect import wall_clock
         from deltatape import demo as job
         from deltatape.sweeps import run_sweep
+        from storage.clock import wall_clock
 
         while not collectors:
             await asyncio.sleep(0.1)
@@ -165,7 +165,7 @@ class Screen:
                 await asyncio.sleep(REFRESH_SECONDS)
 
     async def _refresh(self) -> None:
-        from collector.collect import wall_clock
+        from storage.clock import wall_clock
 
         self._rows = await asyncio.to_thread(_row_counts, self._url)
         self._signals = await asyncio.to_thread(_newest_signals, self._url)

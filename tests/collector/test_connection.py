@@ -12,7 +12,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 from collector import connection as module
-from collector.collect import Target, wall_clock
+from collector.collect import Target
 from collector.connection import Connection, rebase
 from collector.exchanges.adapter import Line
 from collector.exchanges.binance import Binance
@@ -21,6 +21,7 @@ from collector.feed import Feed
 from collector.session import Session
 from collector.simulator.server import serve
 from market import Unavailable, parse_time
+from storage.clock import wall_clock
 
 PATIENCE = 20
 

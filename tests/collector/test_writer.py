@@ -6,12 +6,12 @@ from random import Random
 import pytest
 
 from collector import exchanges
-from collector.collect import wall_clock
 from collector.session import Fetch, Session
 from collector.simulator.protocols.binance import Binance
 from collector.writer import Writer
 from market import MICROSECONDS, parse_time
 from storage import ledger, rebuild
+from storage.clock import wall_clock
 from storage.database import connect
 from storage.holes import list_holes
 
