@@ -17,6 +17,7 @@ from telegram.request import HTTPXRequest
 
 from alerts.plan import Failure
 from alerts.telegram.markup import MOST_CAPTION, MOST_TEXT, bold, cut, safe
+from alerts.telegram.secret import hidden
 from alerts.texts import digest_lines, digest_title, lines, origin
 from market.timeframe import MICROSECONDS
 
@@ -35,11 +36,6 @@ CALL_SECONDS = 20.0
 Result = TypeVar("Result")
 _MARKS = {"warning": "⚠️ ", "critical": "🔴 "}
 _SIGNALS = {"STRONG_BUY": "🟢🟢 ", "BUY": "🟢 ", "SELL": "🟥 ", "STRONG_SELL": "🟥🟥 "}
-# They name the address of each call, and the token is a part of it.
-for _name in ("httpx", "httpcore", "telegram.Bot", "telegram.request"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
-# Everything that it logs it raises too.
-logging.getLogger("telegram.request.BaseRequest").setLevel(logging.CRITICAL)
 
 
 class TelegramChannel:
@@ -80,7 +76,7 @@ class TelegramChannel:
         except (error.BadRequest, error.Forbidden, error.ChatMigrated) as refused:
             return self._failure(refused, is_permanent=True)
         except error.RetryAfter as asked:
-            return Failure(str(asked), retry_after=_microseconds(asked.retry_after))
+            return Failure(f"Telegram: {asked}", retry_after=_microseconds(asked.retry_after))
         except (error.TelegramError, TimeoutError) as failed:
             return self._failure(failed, is_answer_lost=_is_answer_lost(failed))
         return None
@@ -130,7 +126,7 @@ class TelegramChannel:
     def _failure(
         self, failed: Exception, *, is_permanent: bool = False, is_answer_lost: bool = False
     ) -> Failure:
-        reason = f"{type(failed).__name__}: {failed}".replace(self._token, "***")
+        reason = hidden(f"{type(failed).__name__}: {failed}", self._token)
         return Failure(f"Telegram: {reason}", is_permanent=is_permanent, is_answer_lost=is_answer_lost)
 
     def close(self) -> None:

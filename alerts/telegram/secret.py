@@ -1,4 +1,7 @@
-"""The token is part of each call's address: whoever logs addresses is filtered, and texts are masked."""
+"""The token is part of each call's address: whoever logs addresses is filtered, and texts are masked.
+
+Whoever speaks to Telegram imports this, the bot and the channel of alerts.
+"""
 
 from __future__ import annotations
 
