@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import numpy as np
+from msgspec.json import encode
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -16,20 +17,24 @@ from backtest import claims, provenance, tables
 from backtest.bulk import copy_columns
 from backtest.feeds import fingerprint, holes
 from backtest.metrics import Metrics
+from backtest.outcomes import outcome_of
 from backtest.periods import month_columns
+from backtest.telling import Work, outcome, tell_completed, tell_failed
 from market.errors import WrongUse
 from market.timeframe import to_datetime
-from storage.copy import copy_rows
+from storage.routes import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
+    from backtest.outcomes import Outcome
     from backtest.result import Result
     from backtest.setup import Setup
     from signals.frame import CandleFrame
     from storage.database import Connection
+    from storage.routes import Routes
 
 _PLACES = Decimal("1e-10")
 _MONEY_METRICS = (
@@ -57,7 +62,7 @@ _PLAIN_METRICS = (
     "losing_trades",
     "exposure",
 )
-_DOCUMENTS = {"metrics", "engine_stats", "daily_results", "monthly_results"}
+_DOCUMENTS = {"strategy_config", "metrics", "engine_stats", "daily_results", "monthly_results"}
 _OTHER_METRICS = tuple(n for n in Metrics._fields if n not in {*_MONEY_METRICS, *_PLAIN_METRICS})
 
 
@@ -89,28 +94,38 @@ def save(connection: Connection, result: Result, *, sweep_id: UUID | None = None
     market = Market(result.exchange, result.symbol, tuple(result.symbols[1:]))
     run_id = uuid4()
     with connection.transaction():
-        base = base_row(run_id, result.setup, result.frame, market, "running", sweep_id, seed)
-        insert_runs(connection, [base])
+        insert_runs(
+            connection, [setup_row(run_id, result.setup)], base_row(result.frame, market, sweep_id, seed)
+        )
         write_all(connection, run_id, result, market)
     return run_id
 
 
 @contextmanager
 def running(
-    connection: Connection, setup: Setup, frame: CandleFrame, market: Market, seed: int = 0
+    connection: Connection,
+    setup: Setup,
+    frame: CandleFrame,
+    market: Market,
+    seed: int = 0,
+    routes: Routes = SILENT,
 ) -> Iterator[Running]:
     """A run that others can see while it works: running, then completed, failed or cancelled.
+
+    `routes` are told how it ended, unless it was cancelled.
 
     Yields:
         What takes the result; leaving without one, or by an exception, marks the run.
     """
     run_id = uuid4()
     with connection.transaction():
-        row = base_row(run_id, setup, frame, market, "running", None, seed)
         claims.claim(connection, run_id)
-        insert_runs(connection, [row])
+        insert_runs(connection, [setup_row(run_id, setup)], base_row(frame, market, None, seed))
     connection.commit()
-    run = Running(connection, run_id, market)
+    work = Work(
+        "backtest", run_id, setup.strategy.name, market.exchange, market.symbols, str(frame.timeframe)
+    )
+    run = Running(connection, run_id, market, work, routes)
     try:
         yield run
     except BaseException as error:
@@ -120,6 +135,8 @@ def running(
         else:
             ending = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
         _update(connection, run_id, ending)
+        if ending["status"] == "failed":
+            tell_failed(connection, routes, work, ending["error"])
         connection.commit()
         raise
 
@@ -131,25 +148,21 @@ class Running:
     connection: Connection
     run_id: UUID
     market: Market
+    work: Work
+    routes: Routes
 
     def complete(self, result: Result) -> None:
-        """Store everything and mark it completed, in one transaction."""
+        """Store everything, mark it completed and tell of it, in one transaction."""
+        metrics = result.metrics
+        figures = {"total_return_pct": metrics.total_return_pct, "sharpe_ratio": metrics.sharpe_ratio}
         with self.connection.transaction():
             write_all(self.connection, self.run_id, result, self.market)
+            tell_completed(self.connection, self.routes, self.work, outcome(metrics), figures)
         self.connection.commit()
 
 
-def base_row(
-    run_id: UUID,
-    setup: Setup,
-    frame: CandleFrame,
-    market: Market,
-    status: str,
-    sweep_id: UUID | None,
-    seed: int,
-    fingerprint: str | None = None,
-) -> dict[str, Any]:
-    """What is known of a run before it ran; `fingerprint` spares hashing the same candles again.
+def base_row(frame: CandleFrame, market: Market, sweep_id: UUID | None, seed: int) -> dict[str, Any]:
+    """What is known before it ran of every run over these candles; it is running.
 
     Raises:
         WrongUse: the market has no names.
@@ -157,51 +170,57 @@ def base_row(
     if not (market.exchange and market.symbol):
         raise WrongUse("a stored run needs the exchange and symbol of its candles")
     return {
-        "backtest_id": run_id,
-        "strategy_name": setup.strategy.name,
-        "strategy_config": setup.config(),
         "exchange": market.exchange,
-        "symbols": market.symbols,
+        "symbols": _array(market.symbols),
         "interval": str(frame.timeframe),
-        "market_type": str(setup.account.market_type),
-        "start_date": int(frame.timestamp[0]),
-        "end_date": int(frame.timestamp[-1]) + frame.timeframe.microseconds,
-        "initial_capital": money(setup.account.capital),
-        "status": status,
-        "sweep_id": sweep_id,
-        "data_fingerprint": fingerprint or provenance.data_fingerprint(frame),
+        "start_date": to_datetime(int(frame.timestamp[0])),
+        "end_date": to_datetime(int(frame.close_time[-1])),
+        "status": "running",
+        "data_fingerprint": provenance.data_fingerprint(frame),
         "code_version": provenance.code_version(),
         "machine": provenance.machine(),
         "seed": seed,
+        **({"sweep_id": sweep_id} if sweep_id is not None else {}),
     }
 
 
-def result_row(result: Result) -> dict[str, Any]:
-    """What a completed run adds to its row."""
-    metrics, record = result.metrics, result.record
+def setup_row(run_id: UUID, setup: Setup) -> dict[str, Any]:
+    """What a run's setup says of it."""
     return {
-        **{name: money(getattr(metrics, name)) for name in _MONEY_METRICS},
-        **{name: getattr(metrics, name) for name in _PLAIN_METRICS},
-        "metrics": {name: getattr(metrics, name) for name in _OTHER_METRICS},
-        "daily_returns": result.returns.tolist(),
-        "fills_hash": provenance.fills_hash(record),
+        "backtest_id": str(run_id),
+        "strategy_name": setup.strategy.name,
+        "strategy_config": setup.config(),
+        "market_type": str(setup.account.market_type),
+        "initial_capital": float(setup.account.capital),
+    }
+
+
+def result_row(outcome: Outcome, candles: int) -> dict[str, Any]:
+    """What a completed run over so many candles adds to its row."""
+    metrics = outcome.metrics._asdict()
+    return {
+        **{name: metrics[name] for name in (*_MONEY_METRICS, *_PLAIN_METRICS)},
+        "metrics": {name: metrics[name] for name in _OTHER_METRICS},
+        "daily_returns": outcome.returns.tolist(),
+        "fills_hash": outcome.fills_hash,
         "engine_stats": {
-            "candles": sum(len(source.frame) for source in result.markets),
-            "events": record.events,
-            "fills": len(record.fills),
-            "fills_by_source": result.counts("source"),
-            "fills_by_reason": result.counts("reason"),
-            "rejected_orders": record.rejected,
-            **({"funding": record.funding} if record.funding else {}),
+            "candles": candles,
+            "events": outcome.events,
+            "fills": outcome.fills,
+            "fills_by_source": outcome.fills_by_source,
+            "fills_by_reason": outcome.fills_by_reason,
+            "rejected_orders": outcome.rejected,
+            **({"funding": outcome.funding} if outcome.funding else {}),
         },
-        "duration_seconds": result.seconds,
-        "status": "completed",
+        "duration_seconds": outcome.seconds,
     }
 
 
 def detail_row(result: Result) -> dict[str, Any]:
     """What a run that is stored with its fills adds beyond `result_row`; the sweep's others go without."""
-    row = result_row(result) | _fed(result)
+    candles = sum(len(source.frame) for source in result.markets)
+    outcome = outcome_of(result.setup, result.metrics, result.record, result.seconds)
+    row = {"status": "completed", **result_row(outcome, candles), **_fed(result)}
     row["metrics"] = {**row["metrics"], "held": result.held._asdict()}
     days = result.day_columns()
     row["daily_results"] = _objects(days, "%Y-%m-%d")
@@ -233,10 +252,21 @@ def _objects(columns: tables.Columns, form: str) -> list[dict[str, Any]]:
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
-def insert_runs(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Write run rows that all have the same columns."""
-    if rows:
-        copy_rows(connection, "backtest_runs", list(rows[0]), [list(row.values()) for row in rows])
+def insert_runs(
+    connection: Connection, rows: Sequence[Mapping[str, Any]], constants: Mapping[str, Any]
+) -> None:
+    """Write runs: what each has of its own, the same columns in all rows, and what they have in common."""
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    for name in columns.keys() & _DOCUMENTS:
+        columns[name] = [encode(value).decode() for value in columns[name]]
+    if "daily_returns" in columns:
+        columns["daily_returns"] = list(map(_array, columns["daily_returns"]))
+    copy_columns(connection, "backtest_runs", columns, constants)
+
+
+def _array(values: Sequence[Any]) -> str:
+    """An array as text: each item as JSON has it."""
+    return f"{{{encode(values).decode()[1:-1]}}}"
 
 
 def write_details(connection: Connection, run_id: UUID, result: Result, market: Market) -> None:
@@ -295,5 +325,12 @@ def _update(connection: Connection, run_id: UUID, values: dict[str, Any]) -> Non
     query = sql.SQL("UPDATE backtest_runs SET {} WHERE backtest_id = {}").format(
         assignments, sql.Placeholder("run_id")
     )
-    wrapped = {name: Jsonb(value) if name in _DOCUMENTS else value for name, value in values.items()}
-    connection.execute(query, {**wrapped, "run_id": run_id})
+    connection.execute(
+        query, {name: _wrapped(name, value) for name, value in values.items()} | {"run_id": run_id}
+    )
+
+
+def _wrapped(name: str, value: Any) -> Any:
+    if name in _DOCUMENTS:
+        return Jsonb(value)
+    return money(value) if name in _MONEY_METRICS else value

@@ -1,21 +1,16 @@
 """A grid of parameters over the same candles, on all cores, every combination a stored run.
 
-Threads share the candles: the compiled loops run without the interpreter's lock. Results come in the
-grid's order whatever thread they ran on, so that a sweep is the same every time. With folds the grid walks
-forward: what is best over one span is judged over the next.
+With folds the grid walks forward: what is best over one span is judged over the next.
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import nsmallest
 from math import prod
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
@@ -24,24 +19,22 @@ from backtest import claims, provenance, store
 from backtest.folds import Fold, walk_forward
 from backtest.labels import label
 from backtest.metrics import Metrics
+from backtest.outcomes import results
 from backtest.result import Result
 from backtest.run import execute
 from backtest.setup import Setup
+from backtest.telling import Work, outcome, tell_completed, tell_failed
 from market.errors import DeltatapeError, WrongUse
 from market.timeframe import format_time
+from storage.routes import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from backtest.tally import Record
+    from backtest.outcomes import Runner
     from signals.frame import CandleFrame
     from storage.database import Connection
-
-    Runner: TypeAlias = Callable[[CandleFrame, Sequence[Setup]], Iterator[list[Result]]]
-    """What runs setups as `results` does: on this machine's threads, or see `backtest.cluster`."""
-
-TOGETHER = 8
-"""Combinations that a thread takes at once: enough that handing them over costs nothing."""
+    from storage.routes import Routes
 
 IN_SAMPLE, OUT_OF_SAMPLE = "in_sample", "out_of_sample"
 
@@ -76,27 +69,6 @@ class Sweep:
     seconds: float
 
 
-def results(
-    frame: CandleFrame, setups: Sequence[Setup], *, threads: int | None = None
-) -> Iterator[list[Result]]:
-    """Run every setup without its curve; gives the results in the setups' order, some at a time."""
-    threads = threads or os.cpu_count() or 1
-    parts = (setups[i : i + TOGETHER] for i in range(0, len(setups), TOGETHER))
-    waiting: deque[Future[list[Result]]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="sweep") as pool:
-        try:
-            for part in parts:
-                waiting.append(pool.submit(_run_all, frame, part))
-                # A bound on what is finished but not taken yet.
-                if len(waiting) >= 2 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
 def sweep(
     connection: Connection,
     frame: CandleFrame,
@@ -110,6 +82,7 @@ def sweep(
     folds: int = 0,
     runner: Runner = results,
     progress: Callable[[int], None] = lambda _: None,
+    routes: Routes = SILENT,
 ) -> Sweep:
     """Run and store every setup; of the best ones the fills, positions and curves too.
 
@@ -129,6 +102,7 @@ def sweep(
             out of sample too. 0: every setup runs over all candles.
         runner: runs the setups.
         progress: told how many are finished.
+        routes: told once how it ended, unless it was cancelled.
 
     Raises:
         WrongUse: no such metric, or too few candles for the folds.
@@ -139,6 +113,14 @@ def sweep(
     steps = walk_forward(frame, folds) if folds else []
     total = max(1, folds) * len(setups) + folds
     work = _Work(connection, _insert(connection, definition, total), market, rank_by, runner, progress)
+    told = Work(
+        "sweep",
+        work.sweep_id,
+        setups[0].strategy.name,
+        market.exchange,
+        market.symbols,
+        str(frame.timeframe),
+    )
     try:
         judged: list[dict[str, Any]] = []
         candidates = [_forward(work, fold, setups, judged) for fold in steps] or _all(work, frame, setups)
@@ -148,10 +130,16 @@ def sweep(
         if judged:
             whole = prod(1.0 + each["return_pct"] / 100.0 for each in judged)
             statistics |= {"folds": judged, "out_of_sample_return_pct": 100.0 * (whole - 1.0)}
+        message = f"{total:,} runs in {statistics['seconds']:.1f} s"
+        if best:
+            message += f"; the best by {rank_by}: {label(best[0].setup.config())}\n{outcome(best[0].metrics)}"
+        tell_completed(connection, routes, told, message, {"runs": total, "rank_by": rank_by})
         _finish(connection, work.sweep_id, "completed", best[0].backtest_id if best else None, statistics)
     except BaseException as error:
         connection.rollback()
         status = "cancelled" if isinstance(error, KeyboardInterrupt) else "failed"
+        if status == "failed":
+            tell_failed(connection, routes, told, f"{type(error).__name__}: {error}")
         _finish(connection, work.sweep_id, status, None, {"left_out": left_out, "error": str(error)})
         raise
     return Sweep(work.sweep_id, total, left_out, best, perf_counter() - begun)
@@ -207,23 +195,6 @@ def _one_value(connection: Connection, query: LiteralString, run_id: UUID) -> An
     return row and row[0]
 
 
-def ran(frame: CandleFrame, setups: Sequence[Setup]) -> list[tuple[Record, Metrics, float]]:
-    """What came out of each setup, and the seconds that it took."""
-    finished = []
-    for each in setups:
-        begun = perf_counter()
-        record, metrics = execute(each, frame, curve=False)
-        finished.append((record, metrics, perf_counter() - begun))
-    return finished
-
-
-def _run_all(frame: CandleFrame, setups: Sequence[Setup]) -> list[Result]:
-    return [
-        Result(each, frame, metrics, record, seconds=seconds)
-        for each, (record, metrics, seconds) in zip(setups, ran(frame, setups), strict=True)
-    ]
-
-
 def _store_all(
     work: _Work,
     frame: CandleFrame,
@@ -233,33 +204,32 @@ def _store_all(
     done: int = 0,
 ) -> list[tuple[float, UUID]]:
     """Store a row for every run; gives (minus the rank, run) of each; `done` ran before."""
-    fingerprint = provenance.data_fingerprint(frame)
+    same = {"split": split, "fold": fold} if split else {}
+    same |= store.base_row(frame, work.market, work.sweep_id, 0) | {"status": "completed"}
     ranked: list[tuple[float, UUID]] = []
     rows: list[dict[str, Any]] = []
     written = perf_counter()
     for part in work.runner(frame, setups):
-        for result in part:
+        for each in part:
             run_id = uuid4()
-            base = store.base_row(
-                run_id, result.setup, frame, work.market, "running", work.sweep_id, 0, fingerprint
-            )
-            rows.append({**base, "split": split, "fold": fold, **store.result_row(result)})
-            ranked.append((-float(getattr(result.metrics, work.rank_by)), run_id))
+            rows.append(store.setup_row(run_id, setups[len(ranked)]) | store.result_row(each, len(frame)))
+            ranked.append((-float(getattr(each.metrics, work.rank_by)), run_id))
         if perf_counter() - written > _SECONDS_BETWEEN_COMMITS:
-            _write(work.connection, work.sweep_id, rows)
+            _write(work, rows, same)
             rows, written = [], perf_counter()
         work.progress(done + len(ranked))
-    _write(work.connection, work.sweep_id, rows)
+    _write(work, rows, same)
     return ranked
 
 
-def _write(connection: Connection, sweep_id: UUID, rows: list[dict[str, Any]]) -> None:
-    with connection.transaction():
-        store.insert_runs(connection, rows)
-        connection.execute(
-            "UPDATE sweeps SET finished_runs = finished_runs + %s WHERE id = %s", (len(rows), sweep_id)
-        )
-    connection.commit()
+def _write(work: _Work, rows: list[dict[str, Any]], same: dict[str, Any]) -> None:
+    if not rows:
+        return
+    query = "UPDATE sweeps SET finished_runs = finished_runs + %s WHERE id = %s"
+    with work.connection.transaction():
+        store.insert_runs(work.connection, rows, same)
+        work.connection.execute(query, (len(rows), work.sweep_id))
+    work.connection.commit()
 
 
 def _keep(work: _Work, setup: Setup, frame: CandleFrame, run_id: UUID) -> Best:

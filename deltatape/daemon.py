@@ -20,7 +20,6 @@ from deltatape.telegram_bot import bot_options, is_configured
 from market import DeltatapeError, Unavailable, WrongUse
 from storage import database
 from storage.clock import wall_clock
-from storage.outbox import AlertType, Event, write_alerts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -262,26 +261,8 @@ def _sweep_quietly(url: str, options: SweepOptions, settings: Settings) -> None:
     from deltatape.sweeps import run_sweep
 
     what = f"sweep of {options.strategy} on {options.symbol}"
-    at = wall_clock()
     try:
-        done = run_sweep(url, options, signals=settings.signals)
-        total = done.total if done else 0
-        log.info("%s: %s runs", what, total)
-        event = run_finished(options, at, f"{total:,} runs; the best: deltatape sweep list")
-        with database.connect(url) as connection:
-            write_alerts(connection, settings.alerts.routes().rows(event))
+        done = run_sweep(url, options, signals=settings.signals, routes=settings.alerts.routes())
+        log.info("%s: %s runs", what, done.total if done else 0)
     except DeltatapeError as error:
         log.warning("%s: %s", what, error)
-
-
-def run_finished(options: SweepOptions, at: int, message: str) -> Event:
-    """What is told of a scheduled sweep that began at `at`, microseconds UTC, and has ended."""
-    return Event(
-        alert_type=AlertType.RUN_FINISHED,
-        timestamp=at,
-        title=f"sweep of {options.strategy} on {options.symbol} {options.timeframe} of {options.exchange}",
-        message=message,
-        dedupe_key=f"run_finished:{options.exchange}:{options.symbol}:{options.timeframe}"
-        f":{options.strategy}:{at}",
-        payload={"exchange": options.exchange, "symbol": options.symbol, "strategy": options.strategy},
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from market import Timeframe
+from storage.routes import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from backtest.sweep import Sweep
     from deltatape.settings import SweepOptions
     from signals.options import SignalOptions
+    from storage.routes import Routes
 
 
 def run_sweep(
@@ -19,6 +21,7 @@ def run_sweep(
     options: SweepOptions,
     progress: Callable[[int], None] = lambda _: None,
     signals: SignalOptions | None = None,
+    routes: Routes = SILENT,
 ) -> Sweep | None:
     """Backtest the grid over every closed candle stored, and store the runs; None without candles.
 
@@ -27,6 +30,7 @@ def run_sweep(
         options: what to sweep.
         progress: told how many combinations are finished.
         signals: the settings of signals, which may name strategies of one's own.
+        routes: told how it ended.
 
     Raises:
         WrongUse: the options name what does not exist.
@@ -59,4 +63,5 @@ def run_sweep(
             rank_by=options.rank_by,
             keep=options.keep,
             progress=progress,
+            routes=routes,
         )

@@ -89,7 +89,7 @@ def run(
             chosen = with_lags(chosen, url, exchange, symbols[0], first)
         sources = read_sources(url, exchange, frames, inputs, facts)
         market = Market(exchange, symbols[0], tuple(symbols[1:]))
-        with running(connection, chosen, first, market, seed) as begun:
+        with running(connection, chosen, first, market, seed, wanted.alerts.routes()) as begun:
             look = LookInside(url, exchange) if inside == "stored" else None
             begun.complete(run_markets(chosen, sources, look, exchange))
         show_run(connection, str(begun.run_id), wanted.home, as_json=as_json)

@@ -27,7 +27,7 @@ from deltatape.cli.runs import account_of, by_name, run_table, stored_candles
 from market import WrongUse
 
 if TYPE_CHECKING:
-    from backtest.sweep import Runner
+    from backtest.outcomes import Runner
 
 app = typer.Typer(
     epilog="Example: deltatape sweep run --exchange kraken --symbol BTC/USD"
@@ -99,6 +99,7 @@ def run(
                 folds=folds,
                 runner=runner,
                 progress=progress,
+                routes=wanted.alerts.routes(),
             )
         _show(connection, str(done.sweep_id), as_json=as_json)
 
@@ -210,7 +211,7 @@ def _show_folds(folds: list[dict[str, Any]], rank_by: str) -> None:
 @contextmanager
 def _runner(address: str | None) -> "Iterator[Runner]":
     """What runs the combinations: this machine's threads, or the cluster at an address."""
-    from backtest.sweep import results
+    from backtest.outcomes import results
 
     if address is None:
         yield results
