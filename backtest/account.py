@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from backtest.state import FOREVER, MAX_INSTRUMENTS, MAX_LAGS, SLIPPAGES, STATE
+from backtest.state import FOREVER, MAX_INSTRUMENTS, MAX_LAGS, QUEUES, SLIPPAGES, STATE
 from market.decimals import scaled
 from market.errors import WrongUse
 from market.instrument import MarketType
@@ -41,6 +41,8 @@ class Account:
         slippage: fixed (slippage_bps); spread (half the last known one; fixed until there is one); walk
             (the levels of the stored book; fixed where there is none of the last `book_age` seconds).
         book_age: in seconds.
+        queue: pessimistic or pro_rata: a limit order's place in the queue of its price is estimated from
+            every change of the order book (see `backtest.queue`); none: it fills on trade-through alone.
         participation: the share of a candle's or trade's volume that fills may take; 0 for all they want.
         feed_ms, order_ms, response_ms: latency of what the strategy hears of the market, of its orders,
             and of what it hears of its fills.
@@ -60,6 +62,7 @@ class Account:
     maintenance: float = 0.0
     slippage: str = "fixed"
     book_age: float = 2.0
+    queue: str = "none"
     participation: float = 0.0
     feed_ms: float = 0.0
     order_ms: float = 0.0
@@ -96,6 +99,8 @@ class Account:
             )
         if self.slippage not in SLIPPAGES:
             raise WrongUse(f"unknown slippage {self.slippage!r}: use {', '.join(SLIPPAGES)}")
+        if self.queue not in QUEUES:
+            raise WrongUse(f"unknown queue {self.queue!r}: use {', '.join(QUEUES)}")
         if not 0 <= self.participation <= 1:
             raise WrongUse(f"the participation must be from 0 to 1, not {self.participation:g}")
         if len(self.lags) > MAX_LAGS or any(lag < 0 for lag in self.lags):
@@ -126,6 +131,7 @@ class Account:
         state["shorts"] = self.market_type is not MarketType.SPOT
         state["leverage"], state["maintenance"] = self.leverage, self.maintenance
         state["slippage"] = SLIPPAGES.index(self.slippage)
+        state["queue"] = QUEUES.index(self.queue)
         state["book_age"] = round(self.book_age * 1e6)
         state["participation"] = self.participation
         for name in ("feed", "order", "response"):

@@ -1,5 +1,7 @@
 """What opens a position or adds to it: marked when an event fills it, filled when the instant is settled."""
 
+import numpy as np
+
 from backtest.compiled import compiled
 from backtest.ledger import (
     buying_power,
@@ -15,6 +17,7 @@ from backtest.ledger import (
 from backtest.orders import (
     NOTHING,
     PASSED,
+    QUEUED,
     TAKEN,
     TRIGGERED,
     after_fill,
@@ -28,7 +31,8 @@ from backtest.orders import (
     source_of,
     taken_at,
 )
-from backtest.state import FROM_BOOK, LIMIT, MAKER, OF_EQUITY, QUANTITY, TAKER, Event, State
+from backtest.queue import served
+from backtest.state import FROM_BOOK, FROM_QUEUE, LIMIT, MAKER, OF_EQUITY, QUANTITY, TAKER, Event, State
 
 _ROOM = 1e-9
 """A cost that the buying power misses by no more than rounding errors is paid."""
@@ -51,6 +55,8 @@ def mark_due(state: State, event: Event, market: float, timestamp: int) -> None:
             order.triggered = 1
         order.source = source_of(event, how == TAKEN and order.kind != LIMIT)
         order.liquidity = MAKER if how == PASSED else TAKER
+        if how == QUEUED:
+            order.source, order.liquidity = FROM_QUEUE, MAKER
         order.filled_at = timestamp
         order.due = 1
         state.due_count += 1
@@ -78,7 +84,11 @@ def _is_possible(state: State, index: int, wanted: float, opening: float, price:
         return True
     if order.side < 0 and not state.shorts:
         return False
-    if opening * price < one.least or (one.quantity == 0.0 and _is_full(state)):
+    asked = opening
+    if order.source == FROM_QUEUE:
+        # It was accepted as a whole; its parts are as small as trades make them.
+        asked = np.inf if order.begun else wanted
+    if asked * price < one.least or (one.quantity == 0.0 and _is_full(state)):
         return False
     return bool(opening * price * (1.0 + one.taker) <= buying_power(state) * (1.0 + _ROOM))
 
@@ -125,6 +135,8 @@ def _enter(state: State, index: int) -> None:
         price = bounded(order, worsened(state, one, order.market, side))
     wanted = _wanted(state, index, price)
     quantity = allowed(state, one, wanted)
+    if source == FROM_QUEUE:
+        quantity = min(quantity, served(one, order))
     walks = order.liquidity == TAKER and order.kind != LIMIT and has_book(state, one, order.filled_at)
     if walks and quantity > 0.0:
         price, found = walked(one, side, quantity, False)
@@ -151,6 +163,8 @@ def _enter(state: State, index: int) -> None:
         if walks:
             price, source = on_tick(one, walked(one, side, quantity, True)[0], side), FROM_BOOK
         one.available -= quantity
+        if source == FROM_QUEUE:
+            one.taken += quantity
         _trade(state, index, source, closing, opening, price)
     place = place_of(state, number)
     if place < 0:

@@ -4,6 +4,7 @@ from backtest.compiled import compiled
 from backtest.ledger import check, decrease, has_book, on_tick, ruin, walked, worsened
 from backtest.orders import (
     PASSED,
+    QUEUED,
     TAKEN,
     TRIGGERED,
     after_fill,
@@ -15,13 +16,16 @@ from backtest.orders import (
     source_of,
     taken_at,
 )
+from backtest.queue import served
 from backtest.state import (
     BY_LIQUIDATION,
     CANDLE_PESSIMISTIC,
     CLOSE,
     FROM_BOOK,
+    FROM_QUEUE,
     LIMIT,
     MAKER,
+    NO_QUEUE,
     STOP,
     TAKER,
     TRAILING,
@@ -68,9 +72,13 @@ def _exit(
     elif order.size > 0.0:
         wanted = min(rounded_down(order.size, one.lot_digits, one.lot_scale), held)
     quantity = allowed(state, one, wanted)
-    liquidity = MAKER if how == PASSED else TAKER
+    liquidity = TAKER
+    if how == QUEUED:
+        liquidity, quantity = MAKER, min(quantity, served(one, order))
+    elif how == PASSED:
+        liquidity = MAKER
     price = order.price
-    if how != PASSED:
+    if liquidity == TAKER:
         if order.kind != LIMIT and has_book(state, one, timestamp):
             found = walked(one, order.side, quantity, False)[1]
             quantity = rounded_down(found, one.lot_digits, one.lot_scale)
@@ -80,6 +88,8 @@ def _exit(
     if quantity <= 0.0:
         return False
     one.available -= quantity
+    if how == QUEUED:
+        one.taken += quantity
     decrease(
         state,
         order.instrument,
@@ -150,7 +160,9 @@ def exits(state: State, event: Event, market: float, timestamp: int) -> None:
         stop = _next_exit(state, event, market, TRIGGERED)
         if not _stopped(state, event, market, stop, timestamp):
             break
-    for how in (PASSED, TAKEN):
+    for how in (PASSED, QUEUED, TAKEN):
+        if how == QUEUED and state.queue == NO_QUEUE:
+            continue
         while one.quantity != 0.0:
             index = _next_exit(state, event, market, how)
             if index < 0:
@@ -158,7 +170,7 @@ def exits(state: State, event: Event, market: float, timestamp: int) -> None:
             order = state.orders[index]
             order.tried = state.matching
             meets = taken_at(state, event, market, order.side)
-            source = source_of(event, how == TAKEN and order.kind != LIMIT)
+            source = FROM_QUEUE if how == QUEUED else source_of(event, how == TAKEN and order.kind != LIMIT)
             _exit(state, index, event, how, meets, source, timestamp)
 
 

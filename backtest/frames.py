@@ -59,7 +59,7 @@ def candles_of_trades(trades: Trades, timeframe: Timeframe | str | None = None) 
     """
     from signals.frame import EXTRAS, CandleFrame
 
-    time, price, size = trades
+    time, price, size, _ = trades
     if not len(time):
         raise WrongUse("there are no trades to backtest on")
     if not ((price > 0) & (price < np.inf) & (size > 0) & (size < np.inf)).all():

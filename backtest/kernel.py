@@ -14,6 +14,7 @@ from backtest.entries import mark_due, settle
 from backtest.exits import exits
 from backtest.ledger import check, decrease, pay_funding, worsened
 from backtest.orders import is_seen, remove
+from backtest.queue import serve, show
 from backtest.state import (
     AT_CLOSE,
     BOOK,
@@ -21,10 +22,12 @@ from backtest.state import (
     BY_END,
     CLOSE,
     DELISTED,
+    DEPTH,
     END,
     FUNDING,
     LOWER_TIMEFRAME,
     MARKET,
+    NO_QUEUE,
     NOT_SETTLED,
     SIGNAL,
     TAKER,
@@ -97,6 +100,8 @@ def _market(state: State, event: Event) -> None:
     if state.order_count > 0 and not marks_only:
         state.matching += 1
         _expire(state, event.instrument, timestamp)
+        if state.queue != NO_QUEUE:
+            serve(state, event)
         exits(state, event, market, timestamp)
         mark_due(state, event, market, timestamp)
         _seen(state, event)
@@ -146,6 +151,9 @@ def step(state: State, event: Event) -> None:
         return
     state.timestamp = event.timestamp
     if event.kind == SIGNAL:
+        return
+    if event.kind == DEPTH:
+        show(state, event)
         return
     if event.kind == FUNDING:
         one = state.instruments[event.instrument]

@@ -14,6 +14,7 @@ from backtest.entries import settle
 from backtest.kernel import step
 from backtest.ledger import TOLERANCE, equity
 from backtest.policies import on_event_type
+from backtest.queue import line_up
 from backtest.state import (
     BOOK,
     CLOSE,
@@ -52,6 +53,7 @@ _TAPE = tuple_type(
     *(types.Array(_ARRAYS[code], 1, "C") for code in "bhlldddd" + "bbi"),
     types.Array(types.float64, 3, "C"),
     types.Array(types.float64, 3, "C"),
+    types.int64[::1],
 )
 
 
@@ -196,6 +198,8 @@ def _walk(state: State, on_event: Any, policy: Any, tape: Tape, tally: Tally) ->
             break
         if not has_room(tally):
             return False
+        if tape.levels.size > 0:
+            line_up(state, tape, index)
         event = _event(state, tape, index)
         advance(state, event, on_event, policy, tally)
         counts.index = index + 1

@@ -27,8 +27,9 @@ from backtest.state import (
     State,
 )
 
-NOTHING, TRIGGERED, PASSED, TAKEN = range(4)
-"""What an event does to an order: nothing, reach a stop, trade through a limit, meet one that takes."""
+NOTHING, TRIGGERED, PASSED, TAKEN, QUEUED = range(5)
+"""What an event does to an order: nothing, reach a stop, trade through a limit, meet one that takes, come to
+the turn of one in line."""
 
 _NEAR = 1e-15
 """A multiple that misses a whole number by no more than rounding errors is that number."""
@@ -153,6 +154,8 @@ def submit(
     order.begun = 0
     order.left = 0.0
     order.due = 0
+    order.ahead = -1.0
+    order.given = 0.0
     return int(index)
 
 
@@ -277,7 +280,9 @@ def reaction(order: State, event: Event, market: float) -> int:
     if event.kind == BOOK:
         low, high = high, low
     passed = low < order.price if order.side > 0 else high > order.price
-    return PASSED if passed else NOTHING
+    if passed:
+        return PASSED
+    return QUEUED if order.given > 0.0 and event.kind == TRADE else NOTHING
 
 
 @compiled()

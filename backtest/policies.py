@@ -22,6 +22,7 @@ from backtest.state import (
     BY_STOP,
     BY_TARGET,
     CLOSE,
+    DEPTH,
     END,
     EVENT_TYPE,
     FOREVER,
@@ -345,7 +346,7 @@ def _after_fills(state: State, policy: Any) -> None:
 @compiled(ON_EVENT)
 def follow_signals(state: State, event: Event, policy: Any) -> None:
     """The shipped policy: trade the signal's changes or a plan, protect positions, keep to the limits."""
-    if event.kind == END or (event.kind == SIGNAL and policy.plan != SIGNALS):
+    if event.kind in (END, DEPTH) or (event.kind == SIGNAL and policy.plan != SIGNALS):
         return
     _new_day(state, policy, event)
     if event.kind == SIGNAL:

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from numba import types
 
-CLOSE, FUNDING, SIGNAL, BOOK, TRADE, OPEN, DELISTED, END = range(8)
+CLOSE, FUNDING, SIGNAL, BOOK, TRADE, DEPTH, OPEN, DELISTED, END = range(9)
 """Kinds of events, in their order at one instant."""
 
 ORDER_KINDS = ("market", "stop", "take_profit", "limit", "trailing_stop")
@@ -39,8 +39,26 @@ REASONS = (
     BY_DAILY_LIMIT,
 ) = range(9)
 
-SOURCES = ("candle", "candle_pessimistic", "next_open", "close", "trade", "lower_timeframe", "book")
-CANDLE, CANDLE_PESSIMISTIC, NEXT_OPEN, AT_CLOSE, FROM_TRADE, LOWER_TIMEFRAME, FROM_BOOK = range(7)
+SOURCES = (
+    "candle",
+    "candle_pessimistic",
+    "next_open",
+    "close",
+    "trade",
+    "lower_timeframe",
+    "book",
+    "queue",
+)
+(
+    CANDLE,
+    CANDLE_PESSIMISTIC,
+    NEXT_OPEN,
+    AT_CLOSE,
+    FROM_TRADE,
+    LOWER_TIMEFRAME,
+    FROM_BOOK,
+    FROM_QUEUE,
+) = range(8)
 
 LIQUIDITY = ("taker", "maker")
 TAKER, MAKER = range(2)
@@ -51,6 +69,13 @@ OF_EQUITY, QUANTITY, QUOTE = range(3)
 
 SLIPPAGES = ("fixed", "spread", "walk")
 FIXED, SPREAD, WALK = range(3)
+
+QUEUES = ("none", "pessimistic", "pro_rata")
+NO_QUEUE, PESSIMISTIC, PRO_RATA = range(3)
+"""Whether a limit order's place in the queue of its price is estimated, and where others cancel there."""
+
+LEVEL, EDGE = 1, 2
+"""What a DEPTH says of a side of the book: a level's size, or how deep the side is shown."""
 
 SIGNAL_TYPES = ("STRONG_SELL", "SELL", "NEUTRAL", "BUY", "STRONG_BUY")
 """The type of a signal event is its place here less two: -2 … 2."""
@@ -112,6 +137,11 @@ ORDER = np.dtype(
         ("source", np.int64),
         ("liquidity", np.int64),
         ("filled_at", np.int64),
+        # Its place in the queue of its price, see `backtest.queue`.
+        ("ahead", np.float64),  # what stands before it; below 0: not in line
+        ("shown", np.float64),  # the size of its level as the book last said
+        ("traded", np.float64),  # at its level since then
+        ("given", np.float64),  # what the last trade had for it
     ],
     align=True,
 )
@@ -178,6 +208,12 @@ INSTRUMENT = np.dtype(
         # What is left of its levels, the best first; a side is price, size.
         ("bids", np.float64, (2, MAX_LEVELS)),
         ("asks", np.float64, (2, MAX_LEVELS)),
+        # Its book as DEPTH events tell it.
+        ("is_whole", np.int64),  # 0: not known
+        ("changed_at", np.int64),
+        ("deepest_bid", np.float64),  # what lies beyond it is not shown
+        ("deepest_ask", np.float64),
+        ("taken", np.float64),  # of the last trade, by orders in line
         # For the policy's own use.
         ("notes", np.float64, (8,)),
     ],
@@ -193,6 +229,7 @@ STATE = np.dtype(
         ("leverage", np.float64),
         ("maintenance", np.float64),  # of a position's value: with less equity it is liquidated
         ("slippage", np.int64),  # one of SLIPPAGES
+        ("queue", np.int64),  # one of QUEUES
         ("book_age", np.int64),  # how old a snapshot may be to be walked
         ("participation", np.float64),  # share of the volume that fills may take; 0: no limit
         ("most_open", np.int64),  # positions at once; 0: no limit
@@ -230,18 +267,20 @@ class Event(NamedTuple):
     """One thing that happens to one instrument.
 
     Attributes:
-        kind: CLOSE (its candle's range is known with it), FUNDING, SIGNAL, BOOK, TRADE, OPEN, DELISTED
-            or END (of all instruments).
+        kind: CLOSE (its candle's range is known with it), FUNDING, SIGNAL, BOOK, TRADE, DEPTH (a change of
+            the order book), OPEN, DELISTED or END (of all instruments).
         instrument: its number.
         timestamp: when it is known.
         start: of a CLOSE: when its candle opened; elsewhere the timestamp.
         price: the open, the last close, the trade's, the book's middle; of FUNDING the mark price, 0
-            where it is not known.
-        high: of a CLOSE; of a BOOK the ask; elsewhere the price.
-        low: of a CLOSE; of a BOOK the bid; elsewhere the price.
+            where it is not known; of a DEPTH the level's, or the deepest one shown.
+        high: of a CLOSE; of a BOOK the ask; of a DEPTH the best ask (0: none); elsewhere the price.
+        low: of a CLOSE; of a BOOK the bid; of a DEPTH the best bid; elsewhere the price.
         size: volume of an OPEN's candle, of a TRADE, of a CLOSE that has no OPEN; of FUNDING the rate;
-            of a SIGNAL its confidence.
-        signal: of a SIGNAL: -2 (STRONG_SELL) … 2 (STRONG_BUY); elsewhere 0.
+            of a SIGNAL its confidence; of a DEPTH what the level holds now.
+        signal: of a SIGNAL: -2 (STRONG_SELL) … 2 (STRONG_BUY); of a TRADE: 1 where its taker bought, -1
+            where they sold; of a DEPTH: 1 or -1 a level of the bids or asks, 2 or -2 the deepest price that
+            the side shows, 0 that the book is whole (size 1) or not known (size 0); elsewhere 0.
         source: CANDLE; LOWER_TIMEFRAME of a finer candle inside one; AT_CLOSE of a CLOSE whose inside
             came before it, in trades or finer candles, so that it only marks.
     """

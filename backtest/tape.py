@@ -1,6 +1,7 @@
 """Everything that happens to one or several instruments, merged into one order of time.
 
-At one instant: closes, funding, signals, books, trades, opens, delistings; within each by instrument.
+At one instant: closes, funding, signals, books, trades, changes of books, opens, delistings; within each by
+instrument.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from backtest.state import (
     CANDLE,
     CLOSE,
     DELISTED,
+    DEPTH,
     FUNDING,
+    LEVEL,
     LOWER_TIMEFRAME,
     MAX_LEVELS,
     OPEN,
@@ -32,11 +35,15 @@ if TYPE_CHECKING:
 
 
 class Trades(NamedTuple):
-    """Trades in the tape's order: times in µs, prices, sizes."""
+    """Trades in the tape's order: times in µs, prices, sizes, and where known who took.
+
+    `side` is 1 where the taker bought, -1 where they sold, 0 where nobody says; it may be empty.
+    """
 
     timestamp: Integers
     price: Floats
     size: Floats
+    side: Sides = np.empty(0, dtype=np.int8)
 
 
 class Books(NamedTuple):
@@ -48,6 +55,22 @@ class Books(NamedTuple):
     timestamp: Integers
     bids: Floats
     asks: Floats
+
+
+class Depth(NamedTuple):
+    """Every change of an order book: times in µs, sides, prices, and what their levels hold from then on.
+
+    `side` is 1 of a bid and -1 of an ask; 2 and -2 name the deepest price that the bids or asks show from
+    then on; 0 says that the book is whole (size 1), or not known any more (size 0). `bid` and `ask` are the
+    best prices once all changes of that time are made, 0 where there is none.
+    """
+
+    timestamp: Integers
+    side: Sides
+    price: Floats
+    size: Floats
+    bid: Floats
+    ask: Floats
 
 
 class Funding(NamedTuple):
@@ -71,6 +94,7 @@ class Feed:
             they reach its high and low; the others are left out.
         finer: candles of a shorter timeframe, likewise for candles without such trades.
         books: snapshots.
+        depth: every change of its book: what a place in a queue is estimated from.
         funding: of linear contracts.
         delisted: when it ends, µs.
         only_marks: the candles are made of the trades, all of which are events: a close only marks, and
@@ -84,6 +108,7 @@ class Feed:
     trades: Trades | None = None
     finer: Candles | None = None
     books: Books | None = None
+    depth: Depth | None = None
     funding: Funding | None = None
     delisted: int | None = None
     only_marks: bool = False
@@ -92,7 +117,8 @@ class Feed:
 class Tape(NamedTuple):
     """The merged events, a column for each field of `backtest.state.Event`.
 
-    `book` is the place of a BOOK's levels in `bids` and `asks`; first and last frame the time.
+    `book` is the place of a BOOK's levels in `bids` and `asks`. `levels` are the places of DEPTH events that
+    name a level's size, by instrument, side and price, of one level in the order of time.
     """
 
     kind: npt.NDArray[np.int8]
@@ -108,8 +134,10 @@ class Tape(NamedTuple):
     book: npt.NDArray[np.int32]
     bids: Floats
     asks: Floats
+    levels: Integers
 
 
+Sides = npt.NDArray[np.int8]
 Flags = npt.NDArray[np.bool_]
 _Chunk = dict[str, Any]
 _COLUMNS = {
@@ -151,7 +179,15 @@ def merge(feeds: Sequence[Feed]) -> Tape:
         # Stable: what has the same place stays in the feed's own order.
         order = np.lexsort((columns["instrument"], columns["kind"], columns["timestamp"]))
         columns = {name: column[order] for name, column in columns.items()}
-    return Tape(**columns, bids=np.concatenate(bids), asks=np.concatenate(asks))
+    levels = _by_level(columns)
+    return Tape(**columns, bids=np.concatenate(bids), asks=np.concatenate(asks), levels=levels)
+
+
+def _by_level(columns: _Chunk) -> Integers:
+    place = np.flatnonzero((columns["kind"] == DEPTH) & (np.abs(columns["signal"]) == LEVEL))
+    keys = (columns[name][place] for name in ("price", "signal", "instrument"))
+    # Stable: of one level in the order of time.
+    return place[np.lexsort(tuple(keys))]
 
 
 def _chunk(number: int, **given: Any) -> _Chunk:
@@ -184,7 +220,8 @@ def _events(feed: Feed, books: int) -> list[_Chunk]:
         if trades is not None:
             inside = _reached(main, trades.timestamp, trades.price, trades.price)
             kept = inside[_places(main, trades.timestamp)] & _within(main, trades.timestamp)
-            trades = Trades(trades.timestamp[kept], trades.price[kept], trades.size[kept])
+            side = trades.side[kept] if len(trades.side) else trades.side
+            trades = Trades(trades.timestamp[kept], trades.price[kept], trades.size[kept], side)
         if feed.finer is not None:
             finer, fine = feed.finer, _covered(main, feed.finer) & ~inside
             kept = fine[_places(main, finer.timestamp)] & _within(main, finer.timestamp)
@@ -202,8 +239,11 @@ def _events(feed: Feed, books: int) -> list[_Chunk]:
     if feed.books is not None:
         chunks.append(_books(feed.books, books))
     if trades is not None:
-        time, price, size = trades
-        chunks.append({"kind": TRADE, "timestamp": time, "price": price, "size": size})
+        time, price, size, side = trades
+        signal = side if len(side) else 0
+        chunks.append({"kind": TRADE, "timestamp": time, "price": price, "size": size, "signal": signal})
+    if feed.depth is not None:
+        chunks.append(_changes(feed.depth))
     if feed.delisted is not None:
         opens.append({"kind": DELISTED, "timestamp": np.array([feed.delisted])})
     return chunks + opens
@@ -251,6 +291,18 @@ def _books(books: Books, begun: int) -> _Chunk:
         "high": ask,
         "low": bid,
         "book": begun + np.arange(len(bid)),
+    }
+
+
+def _changes(depth: Depth) -> _Chunk:
+    return {
+        "kind": DEPTH,
+        "timestamp": depth.timestamp,
+        "price": depth.price,
+        "high": depth.ask,
+        "low": depth.bid,
+        "size": depth.size,
+        "signal": depth.side,
     }
 
 

@@ -16,7 +16,7 @@ from backtest.orders import cancel, submit, submit_trailing
 from market import MarketType
 from market.decimals import scaled
 
-KINDS = ("close", "funding", "signal", "book", "trade", "open", "delisted", "end")
+KINDS = ("close", "funding", "signal", "book", "trade", "depth", "open", "delisted", "end")
 _FILL = ("instrument", "position", "order", "side", "quantity", "price", "fee", "gross", "held", "funding")
 
 

@@ -35,7 +35,7 @@ from market import WrongUse
 
 MINUTE = 60_000_000
 SECOND = 1_000_000
-KINDS = ["close", "funding", "signal", "book", "trade", "open", "delisted", "end"]
+KINDS = ["close", "funding", "signal", "book", "trade", "depth", "open", "delisted", "end"]
 
 
 def candles_of(*rows, length=MINUTE, begin=0):
