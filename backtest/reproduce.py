@@ -15,7 +15,6 @@ from backtest.feeds import fingerprint
 from backtest.labels import figures
 from backtest.run import checked, run_markets
 from backtest.setup import Setup, setup
-from backtest.store import result_row
 from backtest.strategies import find
 from market.errors import WrongUse
 from market.instrument import MarketType
@@ -165,11 +164,10 @@ def frames_of_run(url: str, row: Mapping[str, Any]) -> dict[str, CandleFrame]:
 
 
 def _effects(row: Mapping[str, Any], result: Result) -> list[Difference]:
-    now = result_row(result)
-    fills = Difference("fills", f"{row['engine_stats']['fills']:,}", f"{now['engine_stats']['fills']:,}")
+    fills = Difference("fills", f"{row['engine_stats']['fills']:,}", f"{len(result.record.fills):,}")
     days = len(row["daily_returns"])
     before = figures({**row["metrics"], **row}, {}, days)
-    after = figures({**now["metrics"], **now}, {}, days)
+    after = figures(result.metrics._asdict(), {}, days)
     differing = [
         Difference(name, one, other)
         for (name, one, _), (_, other, _) in zip(before, after, strict=True)

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from backtest import provenance, tables
 from backtest.feeds import Source, fingerprint
 from backtest.files import write
@@ -16,7 +14,6 @@ from backtest.periods import day_columns, hole_spans, month_columns
 from backtest.portfolio import held_of
 from backtest.ratios import daily_returns
 from backtest.reasons import profit_by_reason
-from backtest.state import REASONS, SOURCES
 from market.timeframe import format_time
 
 if TYPE_CHECKING:
@@ -128,9 +125,7 @@ class Result:
 
     def counts(self, by: str) -> dict[str, int]:
         """How many fills had each `reason`, or each `source`."""
-        names = {"reason": REASONS, "source": SOURCES}[by]
-        codes, counts = np.unique(self.record.fills[by], return_counts=True)
-        return {names[code]: int(count) for code, count in zip(codes, counts, strict=True)}
+        return tables.counted(self.record, by)
 
     def plot(self, path: Path | str | None = None) -> Picture:
         """Draw the equity curve and its drawdown: a picture, also written to a PNG file where one is named.

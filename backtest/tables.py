@@ -45,6 +45,13 @@ def fill_columns(record: Record, symbols: Sequence[str] = ()) -> Columns:
     }
 
 
+def counted(record: Record, by: str) -> dict[str, int]:
+    """How many fills had each `reason`, or each `source`."""
+    names = {"reason": REASONS, "source": SOURCES}[by]
+    counts = np.bincount(record.fills[by]).tolist()
+    return {names[code]: count for code, count in enumerate(counts) if count}
+
+
 def position_columns(record: Record, symbols: Sequence[str] = ()) -> Columns:
     """One row per position, in order: its entry and exit, what it brought and cost.
 

@@ -1,0 +1,103 @@
+"""What runs of a sweep bring home: figures and the hash of their fills, not the fills themselves.
+
+Threads share the candles: the compiled loops run without the interpreter's lock. What comes out comes in
+the setups' order whatever thread it ran on, so that a sweep is the same every time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from backtest.provenance import fills_hash
+from backtest.ratios import daily_returns
+from backtest.run import execute
+from backtest.tables import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from backtest.batch import Floats, Record
+    from backtest.metrics import Metrics
+    from backtest.setup import Setup
+    from signals.frame import CandleFrame
+
+    Runner: TypeAlias = Callable[[CandleFrame, Sequence[Setup]], Iterator[list["Outcome"]]]
+    """What runs setups as `results` does: on this machine's threads, or see `backtest.cluster`."""
+
+TOGETHER = 8
+"""Combinations that a thread takes at once: enough that handing them over costs nothing."""
+
+
+class Outcome(NamedTuple):
+    """What a run's row keeps of it.
+
+    Attributes:
+        metrics: its figures.
+        returns: of each UTC day, the first one from the initial capital.
+        fills_hash: see `backtest.provenance.fills_hash`.
+        fills_by_source, fills_by_reason: how many fills had each.
+        fills, events, rejected, funding: as in `backtest.tally.Record`; fills are counted.
+        seconds: that it took.
+    """
+
+    metrics: Metrics
+    returns: Floats
+    fills_hash: str
+    fills_by_source: Mapping[str, int]
+    fills_by_reason: Mapping[str, int]
+    fills: int
+    events: int
+    rejected: int
+    funding: float
+    seconds: float
+
+
+def outcome_of(setup: Setup, metrics: Metrics, record: Record, seconds: float) -> Outcome:
+    """What is kept of a run of this setup."""
+    return Outcome(
+        metrics,
+        daily_returns(setup.account.capital, record.daily),
+        fills_hash(record),
+        counted(record, "source"),
+        counted(record, "reason"),
+        len(record.fills),
+        record.events,
+        record.rejected,
+        record.funding,
+        seconds,
+    )
+
+
+def ran(frame: CandleFrame, setups: Sequence[Setup]) -> list[Outcome]:
+    """What comes out of each setup, without its curve."""
+    finished = []
+    for each in setups:
+        begun = perf_counter()
+        record, metrics = execute(each, frame, curve=False)
+        finished.append(outcome_of(each, metrics, record, perf_counter() - begun))
+    return finished
+
+
+def results(
+    frame: CandleFrame, setups: Sequence[Setup], *, threads: int | None = None
+) -> Iterator[list[Outcome]]:
+    """Run every setup; gives what came out in the setups' order, some at a time."""
+    threads = threads or os.cpu_count() or 1
+    parts = (setups[i : i + TOGETHER] for i in range(0, len(setups), TOGETHER))
+    waiting: deque[Future[list[Outcome]]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="sweep") as pool:
+        try:
+            for part in parts:
+                waiting.append(pool.submit(ran, frame, part))
+                # A bound on what is finished but not taken yet.
+                if len(waiting) >= 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
