@@ -1,6 +1,6 @@
 """Sweeps on a Dask cluster that is there already: the same runs in the same order, in other processes.
 
-The candles go to every worker once, the setups some at a time; fills and figures come back. Workers that run
+The candles go to every worker once, the setups some at a time; figures come back. Workers that run
 other code, or are another kind of machine, are refused: there a run need not be the same bit by bit.
 """
 
@@ -11,16 +11,15 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from backtest.outcomes import TOGETHER, ran
 from backtest.provenance import code_version, machine
-from backtest.result import Result
-from backtest.sweep import TOGETHER, ran
 from market.errors import Unavailable, WrongUse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from backtest.outcomes import Outcome, Runner
     from backtest.setup import Setup
-    from backtest.sweep import Runner
     from signals.frame import CandleFrame
 
 _SECONDS_TO_CONNECT = 10
@@ -76,26 +75,18 @@ def _kind() -> tuple[str, str]:
     return code_version(), machine()
 
 
-def _results(client: Any, frame: CandleFrame, setups: Sequence[Setup]) -> Iterator[list[Result]]:
-    """As `backtest.sweep.results`."""
+def _results(client: Any, frame: CandleFrame, setups: Sequence[Setup]) -> Iterator[list[Outcome]]:
+    """As `backtest.outcomes.results`."""
     candles = client.scatter(frame, broadcast=True, hash=False)
     most = 2 * sum(client.nthreads().values())
-    waiting: deque[tuple[Sequence[Setup], Any]] = deque()
+    waiting: deque[Any] = deque()
     try:
         for begin in range(0, len(setups), TOGETHER):
-            part = setups[begin : begin + TOGETHER]
-            waiting.append((part, client.submit(ran, candles, part, pure=False)))
+            waiting.append(client.submit(ran, candles, setups[begin : begin + TOGETHER], pure=False))
             # A bound on what is finished but not taken yet.
             if len(waiting) >= most:
-                yield _taken(frame, *waiting.popleft())
+                yield waiting.popleft().result()
         while waiting:
-            yield _taken(frame, *waiting.popleft())
+            yield waiting.popleft().result()
     finally:
-        client.cancel([future for _, future in waiting])
-
-
-def _taken(frame: CandleFrame, setups: Sequence[Setup], future: Any) -> list[Result]:
-    return [
-        Result(each, frame, metrics, record, seconds=seconds)
-        for each, (record, metrics, seconds) in zip(setups, future.result(), strict=True)
-    ]
+        client.cancel(list(waiting))

@@ -5,10 +5,14 @@ With folds the grid walks forward: what is best over one span is judged over the
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import nsmallest
 from math import prod
+from queue import SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 from uuid import UUID, uuid4
@@ -26,6 +30,7 @@ from backtest.setup import Setup
 from backtest.telling import Work, outcome, tell_completed, tell_failed
 from market.errors import DeltatapeError, WrongUse
 from market.timeframe import format_time
+from storage.database import another
 from storage.routes import SILENT
 
 if TYPE_CHECKING:
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
 IN_SAMPLE, OUT_OF_SAMPLE = "in_sample", "out_of_sample"
 
 _SECONDS_BETWEEN_COMMITS = 0.5
+_KEPT_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,7 @@ def sweep(
     try:
         judged: list[dict[str, Any]] = []
         candidates = [_forward(work, fold, setups, judged) for fold in steps] or _all(work, frame, setups)
-        best = [_keep(work, *each[2:]) for each in nsmallest(keep, candidates, key=lambda each: each[:2])]
+        best = _keep_all(work, nsmallest(keep, candidates, key=lambda each: each[:2]))
         statistics: dict[str, Any] = {"left_out": left_out, "rank_by": rank_by}
         statistics["seconds"] = perf_counter() - begun
         if judged:
@@ -232,9 +238,29 @@ def _write(work: _Work, rows: list[dict[str, Any]], same: dict[str, Any]) -> Non
     work.connection.commit()
 
 
-def _keep(work: _Work, setup: Setup, frame: CandleFrame, run_id: UUID) -> Best:
+def _keep_all(work: _Work, chosen: Sequence[_Candidate]) -> list[Best]:
+    """Keep everything of these, several at once: the server, which takes longest, has a process for each."""
+    count = min(len(chosen), os.cpu_count() or 1, _KEPT_AT_ONCE)
+    free: SimpleQueue[Connection] = SimpleQueue()
+
+    def kept(candidate: _Candidate) -> Best:
+        connection = free.get()
+        try:
+            return _keep(connection, work.market, *candidate[2:])
+        finally:
+            free.put(connection)
+
+    with ExitStack() as stack:
+        for _ in range(count):
+            free.put(stack.enter_context(another(work.connection)))
+        pool = stack.enter_context(ThreadPoolExecutor(max(count, 1), thread_name_prefix="keep"))
+        return list(pool.map(kept, chosen))
+
+
+def _keep(
+    connection: Connection, market: store.Market, setup: Setup, frame: CandleFrame, run_id: UUID
+) -> Best:
     """Run one again with its curve and store everything of it."""
-    connection, market = work.connection, work.market
     begun = perf_counter()
     record, metrics = execute(setup, frame, curve=True)
     seconds = perf_counter() - begun

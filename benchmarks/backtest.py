@@ -19,10 +19,10 @@ from backtest.account import Account
 from backtest.batch import walk
 from backtest.feeds import columns
 from backtest.grid import setups
+from backtest.outcomes import results
 from backtest.policies import Policy, follow_signals
 from backtest.run import execute
 from backtest.strategies import find
-from backtest.sweep import results
 from benchmarks import Figure, Figures
 from market import Timeframe
 from signals.frame import EXTRAS, CandleFrame

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from market.errors import Unavailable, WrongUse
 
@@ -67,6 +67,16 @@ def connect(
         raise Unavailable(f"cannot connect to {target}: {reason(error)}") from error
     connection.read_only = read_only or None
     return connection
+
+
+def another(connection: Connection) -> Connection:
+    """A further connection to the same database as the same user.
+
+    Raises:
+        Unavailable: as `connect`.
+    """
+    info = connection.info
+    return connect(make_conninfo(info.dsn, password=info.password or None))
 
 
 def engine(url: str) -> "Engine":

@@ -3,9 +3,10 @@ import threading
 import pytest
 
 from backtest import grid, history, provenance
+from backtest.outcomes import results
 from backtest.run import run
 from backtest.store import Market
-from backtest.sweep import results, sweep
+from backtest.sweep import sweep
 from market import WrongUse
 from storage import read
 
@@ -82,15 +83,15 @@ def test_an_interrupted_sweep_is_marked(connection, frame, error, status):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_results_come_in_order_whatever_the_threads(frame, threads):
+def test_outcomes_come_in_order_whatever_the_threads(frame, threads):
     setups, _ = grid.setups("ema_cross", {"fast": range(3, 40), "slow": [50, 60]})
-    parts = list(results(frame, setups, threads=threads))
-    found = [result.setup for part in parts for result in part]
-    assert found == setups
-    first = list(results(frame, setups, threads=1))
-    assert [provenance.fills_hash(r.record) for p in parts for r in p] == [
-        provenance.fills_hash(r.record) for p in first for r in p
-    ]
+    found = [outcome for part in results(frame, setups, threads=threads) for outcome in part]
+    for each, outcome in zip(setups, found, strict=True):
+        alone = run(frame, "ema_cross", each.values)
+        assert outcome.metrics == alone.metrics
+        assert outcome.fills_hash == provenance.fills_hash(alone.record)
+        assert outcome.returns.tolist() == alone.returns.tolist()
+        assert outcome.fills_by_reason == alone.counts("reason")
 
 
 def test_leaving_early_ends_the_threads(frame):
