@@ -18,6 +18,8 @@ from typing import Any, TypeVar, cast
 import numba
 from numba import types
 from numba.core import config
+from numba.core.caching import FunctionCache
+from numba.core.runtime.nrt import rtsys
 
 _PACKAGE = Path(__file__).parent
 _COMPILES = re.compile(rb"^@compiled\(", re.MULTILINE)
@@ -41,27 +43,47 @@ def compiled(
     """
 
     def decorate(function: Function) -> Function:
-        folder = cache_folder()
-        before = vars(config)["CACHE_DIR"]
-        # numba reads its setting when it decorates; whoever else caches keeps their own folder.
-        vars(config)["CACHE_DIR"] = str(folder or "")
-        try:
-            options: dict[str, Any] = {
-                "cache": folder is not None,
-                "nogil": True,
-                "error_model": "numpy",
-                "forceinline": inline,
-                "_nrt": allocates,
-            }
-            if signature is not None:
-                return cast("Function", cast("Any", numba.njit)(signature, **options)(function))
-            dispatcher = cast("Any", numba.njit)(no_cfunc_wrapper=True, **options)(function)
+        options: dict[str, Any] = {
+            "nogil": True,
+            "error_model": "numpy",
+            "forceinline": inline,
+            "_nrt": allocates,
+            "no_cfunc_wrapper": signature is None,
+        }
+        dispatcher = cast("Any", numba.njit)(**options)(function)
+        if folder := cache_folder():
+            dispatcher._cache = _Cache(function, folder)
+        if signature is None:
             dispatcher.get_call_template = _of_any_value(dispatcher.get_call_template)
-            return cast("Function", dispatcher)
+        else:
+            dispatcher.compile(signature)
+            dispatcher.disable_compile()
+        return cast("Function", dispatcher)
+
+    return decorate
+
+
+class _Cache(FunctionCache):
+    """numba's cache of one function in a folder, without the tables that only compiling needs.
+
+    numba loads all that it knows of types and lowering before it looks for machine code, which takes longer
+    than all that a run loads. Where there is no machine code its compiler loads them.
+    """
+
+    def __init__(self, function: Callable[..., Any], folder: Path) -> None:
+        before = vars(config)["CACHE_DIR"]
+        # numba reads its setting here; whoever else caches keeps their own folder.
+        vars(config)["CACHE_DIR"] = str(folder)
+        try:
+            super().__init__(function)  # type: ignore[no-untyped-call]
         finally:
             vars(config)["CACHE_DIR"] = before
 
-    return decorate
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The machine code for this signature, None where there is none yet."""
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
 
 
 def _of_any_value(find: Callable[..., Any]) -> Callable[..., Any]:
