@@ -6,10 +6,12 @@ A policy of one's own is a function of the same shape over a record of one's own
 
 import math
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 from numba import types
 
 from backtest.compiled import compiled
@@ -180,14 +182,20 @@ class Policy:
 
     def record(self) -> Any:
         """It as the one record that the compiled callback reads and writes."""
-        record = np.zeros(1, dtype=POLICY)
-        seconds = {"cooldown": round(self.cooldown * 1e6), "every": round(self.every * 1e6)}
-        plain = asdict(self) | seconds | {"plan": PLANS.index(self.plan), "wakes": self.wakes}
-        for name in POLICY.names or ():
-            record[name] = plain.get(name, 0)
-        record["left_at"] = np.iinfo(np.int64).min // 2
-        record["day"] = -1
-        return record[0]
+        return _record(self).copy()[0]
+
+
+@lru_cache(maxsize=1024)
+def _record(policy: Policy) -> npt.NDArray[np.void]:
+    """What runs of one policy begin with: filled in once, copied by each."""
+    record = np.zeros(1, dtype=POLICY)
+    seconds = {"cooldown": round(policy.cooldown * 1e6), "every": round(policy.every * 1e6)}
+    plain = asdict(policy) | seconds | {"plan": PLANS.index(policy.plan), "wakes": policy.wakes}
+    for name in POLICY.names or ():
+        record[name] = plain.get(name, 0)
+    record["left_at"] = np.iinfo(np.int64).min // 2
+    record["day"] = -1
+    return record
 
 
 @compiled()

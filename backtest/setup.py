@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from backtest.account import Account
@@ -43,14 +43,14 @@ class Setup:
 
     def config(self) -> dict[str, Any]:
         """It as plain data, as stored beside a run's results."""
-        account = asdict(self.account)
+        account = _plain(self.account)
         account["market_type"] = str(self.account.market_type)
         account["lags"] = list(self.account.lags)
         defaults = self.strategy.defaults
         return {
             "parameters": dict(self.values),
             "changed": {name: value for name, value in self.values.items() if value != defaults[name]},
-            "policy": asdict(self.policy),
+            "policy": _plain(self.policy),
             "account": account,
             **({"sources": dict(self.sources)} if self.sources else {}),
         }
@@ -59,6 +59,11 @@ class Setup:
     def label(self) -> str:
         """Strategy, parameters and what of the policy is set, in one line."""
         return f"{self.strategy.name} {label(self.config())}".strip()
+
+
+def _plain(values: Account | Policy) -> dict[str, Any]:
+    """As `asdict` of what holds plain values alone, and a tenth of its time: a sweep asks of every run."""
+    return {each.name: getattr(values, each.name) for each in fields(values)}
 
 
 def setup(
