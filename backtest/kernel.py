@@ -153,6 +153,7 @@ def step(state: State, event: Event) -> None:
     if event.kind == SIGNAL:
         return
     if event.kind == DEPTH:
+        _expire(state, event.instrument, event.timestamp)
         show(state, event)
         return
     if event.kind == FUNDING:

@@ -13,6 +13,8 @@ from backtest.entries import settle
 from backtest.exits import recheck
 from backtest.kernel import step
 from backtest.orders import cancel, submit, submit_trailing
+from backtest.queue import line_up
+from backtest.tape import Tape
 from market import MarketType
 from market.decimals import scaled
 
@@ -27,6 +29,7 @@ def state_of(rules: Rules) -> Any:
         capital=rules.capital,
         market_type=market,
         slippage=rules.slippage,
+        queue=rules.queue,
         participation=rules.participation,
         lags=rules.lags,
         seed=rules.seed,
@@ -57,6 +60,30 @@ def named(fill: Any) -> dict[str, Any]:
     }
 
 
+def tape_of(happenings: list[Happening]) -> Tape:
+    """As `backtest.tape.merge` would: what happens, one after the other."""
+
+    def column(name: str, kind: type) -> Any:
+        return np.array([getattr(each, name) for each in happenings], dtype=kind)
+
+    levels = [i for i, each in enumerate(happenings) if each.kind == "depth" and abs(each.signal) == 1]
+    levels.sort(key=lambda i: (happenings[i].instrument, happenings[i].signal, happenings[i].price, i))
+    none = np.zeros((0, 2, codes.MAX_LEVELS))
+    return Tape(
+        np.array([KINDS.index(each.kind) for each in happenings], dtype=np.int8),
+        column("instrument", np.int16),
+        column("time", np.int64),
+        column("start", np.int64),
+        *(column(name, np.float64) for name in ("price", "high", "low", "size")),
+        column("signal", np.int8),
+        np.array([codes.SOURCES.index(each.source) for each in happenings], dtype=np.int8),
+        np.zeros(len(happenings), dtype=np.int32),
+        none,
+        none,
+        np.array(levels, dtype=np.int64),
+    )
+
+
 class Pair:
     """Both engines; every method asserts that they agree on all there is to see, bit for bit."""
 
@@ -66,8 +93,12 @@ class Pair:
         self.reference = Reference(rules)
         self.fills: list[dict[str, Any]] = []
         self.several = len(rules.terms) > 1
+        self.seen: list[Happening] = []
 
     def happen(self, event: Happening) -> list[dict[str, Any]]:
+        if self.reference.rules.queue != "none":
+            self.seen.append(event)
+            line_up(self.now, tape_of(self.seen), len(self.seen) - 1)
         if event.kind == "book":
             one = self.now["instruments"][event.instrument]
             one["bids"], one["asks"] = 0.0, 0.0
@@ -123,6 +154,7 @@ class Pair:
         assert [(o["number"], o["price"], o["left"] if o["begun"] else None) for o in standing] == [
             (o.number, o.price, o.left) for o in reference.orders
         ]
+        assert [o["ahead"] for o in standing] == [o.line.ahead if o.line else -1.0 for o in reference.orders]
         new = expected[before:]
         self.fills += new
         return new

@@ -35,6 +35,7 @@ class Rules:
     maintenance: float = 0.0
     slippage: str = "fixed"
     book_age: int = 2_000_000
+    queue: str = "none"
     participation: float = 0.0
     most_open: int = 0
     feed: int = 0
@@ -85,6 +86,17 @@ class Order:
     is_triggered: bool = False
     left: float | None = None
     due: dict[str, Any] | None = None
+    line: "Line | None" = None
+    offer: float = 0.0
+
+
+@dataclass
+class Line:
+    """What stands before an order, what its level showed last, and what was traded there since."""
+
+    ahead: float
+    shown: float
+    traded: float = 0.0
 
 
 @dataclass
@@ -105,6 +117,11 @@ class Market:
     ask: float = 0.0
     bids: list[list[float]] = field(default_factory=list)
     asks: list[list[float]] = field(default_factory=list)
+    levels: dict[tuple[int, float], float] = field(default_factory=dict)
+    deepest: dict[int, float] = field(default_factory=lambda: {1: 0.0, -1: 0.0})
+    is_whole: bool = False
+    changed: int = 0
+    taken: float = 0.0
 
     @property
     def value(self) -> float:
@@ -197,6 +214,12 @@ class Reference:
         self.fills = []
         self.time = event.time
         market = self.markets[event.instrument]
+        if self.rules.queue != "none":
+            self.line_up(event, market)
+        if event.kind == "depth":
+            self.orders = [o for o in self.orders if o.instrument != event.instrument or o.until > event.time]
+            self.change(event, market)
+            return self.fills
         if event.kind in ("close", "open", "trade", "book"):
             self.trade_in(event, market)
         elif event.kind == "funding":
@@ -234,6 +257,8 @@ class Reference:
             market.volume = self.rules.participation * event.size
         if not known:
             self.orders = [o for o in self.orders if o.instrument != event.instrument or o.until > time]
+            if event.kind == "trade" and self.rules.queue != "none":
+                self.serve(event, market)
             self.exits(event, market, begins, time)
             self.find_due(event, begins, time)
             self.forget(event, market)
@@ -257,6 +282,66 @@ class Reference:
             best = event.high if order.side < 0 else event.low
         stop = best * (1.0 + order.side * order.trail)
         order.price = max(order.price, stop) if order.side < 0 else min(order.price, stop)
+
+    # The queue of a price, of which every change of the book is known.
+
+    def is_shown(self, market: Market, side: int, price: float) -> bool:
+        return price >= market.deepest[1] if side > 0 else price <= market.deepest[-1]
+
+    def line_up(self, event: Happening, market: Market) -> None:
+        if not market.is_whole or (event.kind == "depth" and event.time == market.changed):
+            return
+        for order in self.orders:
+            waits = order.instrument == event.instrument and order.line is None and order.since <= event.time
+            if not waits or order.kind not in ("limit", "take_profit"):
+                continue
+            rests = order.price < market.ask if order.side > 0 else order.price > market.bid
+            if rests and self.is_shown(market, order.side, order.price):
+                size = market.levels.get((order.side, order.price), 0.0)
+                order.line, order.is_fresh = Line(size, size), False
+
+    def change(self, event: Happening, market: Market) -> None:
+        market.changed = event.time
+        if event.signal == 0:
+            market.is_whole = event.size > 0
+            return
+        if event.low and event.high:
+            market.bid, market.ask = event.low, event.high
+        side = 1 if event.signal > 0 else -1
+        if abs(event.signal) == 2:
+            market.deepest[side] = event.price
+            return
+        market.levels[side, event.price] = event.size
+        if not self.is_shown(market, side, event.price):
+            return
+        for order in self.orders:
+            line = order.line
+            if line is None or (order.instrument, order.side, order.price) != (
+                event.instrument,
+                side,
+                event.price,
+            ):
+                continue
+            left = max(line.shown - line.traded, 0.0)
+            if self.rules.queue == "pro_rata" and market.is_whole and event.size < left:
+                line.ahead *= event.size / left
+            order.line = Line(min(line.ahead, event.size), event.size)
+
+    def serve(self, event: Happening, market: Market) -> None:
+        market.taken = 0.0
+        for order in self.orders:
+            if order.instrument != event.instrument or order.due:
+                continue
+            order.offer, line = 0.0, order.line
+            at_its_price = order.price == event.price and event.signal == -order.side
+            if line is None or not market.is_whole or not at_its_price:
+                continue
+            line.traded += event.size
+            order.offer = max(event.size - line.ahead, 0.0)
+            line.ahead = max(line.ahead - event.size, 0.0)
+
+    def offered_to(self, order: Order, market: Market) -> float:
+        return multiple(max(order.offer - market.taken, 0.0), market.terms.lot, "down")
 
     # What an event does to an order.
 
@@ -284,7 +369,9 @@ class Reference:
             through = event.high < order.price if buys else event.low > order.price
         else:
             through = event.low < order.price if buys else event.high > order.price
-        return "passed" if through else ""
+        if through:
+            return "passed"
+        return "in_turn" if event.kind == "trade" and order.offer > 0 else ""
 
     def offered(self, event: Happening, begins: float, side: int) -> float:
         if event.kind != "book":
@@ -380,14 +467,15 @@ class Reference:
                 source = "candle_pessimistic"
             order.is_triggered = True
             self.leave_by(order, worst(base, order.price), source, "taker", time)
-        for effect in ("passed", "takes"):
+        for effect in ("passed", "in_turn", "takes"):
             while market.held and (found := meant(effect)):
                 nearest = sorted(found, key=lambda o: (-o.side * o.price, o.number))
                 order = nearest[0] if effect == "passed" else found[0]
                 tried.add(order.number)
                 source = self.source(event, effect == "takes" and order.kind != "limit")
+                source = "queue" if effect == "in_turn" else source
                 base = self.base(event, begins, order.side)
-                self.leave_by(order, base, source, "maker" if effect == "passed" else "taker", time)
+                self.leave_by(order, base, source, "taker" if effect == "takes" else "maker", time)
 
     def ruin(self, instrument: int) -> float:
         market = self.markets[instrument]
@@ -409,6 +497,8 @@ class Reference:
         elif order.size:
             wanted = min(multiple(order.size, market.terms.lot, "down"), held)
         quantity, price = self.allowed(market, wanted), order.price
+        if source == "queue":
+            quantity = min(quantity, self.offered_to(order, market))
         if liquidity == "taker":
             if self.walks(order, market, time):
                 found = self.walk(market, order.side, quantity, False)[1]
@@ -420,6 +510,7 @@ class Reference:
         if quantity <= 0:
             return
         market.volume -= quantity
+        market.taken += quantity if source == "queue" else 0.0
         facts = {"kind": order.kind, "reason": order.reason, "source": source, "liquidity": liquidity}
         self.reduce(order.instrument, quantity, price, time=time, order=order.number, **facts)
         if market.held:
@@ -460,10 +551,11 @@ class Reference:
             if effect == "stopped":
                 base = max(base, order.price) if order.side > 0 else min(base, order.price)
                 order.is_triggered = True
+            source = self.source(event, effect == "takes" and order.kind != "limit")
             order.due = {
                 "base": base,
-                "source": self.source(event, effect == "takes" and order.kind != "limit"),
-                "liquidity": "maker" if effect == "passed" else "taker",
+                "source": "queue" if effect == "in_turn" else source,
+                "liquidity": "maker" if effect in ("passed", "in_turn") else "taker",
                 "time": time,
             }
 
@@ -496,6 +588,8 @@ class Reference:
         price = self.bounded(order, self.worse(market, due["base"], side)) if takes else order.price
         wanted = self.wanted(order, market, price)
         quantity = self.allowed(market, wanted)
+        if source == "queue":
+            quantity = min(quantity, self.offered_to(order, market))
         walks = takes and self.walks(order, market, due["time"])
         if walks and quantity > 0:
             price, found = self.walk(market, side, quantity, False)
@@ -508,7 +602,7 @@ class Reference:
         turns = market.held * side < 0
         closing = min(quantity, abs(market.held)) if turns else 0.0
         opening = multiple(quantity - closing, market.terms.lot, "nearest") if turns else quantity
-        if (turns and order.sizing != "quantity") or not self.can(order, wanted, opening, price):
+        if (turns and order.sizing != "quantity") or not self.can(order, source, wanted, opening, price):
             self.rejected += 1
             self.orders.remove(order)
             return
@@ -517,6 +611,7 @@ class Reference:
                 price = self.walk(market, side, quantity, True)[0]
                 price, source = self.ticked(market, price, side), "book"
             market.volume -= quantity
+            market.taken += quantity if source == "queue" else 0.0
             facts = {
                 "kind": order.kind,
                 "reason": order.reason,
@@ -546,7 +641,7 @@ class Reference:
             quantity = order.size / (price * (1.0 + market.terms.taker))
         return multiple(quantity, market.terms.lot, "down")
 
-    def can(self, order: Order, wanted: float, opening: float, price: float) -> bool:
+    def can(self, order: Order, source: str, wanted: float, opening: float, price: float) -> bool:
         market = self.markets[order.instrument]
         if wanted <= 0:
             return False
@@ -554,7 +649,10 @@ class Reference:
             return True
         open_now = sum(1 for m in self.markets if m.held)
         full = self.rules.most_open and not market.held and open_now >= self.rules.most_open
-        if full or (order.side < 0 and not self.rules.shorts) or opening * price < market.terms.least:
+        asked = opening
+        if source == "queue":
+            asked = wanted if order.left is None else math.inf
+        if full or (order.side < 0 and not self.rules.shorts) or asked * price < market.terms.least:
             return False
         return opening * price * (1.0 + market.terms.taker) <= self.power() * (1.0 + 1e-9)
 
