@@ -5,12 +5,16 @@ not crossed. Otherwise it is stale at once: it gives no snapshots until a new wh
 """
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from collector.exchanges.adapter import BookRule, BookSequence
 from collector.exchanges.events import BookDelta, BookReset
 from market import MICROSECONDS, BookSnapshot, OrderBook
+
+if TYPE_CHECKING:
+    from collector.book_changes import BookChanges
 
 MAX_BUFFERED_DELTAS = 20_000
 """Changes held while a whole book is awaited; beyond it the oldest go, and the book is asked for again."""
@@ -36,6 +40,8 @@ class BookSync:
         """Breaks that have ended; whoever takes them clears the list."""
         self.time = 0
         """The time of the last message that was applied."""
+        self.changes: BookChanges | None = None
+        """Who is told of every change; nobody where only snapshots are wanted."""
         self._rule = rule
         self._sequence = sequence
         self._book = OrderBook()
@@ -91,6 +97,8 @@ class BookSync:
         self.wants_book = False
         if not self._matches(event):
             return snapshots
+        if self.changes is not None:
+            self.changes.whole(self._book, None if event.timestamp is None else self.time)
         broken = self._broken
         held, self._buffer = self._buffer, deque(maxlen=MAX_BUFFERED_DELTAS)
         while held and self._is_live:
@@ -134,6 +142,8 @@ class BookSync:
             # What is wrong now may have been since the message before.
             return []
         self.time = max(self.time, time)
+        if self.changes is not None:
+            self.changes.changed(self._book, event, self.time)
         return snapshots
 
     def _matches(self, event: BookDelta | BookReset) -> bool:
@@ -181,6 +191,8 @@ class BookSync:
         """The book is stale from now on, because of `cause`; a new whole book is wanted."""
         if self._is_live:
             self._is_live = False
+            if self.changes is not None:
+                self.changes.stale(self.time)
             self._broken = self._broken or (self.time, cause)
             self._doubt = None
         self.wants_book = True

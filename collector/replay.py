@@ -21,7 +21,7 @@ from collector.recording import (
     RestAnswer,
     read,
 )
-from collector.session import Session
+from collector.session import Session, TapeBatch
 from collector.writer import Writer, proof_of
 
 MESSAGES_A_WRITE = 5_000
@@ -67,7 +67,7 @@ def replay(
     frames = read(files)
     writer = Writer(url, exchange, origin="replay", proof=proof_of(adapter))
     try:
-        _play(frames, session, writer, report, progress)
+        play(frames, session, writer.write, report, progress)
     finally:
         writer.close()
     report.counts = asdict(session.counts)
@@ -77,17 +77,19 @@ def replay(
     return report
 
 
-def _play(
+def play(
     frames: Iterable[Frame],
     session: Session,
-    writer: Writer,
+    keep: Callable[[TapeBatch], object],
     report: ReplayReport,
     progress: Callable[[int], Any],
 ) -> None:
+    """Let a session hear a recording, and give what it makes of it to `keep`, part by part."""
+
     def write() -> None:
         batch = session.take()
         if len(batch):
-            writer.write(batch)
+            keep(batch)
         progress(session.counts.messages)
 
     unwritten = 0

@@ -1,7 +1,7 @@
 """The level-2 order book of one instrument, and what is kept of it each second."""
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import fsum
 from typing import cast
 
@@ -139,6 +139,11 @@ class OrderBook:
     def top(self, depth: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """The best `depth` levels of (bids, asks), best first, of a book that came as texts."""
         return self._bids.top(depth), self._asks.top(depth)
+
+    def side(self, *, is_bid: bool) -> tuple[Mapping[float, tuple[float, float]], Sequence[float]]:
+        """Of one side the level of each price, and the prices in rising order: to be read at once."""
+        one = self._bids if is_bid else self._asks
+        return one.levels, one.order
 
     @property
     def best_bid(self) -> float | None:

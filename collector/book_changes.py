@@ -1,0 +1,101 @@
+"""Every change of one order book, a row each: what a backtest estimates places in queues from. Pure."""
+
+from array import array
+from collections.abc import Mapping
+from math import inf
+
+from collector.exchanges.events import BookDelta
+from market import OrderBook
+
+Row = tuple[int, float, float]
+"""Side, price, size."""
+_NONE = (0.0, 0.0)
+
+
+class BookChanges:
+    """Columns, as a day of a busy market has tens of millions of changes.
+
+    `side` is 1 of a bid and -1 of an ask, whose level at `price` holds `size` from `time` on (microseconds
+    UTC); 2 and -2 say that the bids or asks are shown as deep as `price` from then on, and 0 that the book is
+    whole (size 1) or not known any more (size 0). `bid` and `ask` are the best prices after all changes of
+    that message, 0 where there is none.
+    """
+
+    def __init__(self) -> None:
+        self.time, self.side = array("q"), array("b")
+        self.price, self.size, self.bid, self.ask = (array("d") for _ in range(4))
+        self._known: tuple[dict[float, float], dict[float, float]] = ({}, {})
+        self._deepest = [0.0, 0.0]
+        self._is_whole = False
+        self._is_due = False
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def whole(self, book: OrderBook, time: int | None) -> None:
+        """The book is known from `time` on; where that is not said, from the next change on."""
+        self._is_due = time is None
+        if time is None:
+            return
+        rows: list[Row] = []
+        for sign, known, levels in self._sides(book):
+            gone = [(sign, price, 0.0) for price in known if price not in levels]
+            new = [(sign, price, size) for price, size in levels.values() if known.get(price) != size]
+            rows += gone + new
+        self._write(book, time, rows)
+        if not self._is_whole:
+            self._is_whole = True
+            self._add(time, (0, 0.0, 1.0), book)
+
+    def changed(self, book: OrderBook, event: BookDelta, time: int) -> None:
+        """The levels that `event` names have changed at `time`, and those that the book dropped are gone."""
+        if self._is_due:
+            self.whole(book, time)
+            return
+        rows: list[Row] = []
+        for (sign, _, levels), named in zip(self._sides(book), (event.bids, event.asks), strict=True):
+            prices = [float(price) for price, _ in named]
+            rows += [(sign, price, levels.get(price, _NONE)[1]) for price in prices]
+        self._write(book, time, rows)
+        for sign, known, levels in self._sides(book):
+            if len(known) > len(levels):
+                self._write(book, time, [(sign, price, 0.0) for price in known if price not in levels])
+
+    def stale(self, time: int) -> None:
+        """What is known of the book at `time` may not be true after it."""
+        self._is_due = False
+        if self._is_whole:
+            self._is_whole = False
+            self._add(time, (0, 0.0, 0.0), OrderBook())
+
+    def _sides(
+        self, book: OrderBook
+    ) -> list[tuple[int, dict[float, float], Mapping[float, tuple[float, float]]]]:
+        bids, asks = book.side(is_bid=True)[0], book.side(is_bid=False)[0]
+        return [(1, self._known[0], bids), (-1, self._known[1], asks)]
+
+    def _write(self, book: OrderBook, time: int, rows: list[Row]) -> None:
+        """First how deep the book is shown, so that a level which leaves its sight is not taken for empty."""
+        bids, asks = book.side(is_bid=True)[1], book.side(is_bid=False)[1]
+        deepest = [bids[0] if bids else inf, asks[-1] if asks else -inf]
+        for place, sign in enumerate((2, -2)):
+            if deepest[place] != self._deepest[place]:
+                self._add(time, (sign, deepest[place], 0.0), book)
+        self._deepest = deepest
+        for row in rows:
+            sign, price, size = row
+            known = self._known[sign < 0]
+            if size:
+                known[price] = size
+            else:
+                known.pop(price, None)
+            self._add(time, row, book)
+
+    def _add(self, time: int, row: Row, book: OrderBook) -> None:
+        side, price, size = row
+        self.time.append(time)
+        self.side.append(side)
+        self.price.append(price)
+        self.size.append(size)
+        self.bid.append(book.best_bid or 0.0)
+        self.ask.append(book.best_ask or 0.0)
