@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from alerts.pace import WINDOW, Limits, Send, Step, Suppress, Wait, next_step
+from alerts.pace import Limits, Send, Step, Suppress, Wait, next_step
 from alerts.plan import Dead, Decision, Policy, Retry, Sent, decide_together
-from storage import mutes, sending
+from market.timeframe import MICROSECONDS
+from storage import mutes, sending, turns
 
 if TYPE_CHECKING:
     from threading import Event
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from storage.outbox import Alert
     from storage.sending import Waiting
 
+BUSY = MICROSECONDS // 20
+"""How long it takes until it is looked again whether another program's call there is over."""
 BATCH = 100
 """Rows that are looked at together, on a channel that makes no digest."""
 
@@ -52,6 +56,7 @@ class Outlet:
         limits: how many, when.
         policy: how patiently it is tried again.
         lease: microseconds for which a row is nobody else's; a call takes less than half of it.
+        place: where calls are counted together with those of other programs; the channel's name without one.
         follow_up: does what may follow a message that was taken and noted; says whether that made a call.
     """
 
@@ -59,6 +64,7 @@ class Outlet:
     limits: Limits = field(default_factory=Limits)
     policy: Policy = field(default_factory=Policy)
     lease: int = sending.LEASE
+    place: str | None = None
     follow_up: Callable[[Sequence[Alert]], bool] | None = None
 
 
@@ -81,7 +87,7 @@ class Dispatcher:
         self._name = name
         self._outlet = outlet
         self._clock = clock
-        self._calls: list[int] = []
+        self._place = outlet.place or name
         self._is_ours = False
 
     def send_due(self, stop: Event | None = None) -> int | None:
@@ -93,36 +99,34 @@ class Dispatcher:
         Returns:
             When there is more to do, in microseconds UTC; None: when something new comes.
         """
-        if not self._is_ours and not self._take_over():
+        self._is_ours = self._is_ours or sending.lock_channel(self._connection, self._name)
+        if not self._is_ours:
             return None
         while not (stop and stop.is_set()):
             now = self._clock()
-            match self._next_step(now):
-                case Wait(until):
-                    return until
-                case Suppress(ids, reason):
-                    sending.mark_suppressed(self._connection, ids, reason)
-                case Send(ids):
-                    # Committed at once: from here until the lease is over these rows are ours alone.
-                    alerts = sending.claim(self._connection, ids, now, lease=self._outlet.lease)
-                    if alerts:
-                        self._attempt(alerts)
+            with self._turn(now) as calls:
+                if calls is None:
+                    return now + BUSY
+                match self._next_step(calls, now):
+                    case Wait(until):
+                        return until
+                    case Suppress(ids, reason):
+                        sending.mark_suppressed(self._connection, ids, reason)
+                    case Send(ids):
+                        # Committed at once: from here until the lease is over these rows are ours alone.
+                        alerts = sending.claim(self._connection, ids, now, lease=self._outlet.lease)
+                        if alerts:
+                            self._attempt(alerts)
         return None
 
-    def _take_over(self) -> bool:
-        self._is_ours = sending.lock_channel(self._connection, self._name)
-        if self._is_ours:
-            now = self._clock()
-            self._calls = sending.sent_since(self._connection, self._name, now - WINDOW)
-            if any(row.attempts for row in self._waiting(now)):
-                # Somebody has tried, and nothing says when.
-                self._calls.append(now)
-        return self._is_ours
+    def _turn(self, now: int) -> AbstractContextManager[list[int] | None]:
+        """When the calls that count ended, and nobody else's meanwhile; None: somebody else calls."""
+        count = self._outlet.limits.counted
+        return turns.turn(self._connection, self._place, now, count) if count else nullcontext([])
 
-    def _next_step(self, now: int) -> Step:
-        self._calls = [at for at in self._calls if at > now - WINDOW]
+    def _next_step(self, calls: Sequence[int], now: int) -> Step:
         muted_until = mutes.muted(self._connection, now).get(self._name, 0)
-        return next_step(self._waiting(now), self._calls, now, self._outlet.limits, muted_until)
+        return next_step(self._waiting(now), calls, now, self._outlet.limits, muted_until)
 
     def _waiting(self, now: int) -> list[Waiting]:
         limits = self._outlet.limits
@@ -131,14 +135,25 @@ class Dispatcher:
         return sending.waiting(self._connection, self._name, room, is_critical=is_quiet)
 
     def _attempt(self, alerts: Sequence[Alert]) -> None:
+        self._note(turns.begin)
         failure = self._outlet.channel.send(alerts)
-        now = self._clock()
-        self._calls.append(now)
+        now = self._note(turns.end)
         for decision, ids in decide_together(failure, alerts, now=now, policy=self._outlet.policy).items():
             self._record(ids, decision, failure, now)
             self.counts.add(decision, len(ids))
-        if failure is None and self._outlet.follow_up is not None and self._outlet.follow_up(alerts):
-            self._calls.append(self._clock())
+        if failure is None and self._outlet.follow_up is not None:
+            self._note(turns.begin)
+            if self._outlet.follow_up(alerts):
+                self._note(turns.end)
+            else:
+                turns.forget(self._connection, self._place)
+
+    def _note(self, what: Callable[[Connection, str, int], None]) -> int:
+        """Put a call on record where calls count; gives the time."""
+        now = self._clock()
+        if self._outlet.limits.counted:
+            what(self._connection, self._place, now)
+        return now
 
     def _record(self, ids: Sequence[int], decision: Decision, failure: Failure | None, now: int) -> None:
         is_lost = failure is not None and failure.is_answer_lost

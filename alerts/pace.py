@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from market.timeframe import DAY, MICROSECONDS
+from market.timeframe import DAY
+from storage.turns import WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from storage.sending import Waiting
 
-WINDOW = 60 * MICROSECONDS
 CRITICAL = "critical"
 
 
@@ -33,6 +33,11 @@ class Limits:
     digest_from: int | None = None
     most: int = 1_000
     quiet: tuple[int, int] | None = None
+
+    @property
+    def counted(self) -> int:
+        """How many of the last minute's calls say when the next may be."""
+        return self.per_minute or (1 if self.gap else 0)
 
     def quiet_until(self, now: int) -> int | None:
         """The end of the quiet hours that `now` lies in."""

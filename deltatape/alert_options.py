@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from alerts.telegram.limits import MOST_CHATS
 from market import DAY, MICROSECONDS
 from storage.outbox import AlertType, Severity
 from storage.routes import Routes, Rule
@@ -110,7 +111,3 @@ class AlertOptions(BaseModel):
             Rule(**rule.model_dump(exclude={"action"}), is_sent=rule.action == "send") for rule in self.rules
         )
         return Routes(tuple(self.channels), tuple(rules))
-
-
-MOST_CHATS = 25
-"""Each gets less than a message a second, and a bot may send about 30."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from alerts.dispatcher import Outlet
 from alerts.pace import Limits
 from alerts.plan import Policy
+from alerts.telegram.limits import GAP, GROUP_PER_MINUTE, place
 from deltatape.logs import hide
 from market import MICROSECONDS, WrongUse
 from storage.clock import wall_clock
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from deltatape.alert_options import ChannelOptions
     from deltatape.settings import Settings
 
-TELEGRAM_GAP = round(1.1 * MICROSECONDS)
-"""Between two messages to one chat; Telegram takes one a second."""
-GROUP_PER_MINUTE = 18
-"""Messages to a group; Telegram takes 20, and the bot answers there too."""
 DIGEST_FROM = 5
 """Alerts that wait for people become one message from so many on."""
 BATCH = 100
@@ -55,7 +52,8 @@ def outlets(
             made[name] = Outlet(_channel(options, console), limits, policy)
         else:
             telegram = _telegram(name, options, settings, url)
-            made[name] = Outlet(telegram, limits, policy, follow_up=telegram.add_picture)
+            chat = place(options.telegram)
+            made[name] = Outlet(telegram, limits, policy, follow_up=telegram.add_picture, place=chat)
     return made
 
 
@@ -89,7 +87,7 @@ def _telegram(name: str, options: ChannelOptions, settings: Settings, url: str |
         from alerts.pictures import signal_png
 
         draw = partial(signal_png, url, theme=settings.telegram.theme)
-    gap = TELEGRAM_GAP / MICROSECONDS
+    gap = GAP / MICROSECONDS
     return TelegramChannel(token, options.telegram or "", settings.telegram.api_url, draw, gap_seconds=gap)
 
 
@@ -97,7 +95,7 @@ def _limits(options: ChannelOptions) -> Limits:
     gap, per_minute = round(options.every * MICROSECONDS), options.per_minute
     digest_from, most = options.digest_from, 1_000
     if options.telegram is not None:
-        gap = max(gap, TELEGRAM_GAP)
+        gap = max(gap, GAP)
         if options.is_group:
             per_minute = min(per_minute or GROUP_PER_MINUTE, GROUP_PER_MINUTE)
     if options.telegram is not None or options.apprise is not None:

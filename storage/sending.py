@@ -22,7 +22,6 @@ __all__ = [
     "mark_failed",
     "mark_sent",
     "mark_suppressed",
-    "sent_since",
     "waiting",
 ]
 
@@ -141,12 +140,3 @@ def mark_suppressed(connection: Connection, ids: Collection[int], reason: str) -
         " WHERE id = ANY(%s) AND status IN ('pending', 'failed')",
         (reason, list(ids)),
     )
-
-
-def sent_since(connection: Connection, channel: str, since: int) -> list[int]:
-    """When `channel` took something since `since`, in rising order; both in microseconds UTC."""
-    rows = connection.execute(
-        "SELECT DISTINCT sent_timestamp FROM alerts WHERE channel = %s AND sent_timestamp >= %s ORDER BY 1",
-        (channel, to_datetime(since)),
-    )
-    return [from_datetime(at) for (at,) in rows]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -27,6 +28,8 @@ TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 _SAID = ("id", "alert_type", "severity", "title", "message", "payload", "dedupe_key", "is_possible_duplicate")
 _TRY_AGAIN = frozenset((408, 425, 429))
 """Answers below 500 that do not mean that the request is wrong."""
+# It names the address of each call.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 # Gateways: what is behind them may have taken it.
 _UNKNOWN = frozenset((502, 504))
 

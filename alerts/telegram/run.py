@@ -22,6 +22,7 @@ from alerts.telegram.bot import UPDATES, TelegramBot
 from alerts.telegram.limiter import Limiter
 from alerts.telegram.polling import poll
 from alerts.telegram.secret import hidden
+from alerts.telegram.turns import SharedTurns
 from alerts.telegram.webhook import listening
 from market import Unavailable, WrongUse
 
@@ -88,7 +89,7 @@ def run(url: str, options: BotOptions, stop: Event, ready: Callable[[str], None]
 
 async def _run(url: str, options: BotOptions, stop: Event, ready: Callable[[str], None] | None) -> None:
     bot = TelegramBot(Answers(url, options.theme, options.channels), Access(options.users))
-    application = _application(options, bot)
+    application = _application(url, options, bot)
     try:
         async with application:
             await application.start()
@@ -128,7 +129,9 @@ async def _until(
         raise failure
 
 
-def _application(options: BotOptions, bot: TelegramBot) -> Application[Any, Any, Any, Any, Any, Any]:
+def _application(
+    url: str, options: BotOptions, bot: TelegramBot
+) -> Application[Any, Any, Any, Any, Any, Any]:
     seconds = options.call_seconds
 
     def request(connections: int) -> HTTPXRequest:
@@ -147,7 +150,7 @@ def _application(options: BotOptions, bot: TelegramBot) -> Application[Any, Any,
         .base_url(f"{options.api_url}/bot")
         .request(request(AT_ONCE + 2))
         .get_updates_request(request(1))
-        .rate_limiter(Limiter())
+        .rate_limiter(Limiter(SharedTurns(url)))
         .concurrent_updates(AT_ONCE)
         .job_queue(None)
         .updater(None)

@@ -35,7 +35,14 @@ from storage.tables.signals import (
     signal_state,
     signals,
 )
-from storage.tables.system import alert_mutes, alerts, chat_watches, compressions, system_metrics
+from storage.tables.system import (
+    alert_mutes,
+    alerts,
+    channel_calls,
+    chat_watches,
+    compressions,
+    system_metrics,
+)
 
 __all__ = [
     "alert_mutes",
@@ -44,6 +51,7 @@ __all__ = [
     "backtest_runs",
     "calibrations",
     "candles",
+    "channel_calls",
     "chat_watches",
     "compressions",
     "cvd_snapshots",

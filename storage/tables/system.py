@@ -82,6 +82,16 @@ alert_mutes = Table(
     moment("created_timestamp", now=True),
 )
 
+channel_calls = Table(
+    "channel_calls",
+    metadata,
+    number(),
+    words("place"),
+    moment("began_timestamp"),
+    moment("ended_timestamp", null=True),
+    Index("channel_calls_place_ended_timestamp_idx", "place", "ended_timestamp"),
+)
+
 chat_watches = Table(
     "chat_watches",
     metadata,

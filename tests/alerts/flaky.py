@@ -17,17 +17,8 @@ from alerts.plan import Policy
 from alerts.run import run
 from storage.database import Connection, connect
 from storage.outbox import AlertType, Event, alert_rows, write_alerts
-from tests.alerts.bot_api import (
-    ANSWER_LOST,
-    MALFORMED,
-    NOT_TAKEN,
-    TOKEN,
-    BotApi,
-    Call,
-    Fault,
-    broken,
-    refused,
-)
+from tests.alerts.bot_api import TOKEN, BotApi
+from tests.alerts.bot_calls import ANSWER_LOST, MALFORMED, NOT_TAKEN, Call, Fault, broken, refused
 
 ROOT = Path(__file__).parent.parent.parent
 CHANNEL = "phone"

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from bot_api import BotApi, Message, bot_api
+from bot_api import BotApi, bot_api
 
 from alerts.telegram.run import BotOptions, run
+from tests.alerts.bot_calls import Message
 
 ALICE, BOB, EVE = 501, 502, 666
 GROUP = -1009

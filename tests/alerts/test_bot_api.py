@@ -4,18 +4,10 @@ import asyncio
 
 import pytest
 import telegram
-from bot_api import (
-    ANSWER_LOST,
-    BLOCKED,
-    MALFORMED,
-    NOT_TAKEN,
-    TIMED_OUT,
-    TOKEN,
-    bot_api,
-    broken,
-    too_many,
-)
+from bot_api import TOKEN, bot_api
 from telegram.request import HTTPXRequest
+
+from tests.alerts.bot_calls import ANSWER_LOST, BLOCKED, MALFORMED, NOT_TAKEN, TIMED_OUT, broken, too_many
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
 

@@ -1,6 +1,5 @@
 """The bot through the real library: every command, who may ask, buttons, and data that would be markup."""
 
-from bot_api import MOST_CAPTION, MOST_TEXT
 from seeds import RUN, SEEN, seed
 from talking import ALICE, BOB, EVE, GROUP, talking
 
@@ -8,6 +7,7 @@ from alerts.telegram.commands import COMMANDS
 from storage.database import connect
 from storage.mutes import muted
 from storage.watches import watched
+from tests.alerts.bot_words import MOST_CAPTION, MOST_TEXT
 
 ASKED = {
     "/start": "The newest signals.",

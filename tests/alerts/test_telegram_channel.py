@@ -11,8 +11,10 @@ from alerts.plan import Failure
 from alerts.telegram.markup import MOST_CAPTION, MOST_TEXT
 from market.timeframe import MICROSECONDS
 from storage.outbox import Alert
-from tests.alerts import bot_api as server
-from tests.alerts.bot_api import TOKEN, BotApi, Fault, bot_api
+from tests.alerts import bot_calls as server
+from tests.alerts.bot_api import TOKEN, BotApi, bot_api
+from tests.alerts.bot_calls import Fault
+from tests.alerts.bot_words import seen
 from tests.alerts.test_console import alert
 
 CHAT = 77
@@ -64,7 +66,7 @@ def test_texts_stay_within_what_telegram_takes(most: int) -> None:
     long = "🟢<&>" * 2_000
     shown = text([alert(message=long, payload={"reasons": [long] * 100})], most)
     assert len(shown.encode("utf-16-le")) // 2 <= most
-    assert len(server.seen(shown)) > 0
+    assert len(seen(shown)) > 0
     digest = text([alert(id=number, title=long) for number in range(1_000)], most)
     assert len(digest.encode("utf-16-le")) // 2 <= most
     assert "1,000 alerts" in digest

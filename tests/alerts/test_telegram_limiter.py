@@ -8,6 +8,7 @@ import pytest
 from telegram.error import BadRequest, Forbidden, NetworkError, RetryAfter, TelegramError, TimedOut
 
 from alerts.telegram.limiter import ATTEMPTS, LONGEST_WAIT, Limiter
+from alerts.telegram.turns import Alone
 
 SECOND = 1_000_000
 
@@ -40,7 +41,7 @@ class World:
 def called(chats, outcomes=()):
     """When each call to these chats came, and what became of each request."""
     world = World()
-    limiter = Limiter(lambda: world.now, world.sleep)
+    limiter = Limiter(Alone(), lambda: world.now, world.sleep)
     calls, left = [], list(outcomes)
 
     async def call(chat):

@@ -1,11 +1,11 @@
 """Texts: escaped, cut where Telegram would refuse them, never cut inside of markup."""
 
-from bot_api import seen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.telegram.markup import MOST_DATA, again, bold, code, cut, opening, paged, safe
 from alerts.telegram.words import age, duration, money, number, percent, plural, share, signed
+from tests.alerts.bot_words import seen
 
 LINES = st.lists(st.builds(lambda text, kind: kind(text), st.text(), st.sampled_from([safe, bold, code])))
 

@@ -7,12 +7,13 @@ from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
-from bot_api import ANSWER_LOST, BLOCKED, MALFORMED, NOT_TAKEN, TIMED_OUT, TOKEN, bot_api, broken, too_many
+from bot_api import TOKEN, bot_api
 from talking import ALICE, BOB, talking
 
 from alerts.telegram.polling import SECOND
 from alerts.telegram.run import REFUSED, BotOptions, run
 from market import Unavailable, WrongUse
+from tests.alerts.bot_calls import ANSWER_LOST, BLOCKED, MALFORMED, NOT_TAKEN, TIMED_OUT, broken, too_many
 
 SECRET = TOKEN.partition(":")[2]
 NOWHERE = "postgresql://127.0.0.1:1/none"

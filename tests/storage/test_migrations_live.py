@@ -51,6 +51,7 @@ MORE: dict[str, dict[str, Any]] = {
         "is_right": True,
     },
     "alert_mutes": {"channel": "phone", "until_timestamp": NOON},
+    "channel_calls": {"place": "telegram:7", "began_timestamp": NOON},
     "chat_watches": {"chat_id": -7, "exchange": "kraken", "symbol": "BTC/USD"},
     "compressions": {},
     "past_days": {

@@ -15,7 +15,6 @@ from storage.sending import (
     mark_failed,
     mark_sent,
     mark_suppressed,
-    sent_since,
     waiting,
 )
 
@@ -75,16 +74,6 @@ def test_one_session_sends_on_a_channel(connection: Connection, database: str) -
     with connect(database) as other:
         assert not lock_channel(other, "console")
         assert lock_channel(other, "mail")
-
-
-def test_times_of_calls_are_remembered(connection: Connection) -> None:
-    put(connection, "a", "b", "c", "d")
-    put(connection, "e", channel="mail")
-    mark_sent(connection, [1], T)
-    mark_sent(connection, [2, 3], T + 1)
-    mark_sent(connection, [5], T + 2)
-    assert sent_since(connection, "console", T) == [T, T + 1]
-    assert sent_since(connection, "console", T + 1) == [T + 1]
 
 
 def test_claims_go_oldest_first_and_only_once(connection: Connection) -> None:

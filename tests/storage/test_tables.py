@@ -102,6 +102,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "cause": "healed",
     },
     "alert_mutes": {"channel": "phone", "until_timestamp": NOON},
+    "channel_calls": {"place": "telegram:7", "began_timestamp": NOON},
     "chat_watches": {"chat_id": -7, "exchange": "kraken", "symbol": "BTC/USD"},
     "compressions": {
         "table_name": "trades",
