@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backtest.setup import Setup, setup
 from backtest.strategies import Number, Strategy, find
@@ -84,6 +84,7 @@ def setups(
     grid: Grid,
     fixed: Mapping[str, Number] | None = None,
     account: Account | None = None,
+    sources: Mapping[str, Any] | None = None,
 ) -> tuple[list[Setup], int]:
     """Every combination that makes sense, the last axis fastest, and how many do not.
 
@@ -101,7 +102,7 @@ def setups(
     for values in product(*grid.values()):
         try:
             given = {**(fixed or {}), **dict(zip(grid, values, strict=True))}
-            found.append(setup(strategy, given, account))
+            found.append(setup(strategy, given, account, sources))
         except WrongUse as error:
             refused = str(error)
     if not found:

@@ -5,7 +5,6 @@ With folds the grid walks forward: what is best over one span is judged over the
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -240,7 +239,7 @@ def _write(work: _Work, rows: list[dict[str, Any]], same: dict[str, Any]) -> Non
 
 def _keep_all(work: _Work, chosen: Sequence[_Candidate]) -> list[Best]:
     """Keep everything of these, several at once: the server, which takes longest, has a process for each."""
-    count = min(len(chosen), os.cpu_count() or 1, _KEPT_AT_ONCE)
+    count = min(len(chosen), _KEPT_AT_ONCE)
     free: SimpleQueue[Connection] = SimpleQueue()
 
     def kept(candidate: _Candidate) -> Best:
@@ -253,7 +252,7 @@ def _keep_all(work: _Work, chosen: Sequence[_Candidate]) -> list[Best]:
     with ExitStack() as stack:
         for _ in range(count):
             free.put(stack.enter_context(another(work.connection)))
-        pool = stack.enter_context(ThreadPoolExecutor(max(count, 1), thread_name_prefix="keep"))
+        pool = stack.enter_context(ThreadPoolExecutor(_KEPT_AT_ONCE, thread_name_prefix="keep"))
         return list(pool.map(kept, chosen))
 
 

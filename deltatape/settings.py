@@ -3,6 +3,7 @@
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -113,7 +114,11 @@ class RoleOptions(BaseModel):
 
 
 class SweepOptions(BaseModel):
-    """One grid that `deltatape up` backtests each day, at the time `at` (HH:MM, UTC)."""
+    """One grid that `deltatape up` backtests each day, at the time `at` (HH:MM, UTC).
+
+    Trading costs what it costs `deltatape backtest run`, unless it is said here. `folds` walks forward, see
+    `backtest.folds`; `cluster` is a Dask scheduler's address: without one this machine's cores run.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -124,10 +129,18 @@ class SweepOptions(BaseModel):
     grid: dict[str, str] = Field(min_length=1)
     at: str = Field(default="02:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     capital: float = Field(default=10_000.0, gt=0)
-    fee_bps: float = Field(default=10.0, ge=0)
-    slippage_bps: float = Field(default=1.0, ge=0)
+    fee_bps: float | None = Field(default=None, ge=0)
+    maker_bps: float | None = Field(default=None, ge=0)
+    slippage_bps: float | None = Field(default=None, ge=0)
+    latency: str | None = None
+    participation: float = Field(default=0.0, ge=0, le=1)
+    market_type: Literal["spot", "margin", "linear"] | None = None
+    leverage: float = Field(default=1.0, ge=1)
+    maintenance: float | None = Field(default=None, ge=0)
     rank_by: str = "sharpe_ratio"
     keep: int = Field(default=3, ge=0)
+    folds: int = Field(default=0, ge=0, le=100)
+    cluster: str | None = None
 
 
 class RetainOptions(BaseModel):
@@ -282,6 +295,25 @@ class Settings(BaseSettings):
         return self.reader_url or self.database()
 
 
+def sweep_options(values: Mapping[str, Any]) -> SweepOptions:
+    """What to sweep, from values by name.
+
+    Raises:
+        WrongUse: one makes no sense.
+    """
+    try:
+        return SweepOptions(**values)
+    except ValidationError as error:
+        raise _refused(error) from None
+
+
+def _refused(error: ValidationError) -> WrongUse:
+    """What the first fault of some values is, in a line."""
+    first = error.errors()[0]
+    reason = first["msg"].removeprefix("Value error, ")
+    return WrongUse(f"setting {'.'.join(map(str, first['loc']))}: {reason}")
+
+
 def load(**flags: Any) -> Settings:
     """The settings in force; `flags` that are None count as not given.
 
@@ -296,9 +328,7 @@ def load(**flags: Any) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongUse(f"{config_file()} is no TOML: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        reason = first["msg"].removeprefix("Value error, ")
-        raise WrongUse(f"setting {'.'.join(map(str, first['loc']))}: {reason}") from None
+        raise _refused(error) from None
     # Machine code is kept in the home: the packages may lie where the user cannot write.
     os.environ.setdefault("NUMBA_CACHE_DIR", str(found.home / "cache" / "numba"))
     return found

@@ -23,18 +23,14 @@ Params = Annotated[
     typer.Option("--param", help="name=value of the strategy, or fraction, stop, target, shorts; again."),
 ]
 Capital = Annotated[float, typer.Option(help="In quote units.")]
-Fee = Annotated[float, typer.Option(help="Taker's fee, basis points.")]
-MakerFee = Annotated[float | None, typer.Option(help="Maker's fee, basis points; else the taker's.")]
-Slippage = Annotated[float, typer.Option(help="Of market orders and stops, basis points.")]
-MarketKind = Annotated[str, typer.Option(help="spot (long only), margin or linear.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _COSTS, _MARKET, _POLICY = "Costs", "Market", "Policy"
-TakerFee = Annotated[
+FeeBps = Annotated[
     float | None,
     typer.Option("--fee-bps", help="Taker's, basis points; else the exchange's own.", rich_help_panel=_COSTS),
 ]
-OwnMakerFee = Annotated[
+MakerBps = Annotated[
     float | None,
     typer.Option("--maker-bps", help="Maker's; else --fee-bps or the exchange's.", rich_help_panel=_COSTS),
 ]
@@ -64,7 +60,7 @@ Participation = Annotated[
     float,
     typer.Option(help="Of a candle's or trade's volume at most this share; 0: all.", rich_help_panel=_COSTS),
 ]
-OwnMarketKind = Annotated[
+MarketKind = Annotated[
     str | None,
     typer.Option(
         "--market-type",

@@ -1,17 +1,11 @@
 """`deltatape backtest run`: a strategy over stored candles, of one instrument or several."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deltatape import settings
 from deltatape.cli import backtest_options as options
-from deltatape.cli.runs import market_kind, show_run, stored_candles
+from deltatape.cli.runs import show_run, stored_candles
 from market import MarketType, WrongUse
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from backtest.account import Account
-    from backtest.stored_feeds import Facts
 
 
 def run(
@@ -23,14 +17,14 @@ def run(
     end: options.To = None,
     param: options.Params = None,
     capital: options.Capital = 10_000.0,
-    fee_bps: options.TakerFee = None,
-    maker_bps: options.OwnMakerFee = None,
+    fee_bps: options.FeeBps = None,
+    maker_bps: options.MakerBps = None,
     slippage: options.SlippageKind = None,
     slippage_bps: options.SlippageBps = None,
     latency: options.Latency = None,
     seed: options.Seed = 0,
     participation: options.Participation = 0.0,
-    market_type: options.OwnMarketKind = None,
+    market_type: options.MarketKind = None,
     leverage: options.Leverage = 1.0,
     maintenance: options.Maintenance = None,
     funding: options.Funding = True,
@@ -57,7 +51,8 @@ def run(
     from backtest.run import run_markets
     from backtest.setup import setup
     from backtest.store import Market, running
-    from backtest.stored_feeds import LookInside, Wanted, facts_of, market_type_of, read_sources
+    from backtest.stored_feeds import LookInside, Wanted, facts_of, read_sources
+    from backtest.stored_setup import Costs, sources_of
     from backtest.strategies import find
     from storage.database import connect, require_schema
 
@@ -71,17 +66,25 @@ def run(
         # Or the first to enter would leave nothing to the others.
         parameters["fraction"] = 1.0 / len(symbols)
     found = find(strategy, wanted.signals)
-    asked = None if market_type is None else market_kind(market_type)
-    costs = costs_of(capital, slippage, slippage_bps, latency, seed, participation)
-    rates = {"fee_bps": fee_bps, "maker_bps": maker_bps}
+    costs = Costs(
+        capital,
+        fee_bps,
+        maker_bps,
+        slippage,
+        slippage_bps,
+        latency,
+        seed,
+        participation,
+        market_type,
+        leverage,
+        maintenance,
+    )
     url = wanted.database()
     with connect(url) as connection:
         require_schema(connection)
         facts = facts_of(connection, exchange, symbols)
-        kind = market_type_of(facts, asked)
-        costs |= leverage_of(kind, leverage, maintenance)
-        account, origin = account_with_fees(exchange, kind, rates, costs)
-        inputs = Wanted(inside, account.slippage, funding and kind is MarketType.LINEAR)
+        account, origin = costs.account(exchange, facts)
+        inputs = Wanted(inside, account.slippage, funding and account.market_type is MarketType.LINEAR)
         chosen = setup(found, parameters, account, sources_of(inputs, facts, origin))
         frames = {each: stored_candles(url, exchange, each, timeframe, start, end) for each in symbols}
         first = frames[symbols[0]]
@@ -93,75 +96,6 @@ def run(
             look = LookInside(url, exchange) if inside == "stored" else None
             begun.complete(run_markets(chosen, sources, look, exchange))
         show_run(connection, str(begun.run_id), wanted.home, as_json=as_json)
-
-
-def costs_of(
-    capital: float,
-    slippage: str | None,
-    slippage_bps: float | None,
-    latency: str | None,
-    seed: int,
-    participation: float,
-) -> dict[str, Any]:
-    """What the options say of the account but its fees.
-
-    Raises:
-        WrongUse: they are written otherwise, or say one thing twice.
-    """
-    from backtest.costs import RECORDED, latency_of, slippage_of
-
-    costs: dict[str, Any] = {"capital": capital, "seed": seed, "participation": participation}
-    said = slippage_of(slippage) if slippage is not None else {}
-    if "slippage_bps" in said and slippage_bps is not None:
-        raise WrongUse("--slippage fixed:BPS and --slippage-bps say the same: leave one out")
-    if slippage_bps is not None:
-        costs["slippage_bps"] = slippage_bps
-    if latency is not None and latency != RECORDED:
-        costs |= latency_of(latency)
-    return costs | said
-
-
-def leverage_of(kind: MarketType, leverage: float, maintenance: float | None) -> dict[str, float]:
-    """Leverage and maintenance of a market; on a linear one with leverage half of what it asks at first."""
-    if maintenance is None:
-        maintenance = 0.5 / leverage if kind is MarketType.LINEAR and leverage > 1 else 0.0
-    return {"leverage": leverage, "maintenance": maintenance}
-
-
-def account_with_fees(
-    exchange: str, kind: MarketType, rates: "Mapping[str, float | None]", costs: "Mapping[str, Any]"
-) -> "tuple[Account, str]":
-    """The account, its fees as given or else the exchange's own, and where they are from.
-
-    Raises:
-        WrongUse: nobody knows the exchange's fees, or a value makes no sense.
-    """
-    from backtest.account import Account
-    from backtest.fees import fees_of
-
-    given: dict[str, Any] = {name: value for name, value in rates.items() if value is not None}
-    if "fee_bps" in given:
-        return Account(**costs, **given, market_type=kind), "as given"
-    known = fees_of(exchange, kind)
-    whole: dict[str, Any] = {"fee_bps": known.taker_bps, "maker_bps": known.maker_bps} | given
-    return Account(**costs, **whole, market_type=kind), known.source + (", maker as given" if given else "")
-
-
-def sources_of(inputs: Any, facts: "Mapping[str, Facts]", origin: str) -> dict[str, Any]:
-    """What the run is fed with, as plain data: a reproduction reads the same again."""
-    from dataclasses import asdict
-
-    steps = {
-        symbol: {name: value for name, value in asdict(each.terms).items() if value is not None}
-        for symbol, each in facts.items()
-    }
-    return {
-        "inside": inputs.inside,
-        "funding": inputs.funding,
-        "fees": origin,
-        "terms": {symbol: terms for symbol, terms in steps.items() if terms},
-        "ends": {symbol: each.ends for symbol, each in facts.items() if each.ends is not None},
-    }
 
 
 def with_lags(chosen: Any, url: str, exchange: str, symbol: str, frame: Any) -> Any:

@@ -130,13 +130,12 @@ class Screen:
         self._phase = "signals up to now"
         await asyncio.to_thread(job.follow_signals, self._url, self._settings.signals)
         self._phase = "sweeping over what was collected"
-        combinations = 25
-        self._progress.update(self._swept, visible=True, total=combinations)
+        self._progress.update(self._swept, visible=True)
         done = await asyncio.to_thread(
             run_sweep,
             self._url,
             job.SWEEP,
-            lambda count: self._progress.update(self._swept, completed=count),
+            progress=lambda count, total: self._progress.update(self._swept, completed=count, total=total),
         )
         if done is not None:
             self._sweep_id = str(done.sweep_id)

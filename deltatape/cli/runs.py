@@ -5,43 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from deltatape.cli import output
-from market import MarketType, Timeframe, WrongUse, parse_time
+from market import Timeframe, WrongUse, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from backtest.account import Account
     from signals.frame import CandleFrame
     from storage.database import Connection
 
 _POSITIONS_SHOWN = 8
 T = TypeVar("T")
-
-
-def account_of(
-    capital: float, fee_bps: float, maker_bps: float | None, slippage_bps: float, market_type: str
-) -> Account:
-    """The account that the flags describe.
-
-    Raises:
-        WrongUse: they make no sense.
-    """
-    from backtest.account import Account
-
-    return Account(capital, fee_bps, maker_bps, slippage_bps, market_type=market_kind(market_type))
-
-
-def market_kind(name: str) -> MarketType:
-    """A market type by its name.
-
-    Raises:
-        WrongUse: there is none.
-    """
-    try:
-        return MarketType(name)
-    except ValueError:
-        raise WrongUse(f"unknown market type {name!r}: use spot, margin or linear") from None
 
 
 def by_name(option: str, given: Iterable[tuple[str, T]]) -> dict[str, T]:
@@ -78,12 +52,17 @@ def stored_candles(
 
     candles = read.candles(url, exchange, symbol, interval, since, until)
     if candles.is_empty():
-        span = " in this span" if start or end else ""
-        raise WrongUse(
-            f"no closed {interval} candles of {symbol} on {exchange} are stored{span};"
-            f" fill the tape: deltatape collect --exchange {exchange} --symbols {symbol}"
-        )
+        raise none_stored(exchange, symbol, timeframe, start, end)
     return CandleFrame.from_polars(candles, interval)
+
+
+def none_stored(exchange: str, symbol: str, timeframe: str, start: str | None, end: str | None) -> WrongUse:
+    """That there are no candles to run over, and what fills the tape."""
+    span = " in this span" if start or end else ""
+    return WrongUse(
+        f"no closed {timeframe} candles of {symbol} on {exchange} are stored{span};"
+        f" fill the tape: deltatape collect --exchange {exchange} --symbols {symbol}"
+    )
 
 
 def run_table(title: str, rows: Iterable[Mapping[str, Any]], empty: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,22 +12,23 @@ from deltatape.cli.backtest_options import (
     AsJson,
     Capital,
     Exchange,
-    Fee,
+    FeeBps,
     From,
     Interval,
-    MakerFee,
+    Latency,
+    Leverage,
+    Maintenance,
+    MakerBps,
     MarketKind,
     Params,
-    Slippage,
+    Participation,
+    SlippageBps,
     StrategyName,
     Symbol,
     To,
 )
-from deltatape.cli.runs import account_of, by_name, run_table, stored_candles
-from market import WrongUse
-
-if TYPE_CHECKING:
-    from backtest.outcomes import Runner
+from deltatape.cli.runs import by_name, none_stored, run_table
+from market import parse_time
 
 app = typer.Typer(
     epilog="Example: deltatape sweep run --exchange kraken --symbol BTC/USD"
@@ -51,10 +52,14 @@ def run(
     end: To = None,
     param: Params = None,
     capital: Capital = 10_000.0,
-    fee_bps: Fee = 10.0,
-    maker_bps: MakerFee = None,
-    slippage_bps: Slippage = 1.0,
-    market_type: MarketKind = "spot",
+    fee_bps: FeeBps = None,
+    maker_bps: MakerBps = None,
+    slippage_bps: SlippageBps = None,
+    latency: Latency = None,
+    participation: Participation = 0.0,
+    market_type: MarketKind = None,
+    leverage: Leverage = 1.0,
+    maintenance: Maintenance = None,
     rank_by: Annotated[str, typer.Option(help="The metric whose highest is best.")] = "sharpe_ratio",
     keep: Annotated[int, typer.Option(min=0, help="Runs that keep fills, positions, curve.")] = 3,
     folds: Annotated[
@@ -65,43 +70,41 @@ def run(
 ) -> None:
     """Backtest every combination of a grid.
 
-    On all cores, or on a Dask cluster; each is stored as a run.
+    On all cores, or on a Dask cluster; each is stored as a run, and costs what `backtest run` does.
     """
     wanted = settings.load()
-    from backtest import grid as grids
-    from backtest.run import checked
-    from backtest.store import Market
-    from backtest.strategies import find
-    from backtest.sweep import sweep
+    from backtest.grid import parameter
+    from deltatape.sweeps import run_sweep
     from storage.database import connect
 
-    account = account_of(capital, fee_bps, maker_bps, slippage_bps, market_type)
-    axes = by_name("--grid", map(grids.axis, grid))
-    fixed = by_name("--param", map(grids.parameter, param or []))
-    if both := axes.keys() & fixed.keys():
-        raise WrongUse(f"{min(both)} is given in --grid and in --param: leave one out")
-    setups, left_out = grids.setups(find(strategy, wanted.signals), axes, fixed, account)
-    definition = {"strategy": strategy, "grid": axes, "fixed": fixed, "rank_by": rank_by, "keep": keep}
-    definition |= {"exchange": exchange, "symbol": symbol, "timeframe": timeframe, "folds": folds}
+    asked: dict[str, Any] = {"exchange": exchange, "symbol": symbol, "timeframe": timeframe}
+    asked |= {"strategy": strategy, "grid": by_name("--grid", map(_axis, grid)), "capital": capital}
+    asked |= {"fee_bps": fee_bps, "maker_bps": maker_bps, "slippage_bps": slippage_bps, "latency": latency}
+    asked |= {"participation": participation, "market_type": market_type, "leverage": leverage}
+    asked |= {"maintenance": maintenance, "rank_by": rank_by, "keep": keep, "folds": folds}
+    fixed = by_name("--param", map(parameter, param or []))
+    since, until = (None if text is None else parse_time(text) for text in (start, end))
     url = wanted.database()
-    frame = checked(stored_candles(url, exchange, symbol, timeframe, start, end))
+    with _progress() as progress:
+        done = run_sweep(
+            url,
+            settings.sweep_options(asked | {"cluster": cluster}),
+            fixed=fixed,
+            since=since,
+            until=until,
+            progress=progress,
+            signals=wanted.signals,
+            routes=wanted.alerts.routes(),
+        )
+    if done is None:
+        raise none_stored(exchange, symbol, timeframe, start, end)
     with connect(url) as connection:
-        with _runner(cluster) as runner, _progress(max(1, folds) * len(setups) + folds) as progress:
-            done = sweep(
-                connection,
-                frame,
-                setups,
-                Market(exchange, symbol),
-                definition=definition,
-                left_out=left_out,
-                rank_by=rank_by,
-                keep=keep,
-                folds=folds,
-                runner=runner,
-                progress=progress,
-                routes=wanted.alerts.routes(),
-            )
         _show(connection, str(done.sweep_id), as_json=as_json)
+
+
+def _axis(text: str) -> tuple[str, str]:
+    name, _, values = text.partition("=")
+    return name, values
 
 
 @app.command("list", epilog="Example: deltatape sweep list --json")
@@ -208,20 +211,6 @@ def _show_folds(folds: list[dict[str, Any]], rank_by: str) -> None:
     )
 
 
-@contextmanager
-def _runner(address: str | None) -> "Iterator[Runner]":
-    """What runs the combinations: this machine's threads, or the cluster at an address."""
-    from backtest.outcomes import results
-
-    if address is None:
-        yield results
-        return
-    from backtest import cluster
-
-    with cluster.runner(address) as runner:
-        yield runner
-
-
 def _market(row: Any) -> str:
     definition = row["definition"]
     return f"{definition['exchange']} {definition['symbol']} {definition['timeframe']}"
@@ -236,11 +225,11 @@ def _grid(row: Any) -> str:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr while a terminal looks; gives what moves it to a count."""
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr while a terminal looks; gives what moves it to a count of a total."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output.errors, transient=True) as bar:
-        task = bar.add_task("backtests", total=total)
-        yield lambda finished: bar.update(task, completed=finished)
+        task = bar.add_task("backtests", total=None)
+        yield lambda finished, total: bar.update(task, completed=finished, total=total)
