@@ -55,6 +55,7 @@ class Pass:
         self.frame = frame
         self.lead = lead
         self.start = start
+        self._since, self._until = int(frame.timestamp[lead]), int(frame.timestamp[-1])
         self._warmup = warmup
         self._memory = memory
         self._whole: dict[str, Mapping[str, Array]] = {}
@@ -85,22 +86,18 @@ class Pass:
 
     def outputs(self, bound: Bound) -> Mapping[str, Array]:
         """All outputs of an indicator over the candles that are covered."""
-        times, length = self.frame.timestamp, self.frame.timeframe.microseconds
-        first = self._first(bound)
-        begin, since, until = int(times[first]), int(times[self.lead]), int(times[-1])
+        first, since, until = self._first(bound), self._since, self._until
+        begin = int(self.frame.timestamp[first])
         known = self._memory.get(bound.name)
-        if known is not None and (known.begin, known.since, known.until) == (
-            begin,
-            since,
-            until,
-        ):
+        if known and known.since == since and known.until == until and known.begin == begin:
             return known.outputs
         state = None
         if bound.indicator.is_windowed:
             first = max(self.lead - bound.warmup, 0)
         elif bound.has_state:
             state = bound.fresh_state()
-            if known and known.state is not None and (known.begin, known.until + length) == (begin, since):
+            before = since - self.frame.timeframe.microseconds
+            if known and known.state is not None and known.begin == begin and known.until == before:
                 first, state = self.lead, known.state.copy()
         every = bound.compute(self._inputs(first), state)
         outputs = {name: values[self.lead - first :].copy() for name, values in every.items()}

@@ -1,7 +1,8 @@
 """From the tape to stored signals: the newest candles in order, each once, and what the tape revised.
 
 Live and batch go through the same functions. Live, what has closed by now is one transaction, for all that
-follow it; where many candles are new, a chunk of them.
+follow it; where many candles are new, a chunk of them. What nobody waits for, the outcomes of earlier signals
+and the values of indicators, is a second one behind it; the state says how far that has come.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from signals.store import (
     newest_revisions,
     read_states,
     reconcile,
+    write_settled,
     write_states,
 )
 from storage.routes import SILENT
@@ -111,7 +113,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """Candles of a job that were evaluated, and not yet written."""
+    """Candles of a job that were evaluated, and what is still to be written of them."""
 
     job: Job
     span: Span
@@ -119,6 +121,11 @@ class _Part:
     index: int
     rows: list[SignalRow]
     last: SignalType | None
+
+    @property
+    def until(self) -> int:
+        """Open time of the last candle, microseconds UTC."""
+        return self.span.end - self.job.target.timeframe.microseconds
 
 
 class Following:
@@ -147,9 +154,12 @@ class Following:
         self._in_force = InForce()
         # Where jobs were left that have no type yet, which the table cannot remember.
         self._untyped: dict[Key, State] = {}
+        self._unsettled: list[_Part] = []
 
-    def follow(self, wanted: Sequence[Job], newest: Mapping[Target, int] | None = None) -> Iterator[Step]:
-        """Bring some jobs up to date, transaction by transaction.
+    def follow(
+        self, wanted: Sequence[Job], newest: Mapping[Target, int] | None = None
+    ) -> Iterator[list[Step]]:
+        """Bring some jobs up to date, transaction by transaction; yields what each did, and then settles it.
 
         Args:
             wanted: which, in order.
@@ -161,8 +171,21 @@ class Following:
         """
         while wanted:
             steps = self._round(wanted)
-            yield from steps
+            yield steps
+            self.settle()
             wanted = [step.job for step in steps if newest is None or step.until < newest[step.job.target]]
+
+    def settle(self) -> None:
+        """Write what became of earlier signals, and values of indicators, at the candles followed last.
+
+        A process that dies before leaves it to the next one that follows the job.
+        """
+        parts, self._unsettled = self._unsettled, []
+        if parts:
+            with self._connection.transaction():
+                lock(self._connection, [part.job.key for part in parts])
+                _settle(self._connection, parts, is_newest=True)
+                write_settled(self._connection, {part.job.key: part.until for part in parts})
 
     def _round(self, wanted: Sequence[Job]) -> list[Step]:
         """One transaction: the next chunk of each."""
@@ -176,9 +199,12 @@ class Following:
             tape = self._recent.tape(connection, read, revisions)
             steps: list[Step] = []
             parts: list[_Part] = []
+            unsettled: list[_Part] = []
             for job in wanted:
                 revision = revisions.get(job.target.instrument, 0)
-                state = states.get(job.key, State(-job.target.timeframe.microseconds, revision, None))
+                state = states.setdefault(job.key, _new_state(job, revision))
+                if state.settled_watermark < state.candle_watermark:
+                    unsettled.append(_unsettled(job, state, tape))
                 try:
                     if revision > state.revision_watermark:
                         steps.append(_redo(connection, job, state, revision, self._judge, self._in_force))
@@ -190,21 +216,27 @@ class Following:
                     if self._on_bad is None:
                         raise
                     self._on_bad(job, error)
-            written = _write(connection, parts, is_newest=True)
+            written = _write(connection, parts)
             for routes in {step.job.routes for step in written}:
                 news = [each for step in written for each in step.written if step.job.routes == routes]
                 announce(connection, news, routes)
             steps += written
             new = {
-                step.job.key: State(step.until, revisions.get(step.job.target.instrument, 0), step.last)
+                step.job.key: State(
+                    step.until,
+                    states[step.job.key].settled_watermark,
+                    revisions.get(step.job.target.instrument, 0),
+                    step.last,
+                )
                 for step in steps
             }
             write_states(connection, new)
+        self._unsettled = unsettled + parts
         # Not before the commit: a transaction that fails is begun anew from where it began.
         for key, state in new.items():
             self._untyped.pop(key, None)
             if state.last_type is None:
-                self._untyped[key] = state
+                self._untyped[key] = replace(state, settled_watermark=state.candle_watermark)
         return steps
 
     def _next(self, job: Job, state: State, revision: int, tape: Tape, among: int) -> _Part | None:
@@ -223,6 +255,20 @@ def jobs(
         Job(each, target, options.indicators if i == 0 else (), routes, options.horizons)
         for i, each in enumerate(meant)
     ]
+
+
+def _new_state(job: Job, revision: int) -> State:
+    """That of a job that nobody has followed yet."""
+    before = -job.target.timeframe.microseconds
+    return State(before, before, revision, None)
+
+
+def _unsettled(job: Job, state: State, tape: Tape) -> _Part:
+    """What somebody who followed the job left unsettled."""
+    length = job.target.timeframe.microseconds
+    span = Span(job.key, state.settled_watermark + length, state.candle_watermark + length)
+    frame = tape.read(job.target, anchor(job.target.timeframe, span.start, job.warmup), span.end)
+    return _Part(job, span, frame, frame.find(span.start), [], state.last_type)
 
 
 def recompute(connection: Connection, job: Job, start: int, end: int, judge: Judge = judge) -> Iterator[Step]:
@@ -291,7 +337,8 @@ def _span(
         reconcile(connection, {span: ()})
         settle(connection, [Ended(span, job.horizons)])
         return None
-    (step,) = _write(connection, [part], is_newest=False)
+    (step,) = _write(connection, [part])
+    _settle(connection, [part], is_newest=False)
     return step
 
 
@@ -337,27 +384,25 @@ def _part(
     return _Part(job, span, frame, index, rows, judged.last)
 
 
-def _write(connection: Connection, parts: Sequence[_Part], *, is_newest: bool) -> list[Step]:
+def _write(connection: Connection, parts: Sequence[_Part]) -> list[Step]:
     """Store what was evaluated, all of it together."""
     if not parts:
         return []
     written = reconcile(connection, {part.span: part.rows for part in parts})
+    return [
+        Step(part.job, len(part.frame) - part.index, part.until, written[part.span], part.last)
+        for part in parts
+    ]
+
+
+def _settle(connection: Connection, parts: Sequence[_Part], *, is_newest: bool) -> None:
+    """Outcomes that end at what was evaluated, and values of indicators there."""
     settle(
         connection,
         [Ended(part.span, part.job.horizons, part.frame if is_newest else None) for part in parts],
     )
     values = (Values(part.job.target, part.frame, part.index, part.job.indicators) for part in parts)
     write_indicators(connection, values)
-    return [
-        Step(
-            part.job,
-            len(part.frame) - part.index,
-            int(part.frame.timestamp[-1]),
-            written[part.span],
-            part.last,
-        )
-        for part in parts
-    ]
 
 
 def _with_trades(connection: Connection, job: Job, frame: CandleFrame, start: int, stop: int) -> CandleFrame:

@@ -80,8 +80,8 @@ class Follower:
         """Find the targets that candles are stored of by now."""
         self._targets = stored_targets(self._connection, self._selection)
 
-    def advance(self) -> Iterator[Step]:
-        """Follow each target with new candles or revisions to its end; yields each chunk's result.
+    def advance(self) -> Iterator[list[Step]]:
+        """Follow each target with new candles or revisions to its end; yields what each transaction did.
 
         Those that only a few candles have closed of go first, together.
         """
@@ -102,7 +102,11 @@ class Follower:
             return False
         return now.candle - seen.candle <= _NEAR * target.timeframe.microseconds
 
-    def _follow(self, targets: Sequence[Target], newest: Mapping[Target, int]) -> Iterator[Step]:
+    def settle(self) -> None:
+        """Write what nobody waits for, of what was yielded last; asking for the next does so too."""
+        self._following.settle()
+
+    def _follow(self, targets: Sequence[Target], newest: Mapping[Target, int]) -> Iterator[list[Step]]:
         for together in self._together(
             [job for target in targets for job in jobs(self._strategies, target, self._options, self._routes)]
         ):
@@ -132,8 +136,8 @@ class Follower:
 
 def run(
     url: str, options: SignalOptions, selection: Selection, stop: Event, routes: Routes = TO_CONSOLE
-) -> Iterator[tuple[Step, ...]]:
-    """Follow until `stop` is set; yields what each wake did, also when that is nothing.
+) -> Iterator[list[Step]]:
+    """Follow until `stop` is set; yields what each transaction did, and after each wake an empty list.
 
     The database is the truth: a notification only wakes, and a poll each second finds what a lost one
     would have told. While the database is away it waits, and goes on where the tables say it was left.
@@ -154,7 +158,7 @@ def run(
 
 def _run(
     url: str, options: SignalOptions, selection: Selection, stop: Event, routes: Routes
-) -> Iterator[tuple[Step, ...]]:
+) -> Iterator[list[Step]]:
     with connect(url, application_name="deltatape signals", autocommit=True) as connection:
         require_schema(connection)
         follower = Follower(connection, options, selection, routes)
@@ -162,12 +166,12 @@ def _run(
         look_again = time.monotonic() + _LOOK_SECONDS
         with closing(follower):
             for _ in listen(url, [CHANNEL], timeout=POLL_SECONDS):
-                done: list[Step] = []
-                for step in follower.advance():
-                    done.append(step)
+                for steps in follower.advance():
+                    yield steps
+                    follower.settle()
                     if stop.is_set():
-                        break
-                yield tuple(done)
+                        return
+                yield []
                 if stop.is_set():
                     return
                 # Once what has closed is done, which somebody waits for.

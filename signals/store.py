@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
@@ -53,11 +53,13 @@ class State:
 
     Attributes:
         candle_watermark: open time of the last candle evaluated, microseconds UTC.
+        settled_watermark: open time of the last one of which outcomes and indicators are kept, too.
         revision_watermark: the last tape revision taken into account.
         last_type: the last defined type, None while there is none.
     """
 
     candle_watermark: int
+    settled_watermark: int
     revision_watermark: int
     last_type: SignalType | None
 
@@ -87,6 +89,13 @@ _ROW = tuple(field.name for field in fields(SignalRow))
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, _KEY))
 
 
+def _same(one: str, other: str) -> sql.Composed:
+    """The condition that rows of two tables have the same key."""
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(one, name), sql.Identifier(other, name)) for name in _KEY
+    )
+
+
 def lock(connection: Connection, keys: Iterable[Key]) -> None:
     """Wait until no other transaction follows one of `keys`, and keep others waiting until this one ends."""
     # In one order everywhere, or two might wait for one another.
@@ -100,46 +109,63 @@ def read_states(connection: Connection, keys: Iterable[Key]) -> dict[Key, State]
     """How far each of `keys` was followed; those before their first defined signal are left out."""
     by_values = {key.values: key for key in keys}
     query = sql.SQL(
-        "SELECT {key}, candle_watermark, revision_watermark, last_type FROM signal_state"
+        "SELECT {key}, candle_watermark, settled_watermark, revision_watermark, last_type FROM signal_state"
         " JOIN unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) AS wanted ({key})"
         " USING ({key})"
     ).format(key=_COLUMNS)
     rows = connection.execute(query, columns(by_values, len(_KEY))).fetchall()
     return {
-        by_values[tuple(values)]: State(from_datetime(candle), revision, SignalType(last))
-        for *values, candle, revision, last in rows
+        by_values[tuple(values)]: State(
+            from_datetime(candle), from_datetime(settled), revision, SignalType(last)
+        )
+        for *values, candle, settled, revision, last in rows
     }
 
 
 def write_states(connection: Connection, states: Mapping[Key, State]) -> None:
-    """Remember how far each key was followed, once it has a type to remember."""
+    """Remember how far each key was followed, once it has a type to remember.
+
+    What is settled of it is said by `write_settled`, and here only where nothing is remembered yet.
+    """
     query = sql.SQL(
         "DELETE FROM signal_state USING unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[])"
         " AS gone ({key}) WHERE {same}"
-    ).format(
-        key=_COLUMNS,
-        same=sql.SQL(" AND ").join(
-            sql.SQL("signal_state.{0} = gone.{0}").format(sql.Identifier(n)) for n in _KEY
-        ),
-    )
+    ).format(key=_COLUMNS, same=_same("signal_state", "gone"))
     untyped = [key.values for key, state in states.items() if state.last_type is None]
     if untyped:
         connection.execute(query, columns(untyped, len(_KEY)))
     rows = [
-        (*key.values, to_datetime(state.candle_watermark), state.revision_watermark, state.last_type)
+        (
+            *key.values,
+            to_datetime(state.candle_watermark),
+            to_datetime(state.settled_watermark),
+            state.revision_watermark,
+            state.last_type,
+        )
         for key, state in states.items()
         if state.last_type is not None
     ]
     connection.execute(
         "INSERT INTO signal_state (strategy_name, config_hash, exchange, symbol, interval,"
-        " candle_watermark, revision_watermark, last_type, updated_timestamp)"
+        " candle_watermark, settled_watermark, revision_watermark, last_type, updated_timestamp)"
         " SELECT *, now() FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[],"
-        " %s::timestamptz[], %s::bigint[], %s::text[])"
+        " %s::timestamptz[], %s::timestamptz[], %s::bigint[], %s::text[])"
         " ON CONFLICT (strategy_name, config_hash, exchange, symbol, interval) DO UPDATE SET"
         " (candle_watermark, revision_watermark, last_type, updated_timestamp) = (excluded."
         "candle_watermark, excluded.revision_watermark, excluded.last_type, now())",
-        columns(rows, len(_KEY) + 3),
+        columns(rows, len(_KEY) + 4),
     )
+
+
+def write_settled(connection: Connection, until: Mapping[Key, int]) -> None:
+    """Remember up to which candle (open time, microseconds UTC) each key is settled, if it is remembered."""
+    query = sql.SQL(
+        "UPDATE signal_state SET settled_watermark = until FROM unnest(%s::text[], %s::text[], %s::text[],"
+        " %s::text[], %s::text[], %s::timestamptz[]) AS settled ({key}, until)"
+        " WHERE {same} AND settled_watermark < until"
+    ).format(key=_COLUMNS, same=_same("signal_state", "settled"))
+    rows = [(*key.values, to_datetime(time)) for key, time in until.items()]
+    connection.execute(query, columns(rows, len(_KEY) + 1))
 
 
 def newest_revisions(connection: Connection, targets: Iterable[Target]) -> dict[tuple[str, str], int]:
@@ -209,7 +235,7 @@ _NEWEST = sql.SQL(
 ).format(
     key=_COLUMNS,
     row=sql.SQL(", ").join(map(sql.Identifier, _ROW)),
-    same=sql.SQL(" AND ").join(sql.SQL("signals.{0} = span.{0}").format(sql.Identifier(n)) for n in _KEY),
+    same=_same("signals", "span"),
 )
 
 
@@ -247,7 +273,8 @@ def _insert(connection: Connection, added: Sequence[Written]) -> Iterator[int]:
 
 
 def _row_values(row: SignalRow) -> Iterator[Any]:
-    for name, value in asdict(row).items():
+    for name in _ROW:
+        value = getattr(row, name)
         if name == "timestamp":
             yield to_datetime(value)
         else:

@@ -172,7 +172,7 @@ def _parsed(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "indicators": json.loads(row["indicators"]), "metadata": json.loads(row["metadata"])}
 
 
-def _show_new(steps: tuple[Step, ...]) -> None:
+def _show_new(steps: list[Step]) -> None:
     for written in (written for step in steps for written in step.written[-3:]):
         if not written.is_withdrawn:
             target, row = written.key.target, written.row

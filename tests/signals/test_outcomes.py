@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -105,6 +106,26 @@ def test_each_outcome_is_written_when_its_horizon_has_ended(
     assert {horizon for _, horizon in stored(session)} == set(HORIZONS)
     count = session.execute("SELECT count(*) FROM signal_outcomes").fetchone()
     assert count == (len(stored(session)),)
+
+
+def test_what_a_process_that_died_left_unsettled_is_settled_by_the_next(
+    session: Connection, job: Job, put: Put, make_frame: MakeFrame
+) -> None:
+    frame, job = make_frame(700, holes=(300, 301)), replace(job, indicators=("rsi_14",))
+    for start, stop in pairwise([0, 100, 150, 151, 152, 299, 310, 311, 600, len(frame)]):
+        put(frame.part(start, stop))
+        before = stored(session)
+        # It dies as soon as the signals are committed.
+        (step,) = next(Following(session).follow([job]))
+        assert step.candles == stop - start
+        assert stored(session) == before
+        if start % 2:
+            list(Following(session).follow([job]))
+            assert stored(session) == expected(frame.part(0, stop))
+    list(Following(session).follow([job]))
+    assert stored(session) == expected(frame)
+    kept = session.execute("SELECT timestamp FROM indicators ORDER BY 1").fetchall()
+    assert kept == [(to_datetime(int(time)),) for time in frame.timestamp]
 
 
 def test_a_batch_writes_what_live_writes(

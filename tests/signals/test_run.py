@@ -22,7 +22,7 @@ Put = Callable[[CandleFrame], None]
 OPTIONS = SignalOptions(strategies=("composite", "trend"))
 
 
-def until(running: Iterator[tuple[Step, ...]], candles: int) -> list[Step]:
+def until(running: Iterator[list[Step]], candles: int) -> list[Step]:
     """What is done until so many candles were evaluated."""
     steps: list[Step] = []
     for done in running:
@@ -174,7 +174,7 @@ def test_shares_together_follow_everything(
 def test_an_empty_tape_is_waited_on(database: str) -> None:
     stop = Event()
     running = run(database, OPTIONS, Selection(), stop)
-    assert next(running) == ()
+    assert next(running) == []
     stop.set()
     assert list(running) == []
 

@@ -40,6 +40,7 @@ MORE: dict[str, dict[str, Any]] = {
             for name in ("strategy_name", "config_hash", "exchange", "symbol", "interval")
         },
         "candle_watermark": NOON,
+        "settled_watermark": NOON,
         "revision_watermark": 0,
         "last_type": "BUY",
     },
