@@ -15,6 +15,7 @@ from backtest.kernel import step
 from backtest.ledger import check, equity, ruin
 from backtest.orders import bounds
 from backtest.policies import ON_EVENT, POLICY_TYPE
+from backtest.prefetch import prefetch
 from backtest.state import (
     CANDLE,
     CLOSE,
@@ -192,14 +193,16 @@ def _marked(state: State, candles: Candles, index: int, end: int, tally: Tally) 
     sound = True
     for place in range(uint64(index), uint64(end)):
         now = cash + quantity * (candles.close[place] - basis)
-        sound &= not np.isnan(now)
         high, low = max(high, candles.high[place]), min(low, candles.low[place])
+        if fall <= now <= peak:
+            continue
+        # One comparison that a NaN fails too is all that most candles take.
+        sound &= not np.isnan(now)
         if now > peak:
             peak = now
-            fall = peak * (1.0 - drawdown)
-        elif now < fall:
+        else:
             drawdown = 1.0 - now / peak
-            fall = peak * (1.0 - drawdown)
+        fall = peak * (1.0 - drawdown)
     one.high, one.low = high, low
     counts.peak, counts.drawdown = peak, drawdown
     return sound
@@ -291,6 +294,9 @@ def _walk(state: State, on_event: Any, policy: Any, candles: Candles, signals: S
             event = Event(SIGNAL, 0, time, time, price, price, price, 0.0, kind, CANDLE)
             advance(state, event, on_event, policy, tally)
             counts.following += 1
+            if counts.following < signals.candle.size:
+                # The open at which the next signal fills: nothing else reads that column.
+                prefetch(candles.open, signals.candle[counts.following] + 1)
         floor, ceiling = quiet_range(state)
     price = candles.close[count - 1]
     end = state.timestamp
