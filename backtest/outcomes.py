@@ -73,11 +73,17 @@ def outcome_of(setup: Setup, metrics: Metrics, record: Record, seconds: float) -
 
 
 def ran(frame: CandleFrame, setups: Sequence[Setup]) -> list[Outcome]:
-    """What comes out of each setup, without its curve."""
-    finished = []
+    """What comes out of each setup, without its curve.
+
+    Neighbours in a grid that differ in their policy alone trade the same signals.
+    """
+    finished: list[Outcome] = []
+    signals, before = None, None
     for each in setups:
         begun = perf_counter()
-        record, metrics = execute(each, frame, curve=False)
+        if before is None or (each.strategy, each.values) != (before.strategy, before.values):
+            signals, before = each.strategy.signals(frame, each.values), each
+        record, metrics = execute(each, frame, curve=False, signals=signals)
         finished.append(outcome_of(each, metrics, record, perf_counter() - begun))
     return finished
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from backtest.account import Account
+    from backtest.batch import Signals
     from backtest.strategies import Number, Strategy
     from signals.frame import CandleFrame
 
@@ -92,9 +93,12 @@ def run_markets(
     )
 
 
-def execute(wanted: Setup, frame: CandleFrame, *, curve: bool) -> tuple[Record, Metrics]:
-    """Signals, kernel and metrics over a checked frame; `curve` keeps the equity's points too."""
-    signals = wanted.strategy.signals(frame, wanted.values)
+def execute(
+    wanted: Setup, frame: CandleFrame, *, curve: bool, signals: Signals | None = None
+) -> tuple[Record, Metrics]:
+    """Signals (unless they are given), kernel and metrics over a checked frame; `curve` keeps its points."""
+    if signals is None:
+        signals = wanted.strategy.signals(frame, wanted.values)
     account = wanted.account
     record = walk(
         account.state(most_open=wanted.policy.most_open),

@@ -1,11 +1,13 @@
 import threading
+from dataclasses import replace
 
 import pytest
 
 from backtest import grid, history, provenance
-from backtest.outcomes import results
+from backtest.outcomes import ran, results
 from backtest.run import run
 from backtest.store import Market
+from backtest.strategies import find
 from backtest.sweep import sweep
 from market import WrongUse
 from storage import read
@@ -92,6 +94,22 @@ def test_outcomes_come_in_order_whatever_the_threads(frame, threads):
         assert outcome.fills_hash == provenance.fills_hash(alone.record)
         assert outcome.returns.tolist() == alone.returns.tolist()
         assert outcome.fills_by_reason == alone.counts("reason")
+
+
+def test_signals_are_found_once_for_policies_that_trade_the_same_ones(frame):
+    asked = []
+
+    def signals(candles, values):
+        asked.append(values["fast"])
+        return find("ema_cross").signals(candles, values)
+
+    strategy = replace(find("ema_cross"), signals=signals)
+    setups, _ = grid.setups(strategy, {"fast": [5, 8], "stop": [0.0, 0.01, 0.02]})
+    hashes = [outcome.fills_hash for outcome in ran(frame, setups)]
+    assert asked == [5, 8]
+    alone = [run(frame, "ema_cross", {**each.values, "stop": each.policy.stop}) for each in setups]
+    assert hashes == [provenance.fills_hash(result.record) for result in alone]
+    assert len(set(hashes)) == 6
 
 
 def test_leaving_early_ends_the_threads(frame):
