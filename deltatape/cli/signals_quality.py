@@ -69,11 +69,10 @@ def _tables(found: "Quality", horizon: int) -> None:
 
 
 def _shares(title: str, shares: Sequence["Share"], name: str) -> None:
-    columns = ["strategy", "interval", name or "horizon", "signals", "right %", "95% band", "average bps"]
+    columns = ["strategy", name or "horizon", "signals", "right %", "95% band", "bps"]
     rows = [
         (
-            each.strategy,
-            each.interval,
+            f"{each.strategy} {each.interval}",
             each.name if name else each.horizon,
             _right(f"{each.signals:,}"),
             _right(f"{100 * each.hit_rate:.1f}"),
@@ -92,11 +91,10 @@ def _shares(title: str, shares: Sequence["Share"], name: str) -> None:
 
 
 def _information(found: Sequence["Information"]) -> None:
-    columns = ["strategy", "interval", "horizon", "samples", "coefficient", "95% band", "says"]
+    columns = ["strategy", "horizon", "samples", "coefficient", "95% band", "says"]
     rows = [
         (
-            each.strategy,
-            each.interval,
+            f"{each.strategy} {each.interval}",
             each.horizon,
             _right(f"{each.samples:,}"),
             _right("" if each.value is None else f"{each.value:+.3f}"),
@@ -111,15 +109,14 @@ def _information(found: Sequence["Information"]) -> None:
 def _says(each: "Information") -> str:
     if each.value is None or each.band is None:
         return "too few"
-    return "something" if abs(each.value) > each.band else "nothing that chance would not"
+    return "something" if abs(each.value) > each.band else "within chance"
 
 
 def _calibration(points: Sequence["Point"]) -> None:
-    columns = ["strategy", "interval", "confidence %", "signals", "right %", "95% band", "kept"]
+    columns = ["strategy", "confidence %", "signals", "right %", "95% band", "kept"]
     rows = [
         (
-            each.strategy,
-            each.interval,
+            f"{each.strategy} {each.interval}",
             _right(f"{100 * each.promised:.1f}"),
             _right(f"{each.signals:,}"),
             _right(f"{100 * each.hit_rate:.1f}"),
