@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backtest.state import QUEUES
 from market.errors import WrongUse
 
 LATENCIES = ("feed", "order", "response")
@@ -16,10 +17,7 @@ def slippage_of(text: str) -> dict[str, float | str]:
     """
     kind, colon, bps = text.strip().partition(":")
     if kind == "queue":
-        raise WrongUse(
-            "a place in the queue cannot be told from one order book a second: limit orders fill on"
-            " trade-through; slippage is fixed:BPS, spread or walk"
-        )
+        raise needs_changes()
     try:
         if kind == "fixed" and colon:
             return {"slippage": kind, "slippage_bps": float(bps)}
@@ -28,6 +26,26 @@ def slippage_of(text: str) -> dict[str, float | str]:
     if text.strip() in ("fixed", "spread", "walk"):
         return {"slippage": kind}
     raise WrongUse(f"slippage is fixed:BPS (such as fixed:2), spread or walk, not {text!r}")
+
+
+def queue_of(text: str) -> str:
+    """`none`, `pessimistic` or `pro-rata`, as `Account` has it.
+
+    Raises:
+        WrongUse: it is written otherwise.
+    """
+    if (named := text.strip().replace("-", "_")) in QUEUES:
+        return named
+    raise WrongUse(f"queue is none, pessimistic or pro-rata, not {text!r}")
+
+
+def needs_changes() -> WrongUse:
+    """That a place in the queue is asked for where nobody can tell one."""
+    return WrongUse(
+        "a place in the queue is estimated from every change of the order book, which candles, trades and one"
+        " snapshot a second are not: give a recording (backtest run --recording FILE, dt.recording; it is"
+        " made by deltatape record), or leave queue out: limit orders fill on trade-through"
+    )
 
 
 def latency_of(text: str) -> dict[str, float]:

@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from backtest.account import Account
 from backtest.batch import Signals
-from backtest.costs import latency_of, slippage_of
+from backtest.costs import latency_of, queue_of, slippage_of
 from backtest.feeds import Source, books_of, columns, funding_of, trades_of
 from backtest.fees import fees_of, is_listed
 from backtest.frames import candles_of, candles_of_trades
 from backtest.own_policies import OwnPolicy
 from backtest.policies import Policy
+from backtest.recordings import Recording, check
 from backtest.run import run_markets
 from backtest.setup import Setup, setup
 from backtest.stored_feeds import market_of
@@ -60,7 +61,8 @@ def backtest(
     Args:
         frame: see `backtest.frames.candles_of`: polars, pandas or numpy. Or such tables by symbol: these
             instruments share the cash. Or a table of trades (timestamp, price, size): every trade happens,
-            and the candles of `timeframe` (1m) that they make are what a strategy reads.
+            and the candles of `timeframe` (1m) that they make are what a strategy reads. Or a recording, as
+            `dt.recording` gives it: the same, and every change of the order book happens as well.
         strategy: the name of one that ships, one of `backtest.strategies`, a class with `cites`, `score`
             and `reason` as for live signals, a policy of your own (see `backtest.own_policies.policy`), or
             the entries: a truth value for each candle.
@@ -74,25 +76,54 @@ def backtest(
         books: snapshots as `dt.books` gives them, likewise.
         funding: a contract's timestamp, rate and, where known, mark_price, likewise.
         **options: capital and costs (see `backtest.account.Account`; slippage="fixed:2", "spread" or
-            "walk", latency="50" or "feed=20,order=50"), the policy (see `backtest.policies.Policy`) and the
-            strategy's parameters.
+            "walk", latency="50" or "feed=20,order=50", queue="pessimistic" or "pro-rata" on a recording),
+            the policy (see `backtest.policies.Policy`) and the strategy's parameters.
 
     Raises:
         WrongUse: the candles cannot have been, or what was asked for makes no sense.
     """
     beside = {"trades": trades, "finer": finer, "books": books, "funding": funding}
     given = {name: table for name, table in beside.items() if table is not None}
+    if isinstance(frame, Recording):
+        return _over_recording(frame, strategy, exits, timeframe, given, options)
     costs = _costs(options, exchange, symbol)
     sources = _sources(frame, symbol, timeframe, given, costs.slippage)
     if len(sources) > 1 and not options.keys() & {"fraction", "quantity"}:
         # Or the first to enter would leave nothing to the others.
         options["fraction"] = 1.0 / len(sources)
-    told = _told(sources, given)
-    if isinstance(strategy, OwnPolicy):
-        wanted = _of_policy(strategy, exits, options, costs, told)
-    else:
-        wanted = setup(_strategy(strategy, exits, sources), options, costs, told)
+    wanted = _wanted(strategy, exits, options, costs, sources, _told(sources, given))
     return run_markets(wanted, sources, exchange=exchange)
+
+
+def _over_recording(
+    tape: Recording,
+    strategy: Any,
+    exits: Any,
+    timeframe: Timeframe | str | None,
+    given: Mapping[str, Any],
+    options: dict[str, Any],
+) -> Result:
+    if given:
+        raise WrongUse(f"a recording has everything in it: leave {', '.join(given)} out")
+    options.setdefault("market_type", tape.market_type)
+    costs = _costs(options, tape.exchange, tape.symbol)
+    check(costs)
+    sources = [tape.source(timeframe)]
+    wanted = _wanted(strategy, exits, options, costs, sources, tape.told())
+    return run_markets(wanted, sources, exchange=tape.exchange)
+
+
+def _wanted(
+    strategy: Any,
+    exits: Any,
+    options: dict[str, Any],
+    costs: Account,
+    sources: list[Source],
+    told: dict[str, Any],
+) -> Setup:
+    if isinstance(strategy, OwnPolicy):
+        return _of_policy(strategy, exits, options, costs, told)
+    return setup(_strategy(strategy, exits, sources), options, costs, told)
 
 
 def _of_policy(
@@ -114,6 +145,8 @@ def _costs(options: dict[str, Any], exchange: str, symbol: str) -> Account:
         costs["market_type"] = market_of(symbol)
     if "slippage" in costs:
         costs |= slippage_of(str(costs["slippage"]))
+    if "queue" in costs:
+        costs["queue"] = queue_of(str(costs["queue"]))
     if (latency := options.pop("latency", None)) is not None:
         costs |= latency_of(str(latency))
     kind = costs.get("market_type", MarketType.SPOT)

@@ -11,7 +11,7 @@ import numpy as np
 from backtest import provenance
 from backtest.account import Terms
 from backtest.batch import Candles
-from backtest.tape import Books, Feed, Funding, Trades
+from backtest.tape import Books, Depth, Feed, Funding, Trades
 from market.errors import WrongUse
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Source:
         finer: candles of a shorter timeframe, likewise.
         books: snapshots.
         funding: of a linear contract.
+        depth: every change of its book.
         delisted: when it ends, µs.
         terms: what it has of its own: tick, lot, minimum.
         is_ticks: the candles were made of the trades, and only mark what those do.
@@ -43,6 +44,7 @@ class Source:
     finer: Candles | None = field(default=None, repr=False)
     books: Books | None = field(default=None, repr=False)
     funding: Funding | None = field(default=None, repr=False)
+    depth: Depth | None = field(default=None, repr=False)
     delisted: int | None = None
     terms: Terms = field(default_factory=Terms)
     is_ticks: bool = False
@@ -50,7 +52,7 @@ class Source:
     @property
     def is_plain(self) -> bool:
         """Whether its candles are all that happens."""
-        parts = (self.trades, self.finer, self.books, self.funding, self.delisted)
+        parts = (self.trades, self.finer, self.books, self.depth, self.funding, self.delisted)
         return not self.is_ticks and all(part is None for part in parts)
 
     def feed(self, signals: Signals, confidence: Floats | None = None) -> Feed:
@@ -62,6 +64,7 @@ class Source:
             trades=self.trades,
             finer=self.finer,
             books=self.books,
+            depth=self.depth,
             funding=self.funding,
             delisted=self.delisted,
             only_marks=self.is_ticks,
@@ -73,6 +76,7 @@ class Source:
             "trades": self.trades,
             "finer candles": self.finer,
             "books": self.books,
+            "changes of the book": self.depth,
             "funding rates": self.funding,
         }
         return {name: len(part.timestamp) for name, part in found.items() if part is not None}
@@ -91,9 +95,10 @@ def fingerprint(sources: Sequence[Source]) -> str:
     digest = sha256()
     for source in sources:
         digest.update(f"{source.symbol} {provenance.data_fingerprint(source.frame)}".encode())
-        for name in ("trades", "finer", "books", "funding"):
+        for name in ("trades", "finer", "books", "depth", "funding"):
             for part in getattr(source, name) or ():
-                digest.update(name.encode() + np.asarray(part).tobytes())
+                if np.size(part):
+                    digest.update(name.encode() + np.asarray(part).tobytes())
         digest.update(str(source.delisted).encode())
     return digest.hexdigest()
 

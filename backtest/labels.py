@@ -33,7 +33,11 @@ _INSIDES = {
     "candles": "inside a candle the worse comes first",
     "given": "inside a candle what was given of it, else the worse",
     "ticks": "every trade happens; candles only mark",
+    "recording": "every recorded trade happens; candles only mark",
 }
+
+
+_QUEUES = {"pessimistic": "from behind as far as possible", "pro_rata": "from everywhere alike"}
 
 
 def assumed(config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -51,6 +55,8 @@ def assumed(config: Mapping[str, Any]) -> list[tuple[str, str]]:
         shown.append(("latency", latency))
     if account.get("leverage", 1) != 1:
         shown.append(("leverage", f"{account['leverage']:g}, maintenance {account['maintenance']:.4g}"))
+    if (queue := account.get("queue", "none")) != "none":
+        shown.append(("limit orders", f"in the queue of their price, cancellations {_QUEUES[queue]}"))
     if account.get("participation"):
         shown.append(("participation", f"at most {account['participation']:.4g} of the volume"))
     for symbol, terms in sources.get("terms", {}).items():

@@ -23,6 +23,7 @@ from backtest.state import (
     LOWER_TIMEFRAME,
     MAX_LEVELS,
     NO_ERROR,
+    NO_QUEUE,
     STATE_TYPE,
     TIME_WENT_BACK,
     TRADE,
@@ -198,7 +199,7 @@ def _walk(state: State, on_event: Any, policy: Any, tape: Tape, tally: Tally) ->
             break
         if not has_room(tally):
             return False
-        if tape.levels.size > 0:
+        if state.queue != NO_QUEUE:
             line_up(state, tape, index)
         event = _event(state, tape, index)
         advance(state, event, on_event, policy, tally)

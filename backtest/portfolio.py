@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from backtest.batch import Floats, Integers, Record, walk
+from backtest.costs import needs_changes
 from backtest.feeds import columns
 from backtest.merged import walk_tape
 from backtest.metrics import Metrics, Profile, profile, summarise
@@ -61,6 +62,8 @@ def run_sources(
 def _check(wanted: Setup, sources: Sequence[Source]) -> None:
     if len(sources) > MAX_INSTRUMENTS:
         raise WrongUse(f"at most {MAX_INSTRUMENTS} instruments at once, not {len(sources)}")
+    if wanted.account.queue != "none" and any(source.depth is None for source in sources):
+        raise needs_changes()
     if len(sources) == 1:
         return
     if wanted.policy.plan != "signals":

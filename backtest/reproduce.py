@@ -6,7 +6,7 @@ too, since they say why it differs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from backtest import provenance
@@ -21,10 +21,11 @@ from market.instrument import MarketType
 from market.timeframe import Timeframe, format_time, from_datetime
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from backtest.feeds import Source
     from backtest.portfolio import Inside
+    from backtest.recordings import Recording
     from backtest.result import Result
     from signals.frame import CandleFrame
     from signals.options import SignalOptions
@@ -58,22 +59,34 @@ class Reproduction:
     effects: list[Difference]
 
 
-def reproduce(url: str, row: Mapping[str, Any], options: SignalOptions | None = None) -> Reproduction:
+def reproduce(
+    url: str,
+    row: Mapping[str, Any],
+    options: SignalOptions | None = None,
+    recorded: Callable[[Mapping[str, str], str, str], Recording] | None = None,
+) -> Reproduction:
     """Run a stored run again, storing nothing.
 
     Args:
         url: of the database, whose tape it reads.
         row: of `backtest_runs`.
         options: the settings of signals, which may name its strategy.
+        recorded: reads recordings again: SHA-256 by path, the exchange, the symbol.
 
     Raises:
-        WrongUse: the run never finished, its candles are gone, or its strategy is not known by name.
+        WrongUse: the run never finished, its candles or recordings are gone, or its strategy is not known by
+            name.
     """
     if row["status"] != "completed":
         raise WrongUse(f"this run is {row['status']}: only a completed one can be made anew")
-    frames = frames_of_run(url, row)
     wanted = setup_of(row, options)
-    result = run_markets(wanted, *fed_again(url, row, frames), exchange=row["exchange"])
+    if files := wanted.sources.get("recording"):
+        if recorded is None:
+            raise WrongUse("this run was fed with recordings: deltatape backtest reproduce reads them again")
+        sources, inside = _recorded_again(row, recorded(files, row["exchange"], row["symbols"][0])), None
+    else:
+        sources, inside = fed_again(url, row, frames_of_run(url, row))
+    result = run_markets(wanted, sources, inside, row["exchange"])
     record = result.record
     now = {
         "data": fingerprint(result.markets),
@@ -108,6 +121,14 @@ def setup_of(row: Mapping[str, Any], options: SignalOptions | None = None) -> Se
     account["lags"] = tuple(account.get("lags", ()))
     given = {**config["parameters"], **config["policy"]}
     return setup(strategy, given, Account(**account), config.get("sources"))
+
+
+def _recorded_again(row: Mapping[str, Any], tape: Recording) -> list[Source]:
+    """What the run was fed with: the same part of the recording, with the steps that it had then."""
+    since, until = from_datetime(row["start_date"]), from_datetime(row["end_date"])
+    source = tape.source(row["interval"], since, until)
+    steps = row["strategy_config"]["sources"]["terms"].get(tape.symbol, {})
+    return [replace(source, terms=Terms(**steps))]
 
 
 def fed_again(

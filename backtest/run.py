@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest.batch import Record, walk
+from backtest.costs import needs_changes
 from backtest.feeds import Source, columns
 from backtest.metrics import Metrics, summarise
 from backtest.policies import follow_signals
@@ -97,6 +98,8 @@ def execute(
     wanted: Setup, frame: CandleFrame, *, curve: bool, signals: Signals | None = None
 ) -> tuple[Record, Metrics]:
     """Signals (unless they are given), kernel and metrics over a checked frame; `curve` keeps its points."""
+    if wanted.account.queue != "none":
+        raise needs_changes()
     if signals is None:
         signals = wanted.strategy.signals(frame, wanted.values)
     account = wanted.account

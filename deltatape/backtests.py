@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from backtest.own_policies import OwnPolicy
+    from backtest.recordings import Recording
     from backtest.result import Result
 
-__all__ = ["backtest", "policy", "save"]
+__all__ = ["backtest", "policy", "recording", "save"]
 
 
 def backtest(frame: Any, strategy: Any, exits: Any = None, **options: Any) -> Result:
@@ -18,7 +20,7 @@ def backtest(frame: Any, strategy: Any, exits: Any = None, **options: Any) -> Re
 
     Args:
         frame: polars, pandas or numpy: times, open, high, low, close and, where known, volume; such tables
-            by symbol, which share the cash; or a table of trades.
+            by symbol, which share the cash; a table of trades; or a `recording`.
         strategy: entries (a truth value for each candle), a class, a `policy`, or a name: of one that ships,
             or of one of the settings.
         exits: a truth value for each candle, where `strategy` are entries.
@@ -43,6 +45,17 @@ def policy(**fields: float) -> Callable[[Callable[..., None]], OwnPolicy]:
     from backtest import own_policies
 
     return own_policies.policy(**fields)
+
+
+def recording(files: Sequence[Path | str], exchange: str, symbol: str) -> Recording:
+    """One market out of recordings, to backtest on, with places in queues. See `deltatape.recordings`.
+
+    Raises:
+        WrongUse: a file cannot be read, or nothing of the symbol is in them.
+    """
+    from deltatape import recordings
+
+    return recordings.recording(files, exchange, symbol)
 
 
 def save(result: Result) -> str:

@@ -243,7 +243,7 @@ def test_every_shipped_strategy_runs(name):
         (lambda: slippage_of("fixed"), None),
         (lambda: slippage_of("fixed:x"), "fixed:BPS"),
         (lambda: slippage_of("walks"), "spread or walk"),
-        (lambda: slippage_of("queue"), "place in the queue cannot be told"),
+        (lambda: slippage_of("queue"), "give a recording"),
         (lambda: latency_of("fast"), "milliseconds"),
         (lambda: latency_of("feed=2,back=3"), "feed=20,order=50"),
         (lambda: fees_of("nowhere", SPOT), "say them, --fee-bps and --maker-bps"),
