@@ -115,10 +115,10 @@ signal_state = Table(
     words("symbol"),
     one_of("interval", Timeframe),
     moment("candle_watermark"),
-    moment("settled_watermark"),
     big("revision_watermark"),
     one_of("last_type", SIGNAL_TYPES),
     moment("updated_timestamp", now=True),
+    moment("settled_watermark"),
     PrimaryKeyConstraint("strategy_name", "config_hash", "exchange", "symbol", "interval"),
 )
 

@@ -240,7 +240,12 @@ def test_every_rule_finds_what_it_is_for(filled: Connection) -> None:
 def test_rows_of_no_instrument(filled: Connection) -> None:
     state = {"interval": "1m", "strategy_name": "x", "config_hash": "x", "last_type": "BUY"}
     rows = {
-        "signal_state": {**state, "candle_watermark": "now", "settled_watermark": "now", "revision_watermark": 0},
+        "signal_state": {
+            **state,
+            "candle_watermark": "now",
+            "settled_watermark": "now",
+            "revision_watermark": 0,
+        },
         "instrument_changes": {"timestamp": to_datetime(BEGIN), "field": "tick_size"},
     }
     at = {"timestamp": to_datetime(BEGIN)}
