@@ -125,8 +125,8 @@ class Dispatcher:
         return turns.turn(self._connection, self._place, now, count) if count else nullcontext([])
 
     def _next_step(self, calls: Sequence[int], now: int) -> Step:
-        muted_until = mutes.muted(self._connection, now).get(self._name, 0)
-        return next_step(self._waiting(now), calls, now, self._outlet.limits, muted_until)
+        silent = [each.rule() for each in mutes.muted(self._connection, now, channel=self._name)]
+        return next_step(self._waiting(now), calls, now, self._outlet.limits, silent)
 
     def _waiting(self, now: int) -> list[Waiting]:
         limits = self._outlet.limits

@@ -11,6 +11,7 @@ from storage.turns import WINDOW
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from storage.routes import Rule
     from storage.sending import Waiting
 
 CRITICAL = "critical"
@@ -75,7 +76,7 @@ Step = Wait | Send | Suppress
 
 
 def next_step(
-    rows: Sequence[Waiting], calls: Sequence[int], now: int, limits: Limits, muted_until: int = 0
+    rows: Sequence[Waiting], calls: Sequence[int], now: int, limits: Limits, silent: Sequence[Rule] = ()
 ) -> Step:
     """What to do now.
 
@@ -87,13 +88,12 @@ def next_step(
         calls: when calls of the last minute ended, in rising order, microseconds UTC.
         now: microseconds UTC.
         limits: what the channel bears.
-        muted_until: until then only what is critical is sent, microseconds UTC.
+        silent: what fits one of these is not sent, unless it is critical.
     """
-    if now < muted_until:
-        # A row that has a lease may be on its way just now.
-        silenced = tuple(row.id for row in rows if row.severity != CRITICAL and row.due <= now)
-        if silenced:
-            return Suppress(silenced, "the channel was muted")
+    # A row that has a lease may be on its way just now.
+    due_rows = [row for row in rows if row.due <= now and row.severity != CRITICAL] if silent else []
+    if silenced := tuple(row.id for row in due_rows if any(rule.fits(row) for rule in silent)):
+        return Suppress(silenced, "muted")
     quiet_until = limits.quiet_until(now)
     if quiet_until is not None:
         rows = [row for row in rows if row.severity == CRITICAL]

@@ -9,7 +9,10 @@ from deltatape.logs import hide
 from market import WrongUse
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from alerts.telegram.run import BotOptions
+    from deltatape.alert_options import ChannelOptions
 
 WITHOUT_A_BOT = "set DELTATAPE_TELEGRAM__TOKEN to the token that @BotFather gave"
 NO_USERS = "set telegram.allowed_users to the numbers of who may ask, which @userinfobot tells"
@@ -41,8 +44,15 @@ def bot_options(wanted: settings.Settings) -> BotOptions:
         users=frozenset(given.allowed_users),
         # Who mutes in a chat means what comes into chats.
         channels=tuple(sorted(channels, key=lambda name: channels[name].telegram is None)),
+        own=_chats(channels),
         api_url=given.api_url,
         theme=given.theme,
         webhook_url=given.webhook_url,
         webhook_listen=given.webhook_listen,
     )
+
+
+def _chats(channels: Mapping[str, ChannelOptions]) -> dict[int, str]:
+    """The channel of each chat that has a number."""
+    chats = {str(each.telegram): name for name, each in channels.items() if each.telegram is not None}
+    return {int(chat): name for chat, name in chats.items() if not chat.startswith("@")}

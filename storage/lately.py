@@ -16,6 +16,7 @@ __all__ = [
     "alert_counts",
     "find_signal",
     "known_markets",
+    "knows_strategy",
     "latest_markets",
     "newest_signals",
     "signal_outcomes",
@@ -70,6 +71,16 @@ def known_markets(connection: Connection) -> list[tuple[str, str]]:
         "SELECT DISTINCT exchange, symbol FROM stream_coverage WHERE stream = 'trades' ORDER BY 1, 2"
     )
     return [(row[0], row[1]) for row in rows]
+
+
+def knows_strategy(connection: Connection, name: str) -> bool:
+    """Whether a strategy of this name gives signals here, or was backtested."""
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM signal_state WHERE strategy_name = %(name)s)"
+        " OR EXISTS (SELECT FROM backtest_runs WHERE strategy_name = %(name)s)",
+        {"name": name},
+    ).fetchone()
+    return row == (True,)
 
 
 def latest_markets(connection: Connection, markets: list[tuple[str, str]]) -> list[MarketNow]:

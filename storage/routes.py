@@ -1,7 +1,7 @@
 """Which alerts go to which channels: the rules of the configuration, as a pure function of an event."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -9,7 +9,20 @@ from storage.outbox import AlertRow, AlertType, Event, Severity, alert_rows
 
 __all__ = ["SILENT", "TO_CONSOLE", "Routes", "Rule"]
 
-_RANKS = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
+_RANKS: dict[str, int] = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
+
+
+class Told(Protocol):
+    """What a rule looks at: a row on its way, or one that waits."""
+
+    @property
+    def channel(self) -> str: ...
+    @property
+    def alert_type(self) -> str: ...
+    @property
+    def severity(self) -> str: ...
+    @property
+    def payload(self) -> Mapping[str, Any]: ...
 
 
 class Rule(Struct, frozen=True, kw_only=True):
@@ -35,7 +48,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     least_severity: Severity = Severity.INFO
     is_sent: bool = True
 
-    def fits(self, row: AlertRow) -> bool:
+    def fits(self, row: Told) -> bool:
         """Whether this rule decides about `row`."""
         return (
             self.is_asked(row.channel)
@@ -83,10 +96,10 @@ TO_CONSOLE = Routes(("console",))
 SILENT = Routes(())
 
 
-def _is_among(payload: dict[str, Any], name: str, wanted: tuple[str, ...]) -> bool:
+def _is_among(payload: Mapping[str, Any], name: str, wanted: tuple[str, ...]) -> bool:
     return not wanted or payload.get(name) in wanted
 
 
-def _confidence(payload: dict[str, Any]) -> float:
+def _confidence(payload: Mapping[str, Any]) -> float:
     found = payload.get("confidence_score")
     return float(found) if isinstance(found, int | float) else 0.0

@@ -29,12 +29,18 @@ LEASE = 60 * MICROSECONDS
 
 
 class Waiting(Struct, frozen=True):
-    """What of a row that is not sent yet decides when it is; `due` in microseconds UTC, 0: at once."""
+    """What of a row that is not sent yet decides whether and when it is.
+
+    `due` is in microseconds UTC, 0: at once; of the payload only what rules ask for is there.
+    """
 
     id: int
     severity: str
     attempts: int
     due: int = 0
+    channel: str = ""
+    alert_type: str = ""
+    payload: dict[str, str | None] = {}
 
 
 def lock_channel(connection: Connection, channel: str) -> bool:
@@ -59,15 +65,25 @@ def waiting(connection: Connection, channel: str, limit: int, *, is_critical: bo
     """
     rows = connection.execute(
         """
-        SELECT id, severity, attempts, next_attempt_timestamp FROM alerts
+        SELECT id, severity, attempts, next_attempt_timestamp, alert_type,
+            payload->>'exchange', payload->>'symbol', payload->>'strategy'
+        FROM alerts
         WHERE channel = %s AND status IN ('pending', 'failed') AND (severity = 'critical' OR NOT %s)
         ORDER BY id LIMIT %s
         """,
         (channel, is_critical, limit),
     )
     return [
-        Waiting(number, severity, attempts, 0 if due is None else from_datetime(due))
-        for number, severity, attempts, due in rows
+        Waiting(
+            number,
+            severity,
+            attempts,
+            0 if due is None else from_datetime(due),
+            channel,
+            alert_type,
+            {"exchange": exchange, "symbol": symbol, "strategy": strategy},
+        )
+        for number, severity, attempts, due, alert_type, exchange, symbol, strategy in rows
     ]
 
 

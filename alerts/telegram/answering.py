@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -16,7 +16,7 @@ from storage import streams
 from storage.database import connect, require_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from alerts.charts import Theme
     from alerts.telegram.commands import Command
@@ -58,11 +58,13 @@ class Answers:
         url: the database.
         theme: how pictures look.
         channels: names of the channels of alerts, first the one that is meant where none is named.
+        own: of chats that alerts go to, by which channel: there that one is meant.
     """
 
     url: str
     theme: Theme
     channels: tuple[str, ...]
+    own: Mapping[int, str] = field(default_factory=dict)
 
     def answer(self, line: Line, chat: int, page: int = 0, notes: Sequence[str] = ()) -> Reply:
         """What is said to `line`; what would change something is only asked."""
@@ -114,7 +116,7 @@ class Answers:
             line=str(line),
             page=page,
             theme=self.theme,
-            channels=self.channels,
+            channels=tuple(sorted(self.channels, key=lambda name: name != self.own.get(chat))),
             notes=tuple(notes),
         )
 

@@ -10,7 +10,6 @@ from market import WrongUse
 from storage import lately, watches
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from alerts.charts import Theme
@@ -62,13 +61,6 @@ class Asked:
         if len(self.words) != 1:
             raise WrongUse(f"give the id of one {what}")
         return self.words[0].removeprefix("#")
-
-    def channel(self, names: Sequence[str]) -> str:
-        """The channel of alerts that is named, or the first one."""
-        (name,) = names or self.channels[:1]
-        if name not in self.channels:
-            raise WrongUse(f"there is no channel {name!r} of alerts; there are: {', '.join(self.channels)}")
-        return name
 
     def markets(self) -> list[Market]:
         """The instruments that the words mean: those this chat watches, or all, without a word."""

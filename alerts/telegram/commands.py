@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from alerts.telegram.markup import Reply, safe
-from alerts.telegram.views import alerts, backtests, health, market, money, signals
+from alerts.telegram.views import alerts, backtests, health, market, money, mutes, signals
 from storage.database import schema_revision
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ COMMANDS = {
     "backtests": Command("", "The newest backtests.", backtests.backtests),
     "backtest": Command("ID", "A backtest's figures.", backtests.backtest),
     "alerts": Command("", "The newest alerts.", alerts.alerts),
-    "mute": Command("[channel] [time]", "No alerts for a while.", alerts.mute_question, alerts.mute),
-    "unmute": Command("[channel]", "Alerts again.", alerts.unmute_question, alerts.unmute),
+    "mute": Command("[what] [time]", "No alerts, or none of this.", mutes.mute_question, mutes.mute),
+    "unmute": Command("[what]", "Alerts again.", mutes.unmute_question, mutes.unmute),
     "watch": Command("[SYMBOL]", "Show this instrument here.", alerts.watch_question, alerts.watch),
     "unwatch": Command("SYMBOL", "Show it no more.", alerts.unwatch_question, alerts.unwatch),
     "version": Command("", "What runs here.", version),

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -27,7 +27,7 @@ from alerts.telegram.webhook import listening
 from market import Unavailable, WrongUse
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from threading import Event
 
     from alerts.charts import Theme
@@ -50,6 +50,7 @@ class BotOptions:
         token: from @BotFather.
         users: ids of those who may ask.
         channels: of alerts, by name; the first is what /mute means.
+        own: of chats that alerts go to, by which channel: there /mute means that one.
         api_url: of the Bot API's server.
         theme: how pictures look.
         webhook_url: where Telegram brings updates; None: they are asked for.
@@ -60,6 +61,7 @@ class BotOptions:
     token: str
     users: frozenset[int]
     channels: tuple[str, ...] = ("console",)
+    own: Mapping[int, str] = field(default_factory=dict)
     api_url: str = "https://api.telegram.org"
     theme: Theme = "dark"
     webhook_url: str | None = None
@@ -88,7 +90,7 @@ def run(url: str, options: BotOptions, stop: Event, ready: Callable[[str], None]
 
 
 async def _run(url: str, options: BotOptions, stop: Event, ready: Callable[[str], None] | None) -> None:
-    bot = TelegramBot(Answers(url, options.theme, options.channels), Access(options.users))
+    bot = TelegramBot(Answers(url, options.theme, options.channels, options.own), Access(options.users))
     application = _application(url, options, bot)
     try:
         async with application:

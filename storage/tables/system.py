@@ -77,9 +77,14 @@ alerts = Table(
 alert_mutes = Table(
     "alert_mutes",
     metadata,
-    Column("channel", Text, primary_key=True),
+    words("channel"),
     moment("until_timestamp"),
     moment("created_timestamp", now=True),
+    words("alert_type", default=""),
+    words("exchange", default=""),
+    words("symbol", default=""),
+    words("strategy", default=""),
+    PrimaryKeyConstraint("channel", "alert_type", "exchange", "symbol", "strategy"),
 )
 
 channel_calls = Table(

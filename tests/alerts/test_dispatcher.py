@@ -9,7 +9,7 @@ from alerts.pace import Limits
 from alerts.plan import Failure, Policy
 from market.timeframe import MICROSECONDS
 from storage.database import Connection, connect
-from storage.mutes import mute
+from storage.mutes import Mute, mute
 from storage.outbox import Alert, AlertType, Severity, alert_rows, list_alerts, write_alerts
 from storage.outbox import Event as Told
 from storage.sending import LEASE
@@ -235,19 +235,38 @@ def test_the_limits_hold_over_a_restart(database: str, session: Connection, cloc
 def test_a_muted_channel_holds_back_all_but_what_is_critical(session: Connection, clock: Clock) -> None:
     tell(session, 2)
     tell(session, 1, severity=Severity.CRITICAL)
-    mute(session, "console", START + SECOND)
+    mute(session, Mute(channel="console", until=START + SECOND))
+    mute(session, Mute(channel="mail", until=START + 9 * SECOND))
     channel = Recorder()
     sending = dispatcher(session, clock, channel)
     assert sending.send_due() is None
     assert [(a.status, a.error) for a in stored(session)] == [
-        ("suppressed", "the channel was muted"),
-        ("suppressed", "the channel was muted"),
+        ("suppressed", "muted"),
+        ("suppressed", "muted"),
         ("sent", None),
     ]
     clock.now += SECOND
     tell(session, 1, severity=Severity.WARNING)
     sending.send_due()
     assert channel.taken == [[3], [4]]
+
+
+def test_what_is_muted_is_held_back_and_nothing_else(session: Connection, clock: Clock) -> None:
+    for symbol in ("BTC/USD", "ETH/USD", "BTC/USD"):
+        event = Told(
+            alert_type=AlertType.SIGNAL_GENERATED,
+            timestamp=START,
+            title=symbol,
+            message="why",
+            dedupe_key=str(len(stored(session))),
+            payload={"exchange": "kraken", "symbol": symbol, "strategy": "trend"},
+        )
+        write_alerts(session, alert_rows(event, ["console"]))
+    mute(session, Mute(channel="console", symbol="BTC/USD", strategy="trend", until=START + SECOND))
+    channel = Recorder()
+    dispatcher(session, clock, channel).send_due()
+    assert channel.taken == [[2]]
+    assert [alert.status for alert in stored(session)] == ["suppressed", "sent", "suppressed"]
 
 
 def test_quiet_hours_are_waited_for(session: Connection, clock: Clock) -> None:

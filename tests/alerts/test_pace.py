@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from alerts.pace import WINDOW, Limits, Send, Suppress, Wait, next_step
 from market.timeframe import DAY, MICROSECONDS
+from storage.outbox import AlertType
+from storage.routes import Rule
 from storage.sending import Waiting
 
 HOUR = 3600 * MICROSECONDS
@@ -66,12 +68,14 @@ def test_quiet_hours(quiet: tuple[int, int], at: int, end: int | None) -> None:
     assert next_step([*rows(1), *rows(1, 2, "critical")], [], at, limits) == Send((1 if end is None else 2,))
 
 
-def test_a_muted_channel_gets_only_what_is_critical() -> None:
+def test_of_what_is_muted_only_what_is_critical_is_sent() -> None:
     waiting = [*rows(2), *rows(1, 3, "critical"), *rows(1, 4, due=NOON + 9)]
-    step = next_step(waiting, [], NOON, Limits(), NOON + 1)
-    assert step == Suppress((1, 2), "the channel was muted")
-    assert next_step(waiting[2:], [], NOON, Limits(), NOON + 1) == Send((3,))
-    assert next_step(waiting, [], NOON, Limits(), NOON) == Send((1,))
+    assert next_step(waiting, [], NOON, Limits(), [Rule()]) == Suppress((1, 2), "muted")
+    assert next_step(waiting[2:], [], NOON, Limits(), [Rule()]) == Send((3,))
+    gaps = Rule(types=(AlertType.DATA_GAP,))
+    assert next_step(waiting, [], NOON, Limits(), [gaps]) == Send((1,))
+    gap = Waiting(5, "warning", 0, 0, "phone", "data_gap")
+    assert next_step([*waiting, gap], [], NOON, Limits(), [gaps]) == Suppress((5,), "muted")
 
 
 @dataclass

@@ -74,8 +74,10 @@ WRONG = {
     "/signals many": "give one number, of signals a page, up to 50. Usage: /signals [n]",
     "/backtest 0dd5": "several runs begin with 0dd5: see /backtests. Usage: /backtest ID",
     "/backtest zz": "give four letters of a run's id or more: /backtests lists them.",
-    "/mute fax 1h": "there is no channel 'fax' of alerts; there are: phone, console. Usage: /mute",
-    "/mute 31d": "name a channel and a time up to 30d, like /mute 8h or /mute console 30m.",
+    "/mute fax 1h": "no trades of 'fax' on the tape; there are: binance BTC/USDT, binance ETH/USDT, okx"
+    " BTC/USDT. Channels: phone, console. Kinds: signal_generated, position_opened,",
+    "/mute 31d": "give one time up to 30d, like /mute 8h or /mute BTC/USDT 30m. Usage: /mute [what] [time]",
+    "/mute BTC ETH": "'BTC' and 'ETH': name one, and mute the other by itself.",
     "/watch " + "x" * 80: "no trades of 'xxx",
     "/nothing@tape_bot": "There is no such command.",
     "/price@tape_bot " + "x" * 300: "There is no such command.",
@@ -169,14 +171,14 @@ def test_what_changes_anything_is_asked_first(database):
     seed(database)
     with talking(database) as talk, connect(database, autocommit=True) as connection:
         question = talk.ask("/mute 2h")
-        assert muted(connection, 0) == {}
+        assert muted(connection, 0) == []
         talk.press(question, "No")
         assert question.plain == "Nothing was changed."
         assert question.buttons == []
         question = talk.ask("/mute 2h", BOB)
         talk.press(question, "Yes", BOB)
         assert question.plain.startswith("🔇 phone is mute until")
-        assert list(muted(connection, 0)) == ["phone"]
+        assert [each.channel for each in muted(connection, 0)] == ["phone"]
         assert "phone is mute until" in talk.ask("/status", BOB, GROUP - 1).plain
         for line, said, market in (
             ("/watch okx BTC/USDT", "This chat watches BTC/USDT on okx", [("okx", "BTC/USDT")]),
@@ -188,7 +190,44 @@ def test_what_changes_anything_is_asked_first(database):
             assert watched(connection, GROUP) == market
         question = talk.ask("/unmute", BOB, GROUP - 2)
         talk.press(question, "Yes")
-        assert muted(connection, 0) == {}
+        assert muted(connection, 0) == []
+
+
+MUTES = {
+    "/mute btc 2h": "BTC/USDT on phone",
+    "/mute okx BTC/USDT": "okx BTC/USDT on phone",
+    "/mute console Data_Gap": "data_gap on console",
+    "/mute binance": "binance on phone",
+    "/mute trend signal_generated eth 30m": "signal_generated ETH/USDT trend on phone",
+}
+
+
+def test_anything_that_rules_know_can_be_muted(database):
+    seed(database)
+    with talking(database) as talk, connect(database, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE backtest_runs SET strategy_name = 'trend' WHERE symbols = ARRAY['BTC/USDT']"
+        )
+        for chat, (line, name) in enumerate(MUTES.items(), 1):
+            question = talk.ask(line, chat=-chat)
+            assert question.plain.startswith(f"Mute {name} for "), line
+            talk.press(question, "Yes")
+            assert question.plain.startswith(f"🔇 {name} is mute until "), line
+        assert len(muted(connection, 0)) == len(MUTES)
+        shown = talk.ask("/alerts", BOB).plain
+        assert all(f"🔇 {name} is mute until " in shown for name in MUTES.values())
+        question = talk.ask("/unmute okx btc", chat=-11)
+        talk.press(question, "Yes")
+        assert question.plain == "🔔 okx BTC/USDT on phone is heard again."
+        question = talk.ask("/unmute", chat=-12)
+        talk.press(question, "Yes")
+        assert [each.channel for each in muted(connection, 0)] == ["console"]
+
+
+def test_mute_means_the_channel_that_comes_into_the_chat(database):
+    with talking(database, own={BOB: "console"}) as talk:
+        assert talk.ask("/mute", ALICE).plain.startswith("Mute phone for 8 h?")
+        assert talk.ask("/mute", BOB).plain.startswith("Mute console for 8 h?")
 
 
 def test_forged_and_old_buttons_change_nothing(database):
@@ -196,7 +235,7 @@ def test_forged_and_old_buttons_change_nothing(database):
         message = talk.ask("/unmute")
         for data in ("!1:mute 2h", "!99999999999999:mute 2h", "=0:nothing", "+0:", "junk", "!0:version"):
             assert talk.press_data(message, data) == "This button is too old: ask again."
-        assert muted(connection, 0) == {}
+        assert muted(connection, 0) == []
 
 
 def test_watched_instruments_are_shown_alone(database):

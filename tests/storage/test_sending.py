@@ -8,7 +8,6 @@ from storage.database import Connection, connect
 from storage.outbox import Alert, AlertType, Event, Severity, alert_rows, list_alerts, write_alerts
 from storage.sending import (
     LEASE,
-    Waiting,
     claim,
     lock_channel,
     mark_dead,
@@ -59,14 +58,16 @@ def test_what_waits_is_listed_in_order(connection: Connection) -> None:
     mark_sent(connection, [3], T)
     mark_suppressed(connection, [4], "muted")
     claim(connection, [5], T)
-    assert waiting(connection, "console", 9) == [
-        Waiting(1, "info", 0),
-        Waiting(2, "critical", 0),
-        Waiting(5, "info", 1, T + LEASE),
+    found = waiting(connection, "console", 9)
+    assert {(each.channel, each.alert_type) for each in found} == {("console", "signal_generated")}
+    assert [(each.id, each.severity, each.attempts, each.due) for each in found] == [
+        (1, "info", 0, 0),
+        (2, "critical", 0, 0),
+        (5, "info", 1, T + LEASE),
     ]
-    assert waiting(connection, "console", 1) == [Waiting(1, "info", 0)]
-    assert waiting(connection, "console", 9, is_critical=True) == [Waiting(2, "critical", 0)]
-    assert waiting(connection, "mail", 9) == [Waiting(6, "info", 0)]
+    assert waiting(connection, "console", 1) == found[:1]
+    assert waiting(connection, "console", 9, is_critical=True) == found[1:2]
+    assert [each.id for each in waiting(connection, "mail", 9)] == [6]
 
 
 def test_one_session_sends_on_a_channel(connection: Connection, database: str) -> None:

@@ -1,4 +1,4 @@
-"""/alerts, /mute, /unmute, /watch and /unwatch: what was told, and who wants to hear of what.
+"""/alerts, /watch and /unwatch: what was told, and what a chat is shown.
 
 What changes anything asks first: the `…_question` checks what is meant, and the function after it does it
 when the button below that question is pressed.
@@ -6,14 +6,14 @@ when the button below that question is pressed.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from alerts.telegram.markup import Reply, again, bold, code, paged, safe
 from alerts.telegram.views.market import choose
-from alerts.telegram.words import duration, when
+from alerts.telegram.views.mutes import mute_lines
+from alerts.telegram.words import when
 from market import WrongUse
-from market.timeframe import MICROSECONDS, from_datetime, to_datetime
+from market.timeframe import from_datetime, to_datetime
 from storage import mutes, watches
 from storage.outbox import list_alerts
 
@@ -21,13 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from alerts.telegram.asked import Asked, Market
+    from storage.mutes import Mute
     from storage.outbox import Alert
 
 PAGE = 6
 MOST_PAGES = 20
-HOURS = 8
-MOST_MUTE = 30 * 86_400
-_UNITS = {"m": 60, "min": 60, "h": 3600, "d": 86_400}
 _LAMPS = {"info": "🔵", "warning": "🟡", "critical": "🔴"}
 
 
@@ -43,9 +41,9 @@ def alerts(asked: Asked) -> Reply:
     return Reply(alerts_text(shown, silent), buttons)
 
 
-def alerts_text(rows: Sequence[Alert], silent: dict[str, int]) -> str:
+def alerts_text(rows: Sequence[Alert], silent: Sequence[Mute]) -> str:
     """What is mute, then a block an alert, the newest first."""
-    blocks = [f"🔇 {safe(name)} is mute until {when(to_datetime(until))}" for name, until in silent.items()]
+    blocks = mute_lines(silent)
     if not rows:
         blocks.append("No alerts yet: fresh signals, holes and trouble write them.")
     return "\n\n".join([*blocks, *map(_alert_block, rows)])
@@ -58,49 +56,6 @@ def _alert_block(row: Alert) -> str:
         f"#{row.id} {when(to_datetime(row.timestamp))}, {safe(row.channel)}: {safe(row.status)}",
     ]
     return "\n".join([*lines, *([code(row.error)] if row.error else [])])
-
-
-def mute_question(asked: Asked) -> Reply:
-    """Whether to silence a channel."""
-    channel, seconds = _channel_and_seconds(asked)
-    return Reply(f"Mute {bold(channel)} for {duration(seconds)}? Critical alerts come all the same.")
-
-
-def mute(asked: Asked) -> str:
-    """Silence a channel for a while."""
-    channel, seconds = _channel_and_seconds(asked)
-    until = from_datetime(asked.now) + seconds * MICROSECONDS
-    mutes.mute(asked.connection, channel, until)
-    return f"🔇 {bold(channel)} is mute until {when(to_datetime(until))}. /unmute ends it."
-
-
-def _channel_and_seconds(asked: Asked) -> tuple[str, int]:
-    words = asked.words
-    found = [re.fullmatch(r"(\d{1,4})(m|min|h|d)", word.lower()) for word in words]
-    spans = [int(each[1]) * _UNITS[each[2]] for each in found if each]
-    names = [word for word, each in zip(words, found, strict=True) if not each]
-    if len(spans) > 1 or len(names) > 1 or any(not 0 < span <= MOST_MUTE for span in spans):
-        raise WrongUse("name a channel and a time up to 30d, like /mute 8h or /mute console 30m")
-    return asked.channel(names), (spans or [HOURS * 3600])[0]
-
-
-def unmute_question(asked: Asked) -> Reply:
-    """Whether to let a channel be heard again."""
-    return Reply(f"Let {bold(_channel(asked))} be heard again?")
-
-
-def unmute(asked: Asked) -> str:
-    """Let a channel be heard again."""
-    channel = _channel(asked)
-    if mutes.unmute(asked.connection, channel):
-        return f"🔔 {bold(channel)} is heard again."
-    return f"{bold(channel)} was not mute."
-
-
-def _channel(asked: Asked) -> str:
-    if len(asked.words) > 1:
-        raise WrongUse("name one channel, like /unmute console, or none for the first one")
-    return asked.channel(asked.words)
 
 
 def watch_question(asked: Asked) -> Reply:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from alerts.telegram.markup import Reply, again, bold, code, paged, safe
 from alerts.telegram.views.market import market_name
+from alerts.telegram.views.mutes import mute_lines
 from alerts.telegram.words import age, duration, number, plural, when
 from market.timeframe import MICROSECONDS, from_datetime, to_datetime
 from storage import holes, lately, mutes, overview, streams
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from alerts.telegram.asked import Asked
     from storage.holes import Hole
     from storage.metrics import Measured
+    from storage.mutes import Mute
     from storage.overview import InstrumentTape
     from storage.streams import StreamRow
 
@@ -56,7 +58,7 @@ def status_text(
     workers: Sequence[str],
     size: int,
     counted: Mapping[str, int],
-    silent: Mapping[str, int],
+    silent: Sequence[Mute],
     now: datetime,
 ) -> str:
     """A block an instrument, then what runs and what waits to be sent."""
@@ -76,8 +78,7 @@ def status_text(
     waiting = counted.get("pending", 0) + counted.get("failed", 0)
     sent, dead = counted.get("sent", 0), counted.get("dead", 0)
     lines.append(f"alerts: {sent:,} sent in 24 h, {waiting:,} waiting, {dead:,} dead")
-    lines += [f"🔇 {safe(name)} is mute until {when(to_datetime(until))}" for name, until in silent.items()]
-    return "\n".join(lines)
+    return "\n".join([*lines, *mute_lines(silent)])
 
 
 def health(asked: Asked) -> Reply:
