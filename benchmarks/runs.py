@@ -2,12 +2,14 @@
 
 The bound of a stored run is its three parts at their barest: the candles drained from the database, signals
 and kernel without a store around them, and the rows that it stores as prepared bytes through COPY. vectorbt
-runs the same sweep where it is installed.
+runs the same sweep where it is installed. The bound of a stored sweep is the kernel alone for every
+combination, on all cores, and the rows of its best runs as prepared bytes.
 """
 
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from statistics import median
 from time import perf_counter
@@ -16,8 +18,11 @@ from typing import Any
 from psycopg import sql
 
 from backtest.account import Account
+from backtest.batch import walk
 from backtest.bulk import copy_columns
+from backtest.feeds import columns
 from backtest.grid import setups
+from backtest.policies import follow_signals
 from backtest.run import execute
 from backtest.run import run as backtest
 from backtest.setup import Setup, setup
@@ -34,7 +39,9 @@ from storage.database import Connection, connect
 
 MARKET = Market("binance", "BTC/USDT")
 ROUNDS, PROCESSES = 3, 7
+KEPT, THREADS = 3, os.cpu_count() or 1
 _PARAMETERS = {"fast": FAST, "slow": SLOW}
+_DEFINITION = {"strategy": "ema_cross", "grid": {}}
 _TABLES = ("positions", "fills", "backtest_equity_curve")
 _NEW_PROCESS = """
 import numpy as np
@@ -69,14 +76,14 @@ def _stored_run(url: str) -> Figures:
 
 def _fill(connection: Connection, frame: CandleFrame) -> None:
     names = ("open", "high", "low", "close", "volume")
-    columns = {"timestamp": frame.timestamp} | {name: frame.column(name) for name in names}
+    values = {"timestamp": frame.timestamp} | {name: frame.column(name) for name in names}
     constants: dict[str, Any] = {
         "exchange": MARKET.exchange,
         "symbol": MARKET.symbol,
         "interval": str(frame.timeframe),
     }
     constants |= {"is_closed": True, "is_whole": True, "source": "import"}
-    copy_columns(connection, "candles", columns, constants)
+    copy_columns(connection, "candles", values, constants)
     connection.execute("ANALYZE candles")
     connection.commit()
 
@@ -109,7 +116,7 @@ def _bare_kernel(url: str) -> float:
 
 
 def _bare_copy(url: str) -> float:
-    """The rows of the one run that is there taken out and put back as they were; then it is deleted."""
+    """The rows of the runs that are there taken out and put back as they were; then it is deleted."""
     with connect(url) as connection:
         taken = {table: _taken(connection, table) for table in _TABLES}
         for table in reversed(_TABLES):
@@ -134,9 +141,15 @@ def _taken(connection: Connection, table: str) -> bytes:
 
 
 def _stored_sweep(url: str) -> Figures:
-    seconds, memory = in_process(_swept, url)
-    what = f"stored sweep of {COMBINATIONS:,} × {SWEPT_CANDLES:,}"
-    return [Figure(what, seconds, "s", _peer()), Figure(f"{what}: peak memory", memory, "MB", 1_000.0)]
+    bare, rows, kept, memory = in_process(_swept, url)
+    what, peer = f"sweep of {COMBINATIONS:,} × {SWEPT_CANDLES:,}", _peer()
+    return [
+        Figure(f"bare {what}: signals and kernel on {THREADS} threads", bare, "s"),
+        Figure(f"raw COPY of fills, positions and curves of its best {KEPT}", _bare_copy(url), "s"),
+        Figure(f"stored {what}: a row for each run", rows, "s", peer),
+        Figure(f"stored {what}: and everything of the best {KEPT}", kept, "s", peer),
+        Figure(f"stored {what}: peak memory", memory, "MB", 1_000.0),
+    ]
 
 
 def _combinations() -> list[Setup]:
@@ -144,13 +157,36 @@ def _combinations() -> list[Setup]:
     return found
 
 
-def _swept(url: str) -> tuple[float, float]:
-    frame, definition = market(SWEPT_CANDLES), {"strategy": "ema_cross", "grid": {}}
+def _swept(url: str) -> tuple[float, float, float, float]:
+    """Seconds of the bare sweep, of the stored one, of that with its best, in turns; and the memory."""
+    frame, combinations = market(SWEPT_CANDLES), _combinations()
     with connect(url) as connection:
-        execute(setup("ema_cross"), frame, curve=True)
-        begun = perf_counter()
-        sweep(connection, frame, _combinations(), MARKET, definition=definition)
-        return perf_counter() - begun, peak_memory()
+
+        def stored(keep: int) -> float:
+            connection.execute("DELETE FROM sweeps")
+            connection.commit()
+            begun = perf_counter()
+            sweep(connection, frame, combinations, MARKET, definition=_DEFINITION, keep=keep)
+            return perf_counter() - begun
+
+        rounds = [(_bare_sweep(frame, combinations), stored(0), stored(KEPT)) for _ in range(ROUNDS + 1)]
+    bare, rows, kept = (median(part) for part in zip(*rounds[1:], strict=True))
+    return bare, rows, kept, peak_memory()
+
+
+def _bare_sweep(frame: CandleFrame, combinations: list[Setup]) -> float:
+    candles = columns(frame)
+
+    def walked(part: list[Setup]) -> None:
+        for each in part:
+            signals = each.strategy.signals(frame, each.values)
+            state, policy = each.account.state(), each.policy.record()
+            walk(state, policy, follow_signals, candles, signals, curve=False)
+
+    begun = perf_counter()
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(walked, [combinations[i::THREADS] for i in range(THREADS)]))
+    return perf_counter() - begun
 
 
 def _peer() -> float | None:
