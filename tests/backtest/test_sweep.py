@@ -56,6 +56,15 @@ def test_only_the_best_keep_everything(connection, database, real_frame):
     assert row["finished_timestamp"] >= row["started_timestamp"]
 
 
+def test_all_can_be_kept_though_few_are_stored_at_once(connection, frame):
+    done = swept(connection, frame, keep=8)
+    sharpes = [best.metrics.sharpe_ratio for best in done.best]
+    assert sharpes == sorted(sharpes, reverse=True)
+    kept = connection.execute("SELECT DISTINCT backtest_id FROM backtest_equity_curve").fetchall()
+    assert {run_id for (run_id,) in kept} == {best.backtest_id for best in done.best}
+    assert len(kept) == 8
+
+
 def test_rank_by_another_metric(connection, real_frame):
     done = swept(connection, real_frame, rank_by="buy_and_hold_pct")
     # All equal: the earliest combinations win.

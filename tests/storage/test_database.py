@@ -6,6 +6,7 @@ from market.errors import Unavailable, WrongUse
 from storage.database import (
     SCHEMA_REVISION,
     Connection,
+    another,
     connect,
     describe,
     edition,
@@ -61,6 +62,13 @@ def test_autocommit(database: str, connection: Connection) -> None:
     with connect(database, autocommit=True) as writer:
         writer.execute("CREATE TABLE kept (n int)")
         assert connection.execute("SELECT to_regclass('kept')").fetchone() == ("kept",)
+
+
+def test_another_connection_is_to_the_same_database_and_of_the_same_kind(connection: Connection) -> None:
+    with another(connection) as other:
+        assert other.info.backend_pid != connection.info.backend_pid
+        assert (other.info.dbname, other.info.user) == (connection.info.dbname, connection.info.user)
+        assert other.execute("SHOW timezone").fetchone() == ("UTC",)
 
 
 def test_engine_speaks_through_the_same_connections(database: str) -> None:
