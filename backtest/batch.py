@@ -181,6 +181,15 @@ def _are_in_order(candles: Candles, index: int, end: int, before: int) -> bool:
 
 
 @compiled(inline=True)
+def _prefetch_candle(candles: Candles, index: int) -> None:
+    """Ask for what the next signal fills at, and a position's first range: nothing has read near them."""
+    prefetch(candles.open, index)
+    prefetch(candles.high, index)
+    prefetch(candles.low, index)
+    prefetch(candles.timestamp, index)
+
+
+@compiled(inline=True)
 def _marked(state: State, candles: Candles, index: int, end: int, tally: Tally) -> bool:
     """Mark the position at each of these closes: its range, and the equity's peak and deepest fall.
 
@@ -188,24 +197,35 @@ def _marked(state: State, candles: Candles, index: int, end: int, tally: Tally) 
     """
     one, counts, cash = state.instruments[0], tally.counts, state.cash
     quantity, basis, high, low = one.quantity, one.basis, one.high, one.low
-    peak, drawdown = counts.peak, counts.drawdown
-    fall = peak * (1.0 - drawdown)
+    best = worst = counts.peak
     sound = True
+    # Without a branch, which would be guessed wrong again and again.
     for place in range(uint64(index), uint64(end)):
         now = cash + quantity * (candles.close[place] - basis)
-        high, low = max(high, candles.high[place]), min(low, candles.low[place])
-        if fall <= now <= peak:
-            continue
-        # One comparison that a NaN fails too is all that most candles take.
         sound &= not np.isnan(now)
+        best, worst = max(best, now), min(worst, now)
+        high, low = max(high, candles.high[place]), min(low, candles.low[place])
+    one.high, one.low = high, low
+    if best > counts.peak:
+        _climb(state, candles, index, end, tally)
+    elif worst < counts.peak * (1.0 - counts.drawdown):
+        counts.drawdown = 1.0 - worst / counts.peak
+    return sound
+
+
+@compiled()
+def _climb(state: State, candles: Candles, index: int, end: int, tally: Tally) -> None:
+    """The equity's peak and deepest fall over closes some of which are above the peak before."""
+    one, counts, cash = state.instruments[0], tally.counts, state.cash
+    quantity, basis = one.quantity, one.basis
+    peak, drawdown = counts.peak, counts.drawdown
+    for place in range(uint64(index), uint64(end)):
+        now = cash + quantity * (candles.close[place] - basis)
         if now > peak:
             peak = now
-        else:
+        elif now < peak * (1.0 - drawdown):
             drawdown = 1.0 - now / peak
-        fall = peak * (1.0 - drawdown)
-    one.high, one.low = high, low
     counts.peak, counts.drawdown = peak, drawdown
-    return sound
 
 
 @compiled()
@@ -295,8 +315,7 @@ def _walk(state: State, on_event: Any, policy: Any, candles: Candles, signals: S
             advance(state, event, on_event, policy, tally)
             counts.following += 1
             if counts.following < signals.candle.size:
-                # The open at which the next signal fills: nothing else reads that column.
-                prefetch(candles.open, signals.candle[counts.following] + 1)
+                _prefetch_candle(candles, signals.candle[counts.following] + 1)
         floor, ceiling = quiet_range(state)
     price = candles.close[count - 1]
     end = state.timestamp

@@ -133,15 +133,16 @@ def profile(initial: float, daily: Floats) -> Any:
 @compiled(allocates=True)
 def net_profits(fills: Records) -> Floats:
     """What each position brought, in the order of their ordinals: gross less all fees, and its funding."""
+    # There are no more positions than fills: one look at each fill is enough.
+    gross, fees, funding = np.zeros(fills.size), np.zeros(fills.size), np.zeros(fills.size)
     positions = 0
     for fill in fills:
+        place = fill.position - 1
         positions = max(positions, fill.position)
-    gross, fees, funding = np.zeros(positions), np.zeros(positions), np.zeros(positions)
-    for fill in fills:
-        gross[fill.position - 1] += fill.gross
-        fees[fill.position - 1] += fill.fee
-        funding[fill.position - 1] += fill.funding
-    return gross - fees + funding
+        gross[place] += fill.gross
+        fees[place] += fill.fee
+        funding[place] += fill.funding
+    return (gross - fees + funding)[:positions]
 
 
 @compiled(allocates=True)
