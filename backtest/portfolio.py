@@ -43,12 +43,12 @@ def run_sources(
     Raises:
         WrongUse: the instruments cannot trade together.
     """
-    _check(wanted, sources)
+    check(wanted, sources)
     signals = [wanted.strategy.signals(source.frame, wanted.values) for source in sources]
     asked: list[Integers] = [np.empty(0, dtype=np.int64) for _ in sources]
     now = list(sources)
     while True:
-        record = _walk(wanted, now, signals)
+        record = walk_sources(wanted, now, signals, curve=True)
         unclear = _unclear(record, now) if inside is not None else []
         new = [np.setdiff1d(candles, known) for candles, known in zip(unclear, asked, strict=False)]
         if inside is None or not any(map(len, new)):
@@ -59,7 +59,12 @@ def run_sources(
                 asked[number] = np.union1d(asked[number], candles)
 
 
-def _check(wanted: Setup, sources: Sequence[Source]) -> None:
+def check(wanted: Setup, sources: Sequence[Source]) -> None:
+    """Refuse what cannot run over these instruments.
+
+    Raises:
+        WrongUse: they cannot trade together, or one is not fed with what the setup needs.
+    """
     if len(sources) > MAX_INSTRUMENTS:
         raise WrongUse(f"at most {MAX_INSTRUMENTS} instruments at once, not {len(sources)}")
     if wanted.account.queue != "none" and any(source.depth is None for source in sources):
@@ -85,7 +90,10 @@ def paid_in(symbol: str) -> str:
     return symbol.rpartition("/")[2].rpartition(":")[2] or symbol
 
 
-def _walk(wanted: Setup, sources: Sequence[Source], signals: Sequence[Signals]) -> Record:
+def walk_sources(
+    wanted: Setup, sources: Sequence[Source], signals: Sequence[Signals], *, curve: bool
+) -> Record:
+    """The kernel once over every instrument; `curve` keeps the equity's points."""
     state = wanted.account.state([source.terms for source in sources], most_open=wanted.policy.most_open)
     policy, on_event = wanted.policy.record(), follow_signals
     if wanted.own is not None:
@@ -93,12 +101,12 @@ def _walk(wanted: Setup, sources: Sequence[Source], signals: Sequence[Signals]) 
         state["wake_at"] = 0
     elif len(sources) == 1 and sources[0].is_plain:
         frame = sources[0].frame
-        return walk(state, policy, on_event, columns(frame), signals[0], curve=True)
+        return walk(state, policy, on_event, columns(frame), signals[0], curve=curve)
     feeds = [
         source.feed(each, _confidence(wanted, source, each))
         for source, each in zip(sources, signals, strict=True)
     ]
-    return walk_tape(state, policy, on_event, merge(feeds), curve=True)
+    return walk_tape(state, policy, on_event, merge(feeds), curve=curve)
 
 
 def _confidence(wanted: Setup, source: Source, signals: Signals) -> Floats | None:

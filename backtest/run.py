@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backtest.batch import Record, walk
-from backtest.costs import needs_changes
-from backtest.feeds import Source, columns
-from backtest.metrics import Metrics, summarise
-from backtest.policies import follow_signals
-from backtest.portfolio import Inside, figures_of, run_sources
+from backtest.feeds import Source
+from backtest.portfolio import Inside, check, figures_of, run_sources, walk_sources
 from backtest.result import Result
 from backtest.setup import Setup, setup
 from market.errors import WrongUse
@@ -24,7 +20,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from backtest.account import Account
-    from backtest.batch import Signals
+    from backtest.batch import Record, Signals
+    from backtest.metrics import Metrics
     from backtest.strategies import Number, Strategy
     from signals.frame import CandleFrame
 
@@ -54,11 +51,8 @@ def run(
     Raises:
         WrongUse: what was asked for makes no sense, or the candles do not.
     """
-    begun = perf_counter()
-    wanted = setup(strategy, parameters, account)
-    candles = checked(frame, timeframe)
-    record, metrics = execute(wanted, candles, curve=True)
-    return Result(wanted, candles, metrics, record, exchange, symbol, perf_counter() - begun)
+    source = Source(symbol, _frame(frame, timeframe))
+    return run_markets(setup(strategy, parameters, account), [source], exchange=exchange)
 
 
 def run_markets(
@@ -98,29 +92,12 @@ def execute(
     wanted: Setup, frame: CandleFrame, *, curve: bool, signals: Signals | None = None
 ) -> tuple[Record, Metrics]:
     """Signals (unless they are given), kernel and metrics over a checked frame; `curve` keeps its points."""
-    if wanted.account.queue != "none":
-        raise needs_changes()
+    sources = (Source("", frame),)
+    check(wanted, sources)
     if signals is None:
         signals = wanted.strategy.signals(frame, wanted.values)
-    account = wanted.account
-    record = walk(
-        account.state(most_open=wanted.policy.most_open),
-        wanted.policy.record(),
-        follow_signals,
-        columns(frame),
-        signals,
-        curve=curve,
-    )
-    metrics = summarise(
-        account.capital,
-        record.daily,
-        record.fills,
-        record.fees,
-        record.drawdown,
-        record.held / len(frame),
-        frame.close[-1] / frame.open[0] - 1.0,
-    )
-    return record, metrics
+    record = walk_sources(wanted, sources, (signals,), curve=curve)
+    return record, figures_of(wanted, sources, record)
 
 
 def checked(frame: CandleFrame | pl.DataFrame, timeframe: Timeframe | str | None = None) -> CandleFrame:
@@ -129,12 +106,7 @@ def checked(frame: CandleFrame | pl.DataFrame, timeframe: Timeframe | str | None
     Raises:
         WrongUse: there is none, or a price is not above 0, or outside its candle's range.
     """
-    from signals.frame import CandleFrame
-
-    if not isinstance(frame, CandleFrame):
-        if timeframe is None:
-            raise WrongUse("say the timeframe of a table of candles: timeframe='1m'")
-        frame = CandleFrame.from_polars(frame, Timeframe.parse(timeframe))
+    frame = _frame(frame, timeframe)
     if not len(frame):
         raise WrongUse("there are no candles to backtest on")
     if wrong := _impossible(frame):
@@ -142,6 +114,16 @@ def checked(frame: CandleFrame | pl.DataFrame, timeframe: Timeframe | str | None
         when = format_time(int(frame.timestamp[place]))
         raise WrongUse(f"the candle of {when} has impossible prices: {why}")
     return frame
+
+
+def _frame(frame: CandleFrame | pl.DataFrame, timeframe: Timeframe | str | None) -> CandleFrame:
+    from signals.frame import CandleFrame
+
+    if isinstance(frame, CandleFrame):
+        return frame
+    if timeframe is None:
+        raise WrongUse("say the timeframe of a table of candles: timeframe='1m'")
+    return CandleFrame.from_polars(frame, Timeframe.parse(timeframe))
 
 
 def _impossible(frame: CandleFrame) -> tuple[int, str] | None:
