@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 # The Alembic revision whose tables storage.tables describes; a test holds it to migrations.head().
-SCHEMA_REVISION = "0017"
+SCHEMA_REVISION = "0018"
 
 _CONNECT_SECONDS = 10
 # Neither a parallel plan nor TimescaleDB's aggregation chunk by chunk: both would send the state of

@@ -236,7 +236,7 @@ fills = Table(
     words("reason"),
     one_of(
         "source",
-        ("trade", "lower_timeframe", "candle", "candle_pessimistic", "next_open", "close", "book"),
+        ("trade", "lower_timeframe", "candle", "candle_pessimistic", "next_open", "close", "book", "queue"),
     ),
     _of_signal(),
     money("funding", default="0"),

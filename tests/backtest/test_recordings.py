@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 import deltatape as dt
+from backtest import history
 from backtest.account import Account
+from backtest.reproduce import reproduce
 from backtest.run import run
+from backtest.store import save
+from deltatape.recordings import recorded_again
 from market import WrongUse
 
 SECOND = 1_000_000
@@ -76,6 +80,29 @@ def test_a_part_of_a_recording_begins_with_its_book(file):
     assert whole.frame.timestamp[0] == BEGIN // 60 * 60 * SECOND
     with pytest.raises(WrongUse, match="no trade of BTC/USD is in this part"):
         tape.source("1m", since=(BEGIN + 120) * SECOND)
+
+
+def stored(connection, file):
+    tape = dt.recording([file], "kraken_v1", "BTC/USD")
+    result = dt.backtest(tape, "grid", queue="pessimistic", **GRID)
+    row = history.run(connection, str(save(connection, result)))
+    connection.commit()
+    return row
+
+
+def test_a_stored_run_is_made_anew_from_its_recording(connection, database, file):
+    row = stored(connection, file)
+    assert row["engine_stats"]["fills_by_source"]["queue"] == 1
+    again = reproduce(database, row, recorded=recorded_again)
+    assert (again.is_same, again.causes, again.effects) == (True, [], [])
+    with pytest.raises(WrongUse, match="was fed with recordings"):
+        reproduce(database, row)
+    file.write_text(file.read_text() + "\n")
+    with pytest.raises(WrongUse, match="is not the recording that this run read"):
+        reproduce(database, row, recorded=recorded_again)
+    file.unlink()
+    with pytest.raises(WrongUse, match="of this run is gone"):
+        reproduce(database, row, recorded=recorded_again)
 
 
 def test_what_has_no_changes_of_the_book_has_no_queue(frame, file):
