@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
-from backtest import claims, provenance, store
+from backtest import claims, provenance, rows, store
 from backtest.folds import Fold, walk_forward
 from backtest.labels import label
 from backtest.metrics import Metrics
@@ -210,30 +210,30 @@ def _store_all(
 ) -> list[tuple[float, UUID]]:
     """Store a row for every run; gives (minus the rank, run) of each; `done` ran before."""
     same = {"split": split, "fold": fold} if split else {}
-    same |= store.base_row(frame, work.market, work.sweep_id, 0) | {"status": "completed"}
+    same |= rows.base_row(frame, work.market, work.sweep_id, 0) | {"status": "completed"}
     ranked: list[tuple[float, UUID]] = []
-    rows: list[dict[str, Any]] = []
+    finished: list[dict[str, Any]] = []
     written = perf_counter()
     for part in work.runner(frame, setups):
         for each in part:
             run_id = uuid4()
-            rows.append(store.setup_row(run_id, setups[len(ranked)]) | store.result_row(each, len(frame)))
+            finished.append(rows.setup_row(run_id, setups[len(ranked)]) | rows.result_row(each, len(frame)))
             ranked.append((-float(getattr(each.metrics, work.rank_by)), run_id))
         if perf_counter() - written > _SECONDS_BETWEEN_COMMITS:
-            _write(work, rows, same)
-            rows, written = [], perf_counter()
+            _write(work, finished, same)
+            finished, written = [], perf_counter()
         work.progress(done + len(ranked))
-    _write(work, rows, same)
+    _write(work, finished, same)
     return ranked
 
 
-def _write(work: _Work, rows: list[dict[str, Any]], same: dict[str, Any]) -> None:
-    if not rows:
+def _write(work: _Work, finished: list[dict[str, Any]], same: dict[str, Any]) -> None:
+    if not finished:
         return
     query = "UPDATE sweeps SET finished_runs = finished_runs + %s WHERE id = %s"
     with work.connection.transaction():
-        store.insert_runs(work.connection, rows, same)
-        work.connection.execute(query, (len(rows), work.sweep_id))
+        rows.insert_runs(work.connection, finished, same)
+        work.connection.execute(query, (len(finished), work.sweep_id))
     work.connection.commit()
 
 
