@@ -46,7 +46,7 @@ soak: setup ## ROUNDS=1 of the tests, then what must hold at full scale: hours
 	$(call part,24 simulated hours,$(BIN)/python -m tests.soak.virtual)
 	$(call part,100000 worse messages an adapter,DELTATAPE_FUZZ_MESSAGES=100000 $(BIN)/pytest -q -n 2 tests/collector/test_fuzz.py)
 	$(call part,10 million messages in flat memory,$(BIN)/python -m tests.soak.memory)
-	$(call part,3000 times random orders and markets against the reference engine,DELTATAPE_ENGINE_CASES=3000 $(BIN)/pytest -q -n 2 --timeout 3000 tests/backtest/test_random_orders.py tests/backtest/test_kernel.py)
+	$(call part,3000 times random orders and markets against the reference engine,DELTATAPE_ENGINE_CASES=3000 $(BIN)/pytest -q -n 2 --timeout 3000 tests/backtest/test_random_orders.py tests/backtest/test_random_queue.py tests/backtest/test_kernel.py)
 	$(call part,50 kills of the database server,$(BIN)/python -m tests.soak.kills --rounds 50)
 	$(call part,200 seeds of faults,$(BIN)/python -m tests.soak.faults --seeds 200)
 	$(call part,10000 alerts through a channel that fails and 20 kills,$(BIN)/python -m tests.soak.alerts)

@@ -1,6 +1,7 @@
 """What can be said of a run on the command line, and what it makes of the account and the policy."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -83,6 +84,23 @@ Inside = Annotated[
     typer.Option(
         help="What decides inside a candle: stored (trades, else minutes, where it matters), trades (every"
         " stored trade happens), finer (minutes) or candles (the worse).",
+        rich_help_panel=_MARKET,
+    ),
+]
+Recordings = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--recording",
+        help="Run over this recording instead of the tape: all its trades and book changes; again for more"
+        " files of the session.",
+        rich_help_panel=_MARKET,
+    ),
+]
+Queue = Annotated[
+    str,
+    typer.Option(
+        help="A limit order's place in the queue of its price, on a recording: none (it fills on"
+        " trade-through), pessimistic (others cancel behind it) or pro-rata (everywhere alike).",
         rich_help_panel=_MARKET,
     ),
 ]

@@ -22,6 +22,7 @@ def reproduce(
     """
     from backtest import history
     from backtest.reproduce import reproduce as again
+    from deltatape.recordings import recorded_again
     from storage.database import connect, require_schema
 
     wanted = settings.load()
@@ -29,7 +30,7 @@ def reproduce(
     with connect(url) as connection:
         require_schema(connection)
         row = history.run(connection, backtest_id)
-    made = again(url, row, wanted.signals)
+    made = again(url, row, wanted.signals, recorded_again)
     if as_json:
         document = {
             "backtest_id": row["backtest_id"],

@@ -1,11 +1,19 @@
-"""`deltatape backtest run`: a strategy over stored candles, of one instrument or several."""
+"""`deltatape backtest run`: a strategy over stored candles, of one instrument or several, or a recording."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from deltatape import settings
 from deltatape.cli import backtest_options as options
+from deltatape.cli import output
 from deltatape.cli.runs import show_run, stored_candles
 from market import MarketType, WrongUse
+from market.timeframe import parse_time
+
+if TYPE_CHECKING:
+    from backtest.recordings import Recording
 
 
 def run(
@@ -29,6 +37,8 @@ def run(
     maintenance: options.Maintenance = None,
     funding: options.Funding = True,
     inside: options.Inside = "stored",
+    recording: options.Recordings = None,
+    queue: options.Queue = "none",
     size: options.Size = None,
     stop: options.Stop = None,
     target: options.Target = None,
@@ -41,17 +51,19 @@ def run(
     max_open: options.MaxOpen = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Backtest a strategy over stored candles.
+    """Backtest a strategy over stored candles, or over a recording.
 
     The run is stored and shown. Orders fill at the next event; what else is taken for granted of the
     market is printed with the result.
     """
     wanted = settings.load()
+    from backtest.costs import needs_changes, queue_of
     from backtest.grid import parameter
+    from backtest.recordings import check
     from backtest.run import run_markets
     from backtest.setup import setup
     from backtest.store import Market, running
-    from backtest.stored_feeds import LookInside, Wanted, facts_of, read_sources
+    from backtest.stored_feeds import Facts, LookInside, Wanted, facts_of, read_sources
     from backtest.stored_setup import Costs, sources_of
     from backtest.strategies import find
     from storage.database import connect, require_schema
@@ -79,29 +91,64 @@ def run(
         leverage,
         maintenance,
     )
+    model = queue_of(queue)
+    if model != "none" and not recording:
+        raise needs_changes()
     url = wanted.database()
     with connect(url) as connection:
         require_schema(connection)
+        tape = read_recording(recording, exchange, symbols, inside) if recording else None
         facts = facts_of(connection, exchange, symbols)
+        if tape is not None:
+            facts = {tape.symbol: Facts(tape.market_type, tape.terms)}
         account, origin = costs.account(exchange, facts)
-        inputs = Wanted(inside, account.slippage, funding and account.market_type is MarketType.LINEAR)
-        chosen = setup(found, parameters, account, sources_of(inputs, facts, origin))
-        frames = {each: stored_candles(url, exchange, each, timeframe, start, end) for each in symbols}
-        first = frames[symbols[0]]
+        account = replace(account, queue=model)
+        look = None
+        if tape is not None:
+            check(account)
+            chosen = setup(found, parameters, account, tape.told() | {"fees": origin})
+            since, until = (None if text is None else parse_time(text) for text in (start, end))
+            sources = [tape.source(timeframe, since, until)]
+        else:
+            inputs = Wanted(inside, account.slippage, funding and account.market_type is MarketType.LINEAR)
+            chosen = setup(found, parameters, account, sources_of(inputs, facts, origin))
+            frames = {each: stored_candles(url, exchange, each, timeframe, start, end) for each in symbols}
+            sources = read_sources(url, exchange, frames, inputs, facts)
+            look = LookInside(url, exchange) if inside == "stored" else None
+        first = sources[0].frame
         if latency == "recorded":
             chosen = with_lags(chosen, url, exchange, symbols[0], first)
-        sources = read_sources(url, exchange, frames, inputs, facts)
         market = Market(exchange, symbols[0], tuple(symbols[1:]))
         with running(connection, chosen, first, market, seed, wanted.alerts.routes()) as begun:
-            look = LookInside(url, exchange) if inside == "stored" else None
             begun.complete(run_markets(chosen, sources, look, exchange))
         show_run(connection, str(begun.run_id), wanted.home, as_json=as_json)
 
 
+def read_recording(files: Sequence[Path], exchange: str, symbols: Sequence[str], inside: str) -> "Recording":
+    """What was recorded of the one market that is asked for.
+
+    Raises:
+        WrongUse: several are, or it is not in the files; or what stands inside candles is said.
+    """
+    from deltatape.recordings import recording
+
+    if len(symbols) > 1:
+        raise WrongUse("a recording is run over one market at a time: name one symbol")
+    if inside != "stored":
+        raise WrongUse("in a recording every trade happens: leave --inside out")
+    with output.errors.status("reading the recording", spinner="dots") as status:
+
+        def show(count: int) -> None:
+            status.update(f"reading the recording: {count:,} messages")
+
+        found = recording(files, exchange, symbols[0], show)
+    for name in found.ended_early:
+        output.say(f"{name}; it is read up to its last whole line")
+    return found
+
+
 def with_lags(chosen: Any, url: str, exchange: str, symbol: str, frame: Any) -> Any:
     """The setup with latencies that are drawn from how late the stored trades came."""
-    from dataclasses import replace
-
     from backtest.stored_feeds import recorded_lags
 
     lags = recorded_lags(url, exchange, symbol, int(frame.timestamp[0]), int(frame.close_time[-1]))
