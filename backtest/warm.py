@@ -1,4 +1,4 @@
-"""Machine code made before it is needed: every shipped strategy once, over a few candles."""
+"""Machine code made before it is needed: every shipped strategy over a few candles, and one over trades."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backtest.compiled import cache_folder
+from backtest.feeds import Source
 from backtest.frames import candles_of
-from backtest.result import Result
-from backtest.run import execute
+from backtest.run import run, run_markets
 from backtest.setup import setup
 from backtest.strategies import names
+from backtest.tape import Trades
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from backtest.result import Result
 
 _CANDLES = 300
 
@@ -44,7 +47,14 @@ def warm_up(progress: Callable[[str], None] = lambda _: None) -> Path | None:
     )
     for name in names():
         progress(name)
-        chosen = setup(name)
-        record, metrics = execute(chosen, frame, curve=True)
-        str(Result(chosen, frame, metrics, record))
+        _look_at(run(frame, name))
+    progress("a run over trades")
+    trades = Trades(frame.timestamp, frame.close, frame.volume)
+    _look_at(run_markets(setup("ema_cross"), [Source("", frame, trades)]))
     return cache_folder()
+
+
+def _look_at(result: Result) -> None:
+    """What people do with a result."""
+    str(result)
+    result.day_columns()

@@ -21,12 +21,12 @@ def warm_up() -> None:
     begun = perf_counter()
     from backtest.warm import warm_up as warm
 
-    with output.steps("strategies", "compiling") as report:
+    with output.steps("runs", "compiling") as report:
         done = 0
 
         def told(name: str) -> None:
             nonlocal done
-            report(done, 0, f"compiling what {name} runs")
+            report(done, 0, f"compiling what {name} needs")
             done += 1
 
         folder = warm(told)

@@ -16,6 +16,27 @@ from backtest.policies import follow_signals
 for function in (_walk, follow_signals):
     print(sum(function.stats.cache_hits.values()), sum(function.stats.cache_misses.values()))
 """
+WARM = """
+import gc
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+import deltatape as dt
+from backtest.warm import warm_up
+
+def compiled():
+    found = [each for each in gc.get_objects() if isinstance(each, Dispatcher)]
+    return {(each.__module__, each.__name__, kinds) for each in found for kinds in each.overloads}
+
+warm_up()
+before = compiled()
+time, price = np.arange(500) * 60, 100 + np.sin(np.arange(500))
+candles = {"time": time, "open": price, "high": price, "low": price, "close": price}
+trades = {"timestamp": time, "price": price, "size": np.ones(500)}
+for table in (candles, trades):
+    result = dt.backtest(table, "ema_cross", stop=0.01, timeframe="1m")
+    print(len(str(result)), len(result.returns), len(result.day_columns()), end=" ")
+print(len(before) > 5, *{name for _, name, _ in compiled() - before})
+"""
 ADD = "from backtest.compiled import compiled; print(compiled()(lambda x: x + 1)(1))"
 
 
@@ -45,6 +66,10 @@ def copy(tmp_path):
 def test_a_new_process_finds_the_machine_code():
     python(HITS)
     assert python(HITS) == ["1", "0", "1", "0"]
+
+
+def test_warming_up_compiles_what_candles_and_trades_need():
+    assert python(WARM)[-1] == "True"
 
 
 def test_the_folder_is_the_homes_then_the_packages(copy):
