@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 25
+FIRST_SECONDS = 10
+"""The first call waits no longer: who has had an answer is not the one that comes second."""
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
 WARN_SECONDS = 60.0
@@ -41,13 +43,12 @@ SECOND = (
 )
 
 
-async def poll(bot: Bot, updates: asyncio.Queue[object], seconds: int = POLL_SECONDS) -> None:
+async def poll(bot: Bot, updates: asyncio.Queue[object]) -> None:
     """Put each update into `updates`, until cancelled.
 
     Args:
         bot: whose.
         updates: where they go.
-        seconds: how long one call waits for something to come.
 
     Raises:
         Unavailable: another program polls already.
@@ -59,7 +60,8 @@ async def poll(bot: Bot, updates: asyncio.Queue[object], seconds: int = POLL_SEC
     try:
         while True:
             try:
-                found = await bot.get_updates(offset=offset, timeout=seconds, allowed_updates=UPDATES)
+                wait = POLL_SECONDS if has_polled else FIRST_SECONDS
+                found = await bot.get_updates(offset=offset, timeout=wait, allowed_updates=UPDATES)
             except Conflict:
                 if not has_polled:
                     raise Unavailable(SECOND) from None

@@ -100,6 +100,17 @@ def test_who_comes_second_leaves_and_the_first_goes_on():
         assert "does not answer" in talk.ask("/status", BOB).plain
 
 
+def test_a_bot_that_nobody_has_asked_anything_is_no_second_one(monkeypatch):
+    monkeypatch.setattr("alerts.telegram.polling.FIRST_SECONDS", 0)
+    with talking(NOWHERE) as talk:
+        # Its first call is over.
+        talk.api.wait(lambda: talk.api.polls >= 2)
+        monkeypatch.setattr("alerts.telegram.polling.FIRST_SECONDS", 60)
+        with pytest.raises(Unavailable):
+            run(NOWHERE, stranger(talk.api.address), threading.Event())
+        assert "does not answer" in talk.ask("/status").plain
+
+
 def test_a_token_that_is_not_known_is_wrong_use():
     with bot_api() as api, pytest.raises(WrongUse) as raised:
         run(NOWHERE, stranger(api.address, "4242:AAanother"), threading.Event())
