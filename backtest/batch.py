@@ -40,6 +40,8 @@ from backtest.tally import (
     Tally,
     advance,
     begin,
+    climb,
+    climbs,
     grown,
     has_room,
     record_of,
@@ -195,37 +197,19 @@ def _marked(state: State, candles: Candles, index: int, end: int, tally: Tally) 
 
     False where a price is no number.
     """
-    one, counts, cash = state.instruments[0], tally.counts, state.cash
-    quantity, basis, high, low = one.quantity, one.basis, one.high, one.low
-    best = worst = counts.peak
+    one = state.instruments[0]
+    high, low = one.high, one.low
+    top, bottom = -np.inf, np.inf
     sound = True
-    # Without a branch, which would be guessed wrong again and again.
     for place in range(uint64(index), uint64(end)):
-        now = cash + quantity * (candles.close[place] - basis)
-        sound &= not np.isnan(now)
-        best, worst = max(best, now), min(worst, now)
+        price = candles.close[place]
+        sound &= not np.isnan(price)
+        top, bottom = max(top, price), min(bottom, price)
         high, low = max(high, candles.high[place]), min(low, candles.low[place])
     one.high, one.low = high, low
-    if best > counts.peak:
-        _climb(state, candles, index, end, tally)
-    elif worst < counts.peak * (1.0 - counts.drawdown):
-        counts.drawdown = 1.0 - worst / counts.peak
+    if climbs(state, bottom, top, tally):
+        climb(state, candles.close, index, end, tally)
     return sound
-
-
-@compiled()
-def _climb(state: State, candles: Candles, index: int, end: int, tally: Tally) -> None:
-    """The equity's peak and deepest fall over closes some of which are above the peak before."""
-    one, counts, cash = state.instruments[0], tally.counts, state.cash
-    quantity, basis = one.quantity, one.basis
-    peak, drawdown = counts.peak, counts.drawdown
-    for place in range(uint64(index), uint64(end)):
-        now = cash + quantity * (candles.close[place] - basis)
-        if now > peak:
-            peak = now
-        elif now < peak * (1.0 - drawdown):
-            drawdown = 1.0 - now / peak
-    counts.peak, counts.drawdown = peak, drawdown
 
 
 @compiled()

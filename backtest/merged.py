@@ -6,20 +6,19 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import int64, types
+from numba import int64, types, uint64
 
 from backtest.batch import quiet_range
 from backtest.compiled import compiled
 from backtest.entries import settle
 from backtest.kernel import step
-from backtest.ledger import TOLERANCE, equity
+from backtest.ledger import check, equity
 from backtest.policies import on_event_type
 from backtest.queue import line_up
 from backtest.state import (
     BOOK,
     CLOSE,
     END,
-    EQUITY_DISAGREES,
     LOWER_TIMEFRAME,
     MAX_LEVELS,
     NO_ERROR,
@@ -39,6 +38,8 @@ from backtest.tally import (
     advance,
     after_candle,
     begin,
+    climb,
+    climbs,
     grown,
     has_room,
     record_of,
@@ -73,7 +74,7 @@ def walk_tape(state: Records, policy: Any, on_event: Any, tape: Tape, *, curve: 
         DeltatapeError: the kernel's own checks failed.
     """
     # What happens at midnight is of the day that ends there.
-    first = int(tape.start.min())
+    first = int(tape.start[tape.kind == CLOSE].min(initial=tape.timestamp[0]))
     last = max(first, int(tape.timestamp[-1]) - 1)
     points = 2 * len(tape.kind) + 2 if curve else 0
     tally = begin(first, last, float(state["initial"][0]), 0, points)
@@ -87,49 +88,35 @@ def walk_tape(state: Records, policy: Any, on_event: Any, tape: Tape, *, curve: 
 
 @compiled()
 def _mark(state: State, tape: Tape, index: int, floor: float, ceiling: float, tally: Tally) -> int:
-    """Mark trades from `index` on whose prices are quiet; gives the first event that is not one."""
-    one = state.instruments[0]
-    quantity, basis, entry, cash = one.quantity, one.basis, one.entry, state.cash
-    settled = state.initial + state.realised - state.fees + state.funding
-    amounts = state.initial + abs(cash) + abs(state.realised) + state.fees + abs(state.funding)
-    high, low, time = one.high, one.low, state.timestamp
-    counts = tally.counts
-    peak, fall = counts.peak, counts.peak * (1.0 - counts.drawdown)
+    """Mark trades from `index` on whose prices are quiet; gives the first event that is not one.
+
+    What the two identities differ by is the same at every price, so that the check before the first trade
+    is one at each of them.
+    """
+    one, counts = state.instruments[0], tally.counts
+    check(state)
+    begun, time = index, state.timestamp
     limit = min(counts.day_end, state.wake_at - 1)
-    begun, price, now, wrong = index, one.mark, 0.0, False
-    while index < tape.kind.size:
-        price = tape.price[index]
-        stamp = tape.timestamp[index]
-        if tape.kind[index] != TRADE or not (floor < price < ceiling) or stamp > limit:
-            break
-        if stamp < time:
-            state.error = TIME_WENT_BACK
+    high, low = -np.inf, np.inf
+    for place in range(uint64(index), uint64(tape.kind.size)):
+        price, stamp = tape.price[place], tape.timestamp[place]
+        if tape.kind[place] != TRADE or not (floor < price < ceiling and time <= stamp <= limit):
             break
         time = stamp
-        value = quantity * (price - basis)
-        now = cash + value
-        # Written so that a NaN fails it.
-        apart = abs(now - (settled + quantity * (price - entry)))
-        wrong |= not (apart <= TOLERANCE * (amounts + abs(value)))
         high, low = max(high, price), min(low, price)
-        if now > peak:
-            peak = now
-            fall = peak * (1.0 - counts.drawdown)
-        elif now < fall:
-            counts.drawdown = 1.0 - now / peak
-            fall = peak * (1.0 - counts.drawdown)
         index += 1
-    if wrong:
-        state.error = EQUITY_DISAGREES
+    if index < tape.kind.size and tape.timestamp[index] < time:
+        state.error = TIME_WENT_BACK
     if index > begun:
         counts.events += index - begun
-        counts.peak = peak
-        tally.daily[counts.day] = now
+        if climbs(state, low, high, tally):
+            climb(state, tape.price, begun, index, tally)
         state.timestamp = time
         one.mark = tape.price[index - 1]
         one.available = state.participation * tape.size[index - 1]
-        if quantity != 0.0:
-            one.high, one.low = high, low
+        tally.daily[counts.day] = equity(state)
+        if one.quantity != 0.0:
+            one.high, one.low = max(one.high, high), min(one.low, low)
     return index
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 import numpy.typing as npt
-from numba import types
+from numba import types, uint64
 
 from backtest.compiled import compiled
 from backtest.exits import recheck
@@ -240,6 +240,43 @@ def write_day(now: float, time: int, tally: Tally) -> None:
         counts.peak = now
     elif now < counts.peak * (1.0 - counts.drawdown):
         counts.drawdown = 1.0 - now / counts.peak
+
+
+@compiled(inline=True)
+def climbs(state: State, low: float, high: float, tally: Tally) -> bool:
+    """Whether the equity passes its peak between these prices of the only instrument; else its fall is noted.
+
+    It is highest and lowest where the price is, the other way round for a short position.
+    """
+    one, counts = state.instruments[0], tally.counts
+    worst = state.cash + one.quantity * (low - one.basis)
+    best = state.cash + one.quantity * (high - one.basis)
+    if one.quantity < 0.0:
+        best, worst = worst, best
+    if best > counts.peak:
+        return True
+    if worst < counts.peak * (1.0 - counts.drawdown):
+        counts.drawdown = 1.0 - worst / counts.peak
+    return False
+
+
+@compiled()
+def climb(state: State, prices: Floats, index: int, end: int, tally: Tally) -> None:
+    """The equity's peak and deepest fall over prices of the only instrument, one after the other."""
+    one, counts, cash = state.instruments[0], tally.counts, state.cash
+    quantity, basis = one.quantity, one.basis
+    peak, drawdown = counts.peak, counts.drawdown
+    fall = peak * (1.0 - drawdown)
+    for place in range(uint64(index), uint64(end)):
+        now = cash + quantity * (prices[place] - basis)
+        if fall <= now <= peak:
+            continue
+        if now > peak:
+            peak = now
+        else:
+            drawdown = 1.0 - now / peak
+        fall = peak * (1.0 - drawdown)
+    counts.peak, counts.drawdown = peak, drawdown
 
 
 @compiled()
