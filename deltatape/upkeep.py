@@ -1,4 +1,4 @@
-"""What is done once a day: the backup when it is due; old days compressed, copied to the tier, dropped."""
+"""What is done once a day: the backup when it is due, funding; old days compressed, copied away, dropped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from market import MICROSECONDS, DeltatapeError
+from market import MICROSECONDS, DeltatapeError, Unavailable
 from market.timeframe import format_time
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def _jobs(connection: Connection, settings: Settings) -> Iterator[tuple[str, Wor
 
     if settings.backup.folder is not None and settings.database_url is None:
         yield "backup", _backup
+    if settings.collect:
+        yield "funding", _funding
     if settings.upkeep.compress and edition(connection) == "timescale":
         yield "compress", _compress
     if settings.tier.url is not None:
@@ -139,6 +141,24 @@ def _backup(url: str, settings: Settings, now: int, go_on: GoOn) -> tuple[dict[s
         report=log.info,
     )
     return {"made": 1.0, "bytes": float(made.backup.bytes), "removed": float(len(made.removed))}, []
+
+
+def _funding(url: str, settings: Settings, now: int, go_on: GoOn) -> tuple[dict[str, float], list[str]]:
+    """What the perpetual contracts that are collected have paid since the last time."""
+    import asyncio
+
+    from collector.backfill_funding import catch_up
+    from collector.collect import Target
+
+    paid, wrong = 0, []
+    for options in settings.collect:
+        go_on()
+        target = Target(**options.model_dump())
+        try:
+            paid += asyncio.run(catch_up(target, url, now))
+        except Unavailable as error:
+            wrong.append(str(error))
+    return {"payments": float(paid)}, wrong
 
 
 def _compress(url: str, settings: Settings, now: int, go_on: GoOn) -> tuple[dict[str, float], list[str]]:

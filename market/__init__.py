@@ -5,6 +5,7 @@ from market.candle import Candle, CandleBuilder
 from market.cvd import Cvd, CvdPoint
 from market.decimals import ExactSum
 from market.errors import DeltatapeError, Unavailable, WrongUse
+from market.funding import FundingRate
 from market.instrument import Instrument, MarketType
 from market.timeframe import DAY, MICROSECONDS, Timeframe, format_time, parse_time
 from market.trade import FAR_AHEAD, Side, Trade
@@ -20,6 +21,7 @@ __all__ = [
     "CvdPoint",
     "DeltatapeError",
     "ExactSum",
+    "FundingRate",
     "Instrument",
     "MarketType",
     "OrderBook",

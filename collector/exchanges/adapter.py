@@ -9,7 +9,7 @@ from msgspec.json import Decoder
 
 from collector.exchanges.events import BookDelta, BookReset, CandleSeen, Event
 from collector.exchanges.texts import Numbers
-from market import Instrument, OrderBook, Timeframe, Trade, WrongUse
+from market import FundingRate, Instrument, OrderBook, Timeframe, Trade, WrongUse
 
 T = TypeVar("T")
 
@@ -86,6 +86,8 @@ covered, or when the exchange has no more to say.
 """
 CandlePages = Generator[RestRequest | list[CandleSeen], bytes, None]
 """The same for candles: lists of closed ones, in the order of time."""
+FundingPages = Generator[RestRequest | list[FundingRate], bytes, None]
+"""The same for funding: lists of what was paid, in the order of time; pages go upwards or downwards."""
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -288,6 +290,10 @@ class Adapter(ABC):
 
     def candle_pages(self, symbol: str, timeframe: Timeframe, begin: int, end: int) -> CandlePages | None:
         """How to get the closed candles that open in [begin, end) over REST; None where there are none."""
+        return None
+
+    def funding_pages(self, symbol: str, begin: int, end: int) -> FundingPages | None:
+        """How to get the funding that was paid in [begin, end) over REST; None where there is none."""
         return None
 
     @abstractmethod

@@ -17,6 +17,7 @@ from collector.exchanges.adapter import (
     BookSequence,
     CandlePages,
     Facts,
+    FundingPages,
     Line,
     MalformedMessage,
     RestRequest,
@@ -45,6 +46,7 @@ from collector.exchanges.events import (
     Subscribed,
     Unhandled,
 )
+from collector.exchanges.funding import is_funded
 from collector.exchanges.paging import decode_answer
 from market import Instrument, Timeframe, WrongUse
 
@@ -232,6 +234,13 @@ class BinanceUsdm(Binance):
         """Upwards."""
         instrument = self.instrument_for(symbol)
         return binance_futures_history.candle_pages(instrument, self.numbers, timeframe, begin, end)
+
+    def funding_pages(self, symbol: str, begin: int, end: int) -> FundingPages | None:
+        """Upwards."""
+        instrument = self.instrument_for(symbol)
+        if not is_funded(instrument):
+            return None
+        return binance_futures_history.funding_pages(instrument, self.numbers, begin, end)
 
     def parse_rest(self, path: str, body: bytes | str) -> Sequence[Event] | Sequence[Instrument]:
         """Books and the list of contracts; other known answers are heard."""

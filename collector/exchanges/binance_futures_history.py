@@ -1,4 +1,4 @@
-"""Binance USDⓈ-M futures' past trades and candles over REST, sans I/O.
+"""Binance USDⓈ-M futures' past trades, candles and funding over REST, sans I/O.
 
 Source: https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api, as of
 November 2026.
@@ -12,6 +12,7 @@ from msgspec.json import Decoder
 from collector.exchanges import binance_history
 from collector.exchanges.adapter import (
     CandlePages,
+    FundingPages,
     MalformedMessage,
     RestRequest,
     TradePage,
@@ -20,6 +21,7 @@ from collector.exchanges.adapter import (
 )
 from collector.exchanges.binance_history import ROWS, reason
 from collector.exchanges.binance_messages import Id, Milliseconds
+from collector.exchanges.funding import page, payment
 from collector.exchanges.paging import Upwards, decode_answer
 from collector.exchanges.texts import Numbers
 from market import Instrument, Side, Timeframe, Trade
@@ -28,6 +30,8 @@ HISTORY = 48 * 3600 * 1_000_000
 """Microseconds: no older trades are given."""
 _HOUR = 3_600_000
 _TRADES_WEIGHT, _KLINES_WEIGHT = 20, 5
+_FUNDING_WEIGHT = 12
+"""500 requests are allowed in five minutes, where 6,000 of weight are."""
 
 
 class _PastAggregate(Struct, gc=False):
@@ -42,7 +46,16 @@ class _PastAggregate(Struct, gc=False):
     is_buyer_maker: bool = field(name="m")
 
 
+class _PastFunding(Struct, gc=False):
+    """{"symbol":"BTCUSDT","fundingRate":"-0.03750000","fundingTime":1570608000000,"markPrice":"34287.5"}."""
+
+    rate: str = field(name="fundingRate")
+    time: Milliseconds = field(name="fundingTime")
+    mark_price: str = field(name="markPrice", default="")
+
+
 _AGGREGATES = Decoder(list[_PastAggregate])
+_FUNDING = Decoder(list[_PastFunding])
 
 
 def trade_pages(instrument: Instrument, numbers: Numbers, wanted: TradeRange) -> TradePages:
@@ -140,3 +153,19 @@ def candle_pages(
     """As of spot."""
     endpoint = RestRequest("/fapi/v1/klines", weight=_KLINES_WEIGHT)
     return binance_history.candle_pages(instrument, numbers, timeframe, begin, end, endpoint)
+
+
+def funding_pages(instrument: Instrument, numbers: Numbers, begin: int, end: int) -> FundingPages:
+    """Upwards, a thousand at a time."""
+    name = instrument.exchange_symbol
+    while begin < end:
+        times = f"startTime={-(-begin // 1000)}&endTime={-(-end // 1000) - 1}"
+        path = f"/fapi/v1/fundingRate?symbol={name}&{times}&limit={ROWS}"
+        body = yield RestRequest(path, weight=_FUNDING_WEIGHT)
+        rows = decode_answer(_FUNDING, body, reason)
+        found = [payment(instrument, numbers, row.time, row.rate, row.mark_price) for row in rows]
+        paid = page(found, begin, end)
+        yield paid
+        if len(rows) < ROWS or not paid:
+            return
+        begin = paid[-1].timestamp + 1

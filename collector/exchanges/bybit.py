@@ -21,6 +21,7 @@ from collector.exchanges.adapter import (
     BookSequence,
     CandlePages,
     Facts,
+    FundingPages,
     Line,
     MalformedMessage,
     RestRequest,
@@ -42,6 +43,7 @@ from collector.exchanges.events import (
     TradeSeen,
     Unhandled,
 )
+from collector.exchanges.funding import is_funded
 from market import Instrument, Timeframe, Trade, WrongUse
 from market.timeframe import to_datetime
 
@@ -267,6 +269,13 @@ class Bybit(Adapter):
     def candle_pages(self, symbol: str, timeframe: Timeframe, begin: int, end: int) -> CandlePages | None:
         """Upwards."""
         return bybit_history.candle_pages(self.instrument_for(symbol), self.numbers, timeframe, begin, end)
+
+    def funding_pages(self, symbol: str, begin: int, end: int) -> FundingPages | None:
+        """Of perpetual contracts, downwards."""
+        instrument = self.instrument_for(symbol)
+        if not is_funded(instrument):
+            return None
+        return bybit_history.funding_pages(instrument, self.numbers, begin, end)
 
     def parse_rest(self, path: str, body: bytes | str) -> Sequence[Event] | Sequence[Instrument]:
         """The instruments; other known answers are heard."""

@@ -1,4 +1,4 @@
-"""Bybit's REST answers: the newest trades, past candles, the instruments. Sans I/O.
+"""Bybit's REST answers: the newest trades, past candles and funding, the instruments. Sans I/O.
 
 Source: https://bybit-exchange.github.io/docs/v5/market, as of November 2026.
 """
@@ -10,6 +10,7 @@ from msgspec.json import Decoder
 
 from collector.exchanges.adapter import (
     CandlePages,
+    FundingPages,
     MalformedMessage,
     RestRequest,
     TradePage,
@@ -25,8 +26,10 @@ from collector.exchanges.bybit_messages import (
     PastBars,
     PastFill,
     PastFills,
+    PastPayments,
 )
 from collector.exchanges.events import CandleSeen
+from collector.exchanges.funding import page, payment
 from collector.exchanges.texts import MAX_SECONDS, Numbers
 from market import DAY, Instrument, MarketType, Side, Timeframe, Trade
 
@@ -40,9 +43,11 @@ SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
 """The taker's."""
 _NAMES = {timeframe: name for name, timeframe in INTERVALS.items()}
 _MILLISECOND = 1000
+_PAYMENTS_A_PAGE = 200
 _ANSWER = Decoder(Answer)
 _FILLS = Decoder(PastFills)
 _BARS = Decoder(PastBars)
+_PAYMENTS = Decoder(PastPayments)
 
 
 class Ordinals:
@@ -166,6 +171,21 @@ def _bars(
     body = yield RestRequest(path)
     found, now = result(_BARS, body)
     return sorted(found.bars, key=lambda bar: _microseconds(bar.open_time)), now
+
+
+def funding_pages(instrument: Instrument, numbers: Numbers, begin: int, end: int) -> FundingPages:
+    """Downwards: of a time that holds more of them the newest 200 are given."""
+    name, start = instrument.exchange_symbol, -(-begin // _MILLISECOND)
+    while begin < end:
+        times = f"startTime={start}&endTime={-(-end // _MILLISECOND) - 1}"
+        path = f"/v5/market/funding/history?category=linear&symbol={name}&{times}&limit={_PAYMENTS_A_PAGE}"
+        rows = result(_PAYMENTS, (yield RestRequest(path)))[0].payments
+        found = [payment(instrument, numbers, int(row.time), row.rate) for row in rows]
+        paid = page(found, begin, end)
+        yield paid
+        if len(rows) < _PAYMENTS_A_PAGE or not paid:
+            return
+        end = paid[0].timestamp
 
 
 def _candle(symbol: str, numbers: Numbers, timeframe: Timeframe, bar: PastBar) -> CandleSeen:

@@ -111,6 +111,19 @@ class PastBars(Struct, gc=False):
     bars: list[PastBar] = field(name="list")
 
 
+class PastPayment(Struct, gc=False):
+    """{"symbol":"ETHPERP","fundingRate":"0.0001","fundingRateTimestamp":"1672041600000"}."""
+
+    rate: str = field(name="fundingRate")
+    time: MillisecondText = field(name="fundingRateTimestamp")
+
+
+class PastPayments(Struct, gc=False):
+    """The result of /v5/market/funding/history, newest first."""
+
+    payments: list[PastPayment] = field(name="list")
+
+
 class _PriceFilter(Struct, frozen=True, gc=False, rename="camel"):
     tick_size: str | None = None
 

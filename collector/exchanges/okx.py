@@ -18,6 +18,7 @@ from collector.exchanges.adapter import (
     BookSequence,
     CandlePages,
     Facts,
+    FundingPages,
     Line,
     MalformedMessage,
     RestRequest,
@@ -37,6 +38,7 @@ from collector.exchanges.events import (
     TradeSeen,
     Unhandled,
 )
+from collector.exchanges.funding import is_funded
 from collector.exchanges.okx_book import OkxBook
 from collector.exchanges.okx_messages import (
     BARS,
@@ -226,6 +228,13 @@ class Okx(Adapter):
     def candle_pages(self, symbol: str, timeframe: Timeframe, begin: int, end: int) -> CandlePages:
         """Those of years."""
         return okx_history.candle_pages(self.instrument_for(symbol), self.numbers, timeframe, begin, end)
+
+    def funding_pages(self, symbol: str, begin: int, end: int) -> FundingPages | None:
+        """Of perpetual contracts, downwards, three months back."""
+        instrument = self.instrument_for(symbol)
+        if not is_funded(instrument):
+            return None
+        return okx_history.funding_pages(instrument, self.numbers, begin, end)
 
     def parse_rest(self, path: str, body: bytes | str) -> Sequence[Event] | Sequence[Instrument]:
         """The instruments that are collected; other known answers are heard."""

@@ -1,4 +1,4 @@
-"""OKX's past trades and candles over REST, sans I/O.
+"""OKX's past trades, candles and funding over REST, sans I/O.
 
 Source: https://www.okx.com/docs-v5/en/#order-book-trading-market-data, as of November 2026.
 """
@@ -8,13 +8,15 @@ from msgspec.json import Decoder
 
 from collector.exchanges.adapter import (
     CandlePages,
+    FundingPages,
     MalformedMessage,
     RestRequest,
     TradePages,
     TradeRange,
     decode,
 )
-from collector.exchanges.okx_messages import BARS, Answer, Bar, TradeRow, candle, trade
+from collector.exchanges.funding import page, payment
+from collector.exchanges.okx_messages import BARS, Answer, Bar, PastPayment, TradeRow, candle, trade
 from collector.exchanges.paging import Downwards
 from collector.exchanges.texts import Numbers
 from market import Instrument, Timeframe, Trade
@@ -25,6 +27,7 @@ _BY_ID, _BY_TIME = 1, 2
 _ANSWER = Decoder(Answer)
 _TRADES = Decoder(list[TradeRow])
 _BARS = Decoder(list[Bar])
+_PAYMENTS = Decoder(list[PastPayment])
 _NAMES = {timeframe: name for name, timeframe in BARS.items()}
 
 
@@ -90,3 +93,18 @@ def candle_pages(
         closed = [each for each in candles if each.is_closed and start <= each.open_time < stop]
         yield sorted(closed, key=lambda each: each.open_time)
         start = stop
+
+
+def funding_pages(instrument: Instrument, numbers: Numbers, begin: int, end: int) -> FundingPages:
+    """Those of the last three months, downwards, a hundred at a time: those before one time."""
+    path = f"/api/v5/public/funding-rate-history?instId={instrument.exchange_symbol}"
+    while begin < end:
+        body = yield RestRequest(f"{path}&after={-(-end // 1000)}&limit={ROWS}")
+        rows = decode(_PAYMENTS, answered(body))
+        # What was paid, not what had been foretold.
+        found = [payment(instrument, numbers, int(row.time), row.realized_rate) for row in rows]
+        paid = page(found, begin, end)
+        yield paid
+        if len(rows) < ROWS or not paid:
+            return
+        end = paid[0].timestamp

@@ -90,6 +90,13 @@ class Answer(Struct, gc=False):
     data: Raw = NOTHING
 
 
+class PastPayment(Struct, gc=False):
+    """{"instId":"BTC-USDT-SWAP","fundingRate":"0.018","realizedRate":"0.017","fundingTime":"1597026383085"}."""
+
+    realized_rate: str = field(name="realizedRate")
+    time: Annotated[str, Meta(pattern="^[0-9]{1,15}$")] = field(name="fundingTime")
+
+
 class ListedInstrument(Struct, gc=False, rename="camel"):
     """One instrument of /api/v5/public/instruments; what it does not have is an empty text."""
 

@@ -1,4 +1,4 @@
-"""`deltatape backfill`: an exchange's past trades and candles onto the tape, over REST."""
+"""`deltatape backfill`: an exchange's past trades, candles and funding onto the tape, over REST."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -38,7 +38,12 @@ def backfill(
         str | None,
         typer.Option(help="Candles of these timeframes instead of trades, comma-separated: 1m,1h."),
     ] = None,
-    trades: Annotated[bool, typer.Option("--trades", help="With --candles: trades as well.")] = False,
+    funding: Annotated[
+        bool, typer.Option("--funding", help="What a perpetual contract paid, instead of trades.")
+    ] = False,
+    trades: Annotated[
+        bool, typer.Option("--trades", help="With --candles or --funding: trades as well.")
+    ] = False,
     rest_url: Annotated[str | None, typer.Option(help="Replaces scheme, host and port of REST.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
@@ -46,7 +51,7 @@ def backfill(
 
     Only what lies in no coverage is asked for: run it again after Ctrl-C or a failure, and it goes on;
     when all is there, it does nothing. Holes that it fills are healed. Candles fill only places where no
-    trades are.
+    trades are. Funding is asked for whole, as there is little of it.
     """
     from collector.collect import Target
 
@@ -59,7 +64,18 @@ def backfill(
     done: dict[str, Any] = {"exchange": exchange, "symbol": symbol, "stopped": True}
     done |= {"from": format_time(first), "to": format_time(last)}
     has_ended = asyncio.run(
-        until_stopped(_fill(target, url, first, last, frames, done, with_trades=trades or not frames))
+        until_stopped(
+            _fill(
+                target,
+                url,
+                first,
+                last,
+                frames,
+                done,
+                with_trades=trades or not (frames or funding),
+                with_funding=funding,
+            )
+        )
     )
     done["stopped"] = not has_ended
     if as_json:
@@ -87,9 +103,11 @@ async def _fill(
     done: dict[str, Any],
     *,
     with_trades: bool,
+    with_funding: bool,
 ) -> None:
     from collector.backfill import Backfill
     from collector.backfill_candles import backfill_candles
+    from collector.backfill_funding import backfill_funding
     from collector.collect import learn_instruments
     from storage import database
 
@@ -112,6 +130,9 @@ async def _fill(
             with _progress(f"{target.exchange} {symbol} {frame} candles") as show:
                 written = await backfill_candles(adapter, rest, url, symbol, frame, begin, end, show)
                 done.setdefault("candles", {})[frame] = written
+        if with_funding:
+            with _progress(f"{target.exchange} {symbol} funding") as show:
+                done["funding"] = await backfill_funding(adapter, rest, url, symbol, begin, end, show)
     except Unavailable as error:
         raise Unavailable(f"{error}; what came is stored: run it again to go on") from None
     finally:
@@ -161,6 +182,8 @@ def _show(done: dict[str, Any]) -> None:
             ("holes healed", f"{done['healed_holes']:,}"),
         ]
     rows += [(f"new {frame} candles", f"{count:,}") for frame, count in done.get("candles", {}).items()]
+    if "funding" in done:
+        rows.append(("new payments of funding", f"{done['funding']:,}"))
     rows = [*((name, done[name].replace("T", " ")) for name in ("from", "to")), *rows]
     output.table(f"backfilled {done['exchange']} {done['symbol']}", ["what", "how much"], rows, empty="")
     if done["stopped"]:

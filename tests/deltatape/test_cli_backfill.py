@@ -18,10 +18,13 @@ def test_trades_and_candles_are_filled_once(cli):
                 *arguments, "--from", "2026-03-01T23:00", "--to", "2026-03-02", "--candles", "1m,5m", "--json"
             ),
             cli(*arguments, "--from", "2026-03-01T23:50", "--to", "2026-03-02"),
+            cli(*arguments, *RANGE, "--funding"),
         ]
 
-    first, again, candles, shown = during("2026-03-02T00:06:00Z", job)
+    first, again, candles, shown, refused = during("2026-03-02T00:06:00Z", job)
     assert [done.returncode for done in (first, again, candles, shown)] == [0, 0, 0, 0], first.stderr
+    assert refused.returncode == 2
+    assert refused.stderr == "error: simulated gives no funding of BTC/USDT over REST\n"
     filled = json.loads(first.stdout)
     assert filled["trades"] > 300
     assert (filled["covered_seconds"], filled["left_seconds"], filled["stopped"]) == (600, 0, False)
@@ -48,6 +51,20 @@ def test_what_cannot_be_is_one_line(cli, arguments, code, says):
     assert done.returncode == code
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_funding_is_filled_and_corrected(cli):
+    def job(rest, _ws):
+        contract = ("--exchange", "binanceusdm", "--symbol", "BTC/USDT:USDT", "--rest-url", rest)
+        arguments = ("backfill", *contract, "--from", "2026-02-20", "--to", "2026-03-02", "--funding")
+        return [cli(*arguments, "--json"), cli(*arguments, "--json"), cli(*arguments)]
+
+    first, again, shown = during("2026-03-02T00:06:00Z", job, symbol="BTC/USDT:USDT", protocol="binanceusdm")
+    assert [done.returncode for done in (first, again, shown)] == [0, 0, 0], first.stderr
+    assert json.loads(first.stdout)["funding"] == 30
+    assert "trades" not in json.loads(first.stdout)
+    assert json.loads(again.stdout)["funding"] == 0
+    assert "new payments of funding" in shown.stdout
 
 
 def test_an_unknown_symbol_is_one_line(cli):

@@ -4,15 +4,17 @@ from threading import Event
 
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
+from beside import during
 from old_days import DAYS, days_in, write_days
 from streaming import MIDNIGHT
 
 from deltatape import upkeep
 from deltatape.daemon import Daemon
 from deltatape.parts import Part
-from deltatape.settings import RetainOptions, Settings, SweepOptions, TierOptions
-from market import DAY
+from deltatape.settings import CollectOptions, RetainOptions, Settings, SweepOptions, TierOptions
+from market import DAY, format_time
 from storage import read
+from storage.clock import wall_clock
 from storage.database import connect
 from storage.outbox import list_alerts
 
@@ -71,6 +73,31 @@ def test_a_failure_is_told_once_a_day_and_the_next_goes_on(tape, database, tmp_p
     assert days_in(tape, "trades") == set(range(DAYS + 1)), "what the tier is to keep and has not stays"
     times = read.candles(database, "simulated", "BTC/USDT", "1m")["timestamp"].to_physical()
     assert times[0] == MIDNIGHT + DAYS * DAY
+
+
+def test_funding_of_what_is_collected_is_kept(connection, database, tmp_path):
+    contract, counts = "BTC/USDT:USDT", []
+
+    def job(rest, _ws):
+        wanted = CollectOptions(exchange="binanceusdm", symbols=(contract,), rest_url=rest)
+        for _ in range(2):
+            upkeep.run(database, Settings(home=tmp_path, collect=(wanted,)), Event())
+            counts.append(len(read.funding(database, "binanceusdm", contract)))
+
+    during(format_time(wall_clock()), job, symbol=contract, protocol="binanceusdm")
+    # The hour may be one of payment.
+    assert counts[0] in (89, 90, 91)
+    assert counts[1] - counts[0] in (0, 1)
+    assert list_alerts(connection) == []
+
+
+def test_an_exchange_that_does_not_answer_is_told(connection, database, tmp_path):
+    gone = CollectOptions(exchange="binanceusdm", symbols=("BTC/USDT:USDT",), rest_url="http://127.0.0.1:9")
+    spot = CollectOptions(exchange="kraken", symbols=("BTC/USD",), ws_url="ws://127.0.0.1:9")
+    upkeep.run(database, Settings(home=tmp_path, collect=(gone, spot)), Event())
+    (alert,) = list_alerts(connection)
+    assert alert.title == "upkeep: funding"
+    assert "cannot reach binanceusdm" in alert.message
 
 
 def test_one_process_at_a_time(tape, database, tmp_path):

@@ -6,6 +6,7 @@ Source: https://developers.binance.com/docs/derivatives/usds-margined-futures, a
 from collections.abc import Sequence
 from typing import Any
 
+from collector.simulator.funding import INTERVAL, payments
 from collector.simulator.protocol import Query
 from collector.simulator.protocols.binance_futures_texts import ContractTexts
 from collector.simulator.protocols.binance_rest import BinanceRest, number_of, refused, row_limit
@@ -28,6 +29,7 @@ class FuturesRest(BinanceRest):
             "/fapi/v1/depth": self._book,
             "/fapi/v1/aggTrades": self._past_aggregates,
             "/fapi/v1/klines": self.klines,
+            "/fapi/v1/fundingRate": self._funding,
         }
 
     def _contract(self, query: Query) -> ContractTexts:
@@ -56,6 +58,21 @@ class FuturesRest(BinanceRest):
         first = max(first, next_number(market, now - _REMEMBERED))
         found = fills(market, first, min(first + limit, end))
         return f"[{','.join(f'{{{contract.aggregate(fill)}}}' for fill in found)}]".encode()
+
+    def _funding(self, query: Query, now: int) -> list[dict[str, Any]]:
+        """The first ones from `startTime` on; without any time the newest."""
+        contract, limit = self._contract(query), row_limit({"limit": "100"} | query)
+        end = min(number_of(query, "endTime", now - 1) + 1, now)
+        begin = number_of(query, "startTime", end - limit * INTERVAL)
+        return [
+            {
+                "symbol": contract.name,
+                "fundingRate": paid.rate_text,
+                "fundingTime": paid.time,
+                "markPrice": contract.price(paid.mark_price),
+            }
+            for paid in payments(contract.market, begin, min(end, begin + limit * INTERVAL))
+        ][:limit]
 
     def _contract_info(self, _query: Query, now: int) -> dict[str, Any]:
         return {

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from collector.simulator.bars import MINUTE, bars
+from collector.simulator.funding import INTERVAL, payments
 from collector.simulator.protocol import Query, Refused, whole_number
 from collector.simulator.protocols.bybit_texts import SymbolTexts
 from collector.simulator.tape import FIRST_MOMENT, fills, is_traded, next_number
@@ -16,6 +17,7 @@ from collector.simulator.tape import FIRST_MOMENT, fills, is_traded, next_number
 _MAX_TRADES = {"spot": 60, "linear": 1000}
 _MAX_CANDLES = 1000
 _MAX_LEVELS = 1000
+_MAX_PAYMENTS = 200
 _MINUTES = {name: int(name) for name in ("1", "3", "5", "15", "30", "60", "120", "240", "360", "720")}
 _INTERVALS = _MINUTES | {"D": 1440}
 
@@ -37,6 +39,8 @@ class BybitRest:
                 return _answer(_trades(self._symbol(query), query, now), now)
             case "/v5/market/kline":
                 return _answer(_candles(self._symbol(query), query, now), now)
+            case "/v5/market/funding/history":
+                return _answer(_funding(self._symbol(query), query, now), now)
             case "/v5/market/orderbook":
                 return _book(self._symbol(query), query, now)
         raise Refused(404, {"retCode": 404, "retMsg": f"no {path} here"})
@@ -105,6 +109,26 @@ def _candles(symbol: SymbolTexts, query: Query, now: int) -> dict[str, Any]:
         for bar in bars(market, length, first, count, now)
     ]
     return {"category": symbol.category, "symbol": symbol.name, "list": found[::-1]}
+
+
+def _funding(symbol: SymbolTexts, query: Query, now: int) -> dict[str, Any]:
+    """Newest first, the newest up to `endTime`, without which there must be no `startTime`."""
+    if symbol.category != "linear":
+        raise _refused("params error: category invalid")
+    if "startTime" in query and "endTime" not in query:
+        raise _refused("params error: endTime is required")
+    limit = min(max(_number(query, "limit", _MAX_PAYMENTS), 1), _MAX_PAYMENTS)
+    end = min(_number(query, "endTime", now - 1) + 1, now)
+    begin = max(_number(query, "startTime", 0), end - limit * INTERVAL)
+    found = [
+        {
+            "symbol": symbol.name,
+            "fundingRate": paid.rate_text,
+            "fundingRateTimestamp": str(paid.time),
+        }
+        for paid in payments(symbol.market, begin, end)
+    ]
+    return {"category": symbol.category, "list": found[::-1][:limit]}
 
 
 def _book(symbol: SymbolTexts, query: Query, now: int) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from collector.simulator.bars import MINUTE, bars
+from collector.simulator.funding import INTERVAL, payments
 from collector.simulator.protocol import Query, Refused, whole_number
 from collector.simulator.protocols.okx_texts import CONTRACT_DECIMALS, InstrumentTexts
 from collector.simulator.tape import FIRST_MOMENT, end_number, fills, is_traded, next_number
@@ -18,6 +19,7 @@ _MAX_PAST_TRADES = 100
 _MAX_CANDLES = 300
 _NEWEST_CANDLES = 1440
 _MAX_LEVELS = 400
+_MAX_PAYMENTS = 400
 _THREE_MONTHS = 90 * 24 * 60 * MINUTE
 _BARS = {"1m": 1, "3m": 3, "5m": 5, "15m": 15, "30m": 30, "1H": 60, "2H": 120, "4H": 240, "1Dutc": 1440}
 
@@ -43,6 +45,8 @@ class OkxRest:
                 return _candles(self._instrument(query), query, now, newest=_NEWEST_CANDLES)
             case "/market/history-candles":
                 return _candles(self._instrument(query), query, now, newest=None)
+            case "/public/funding-rate-history":
+                return _funding(self._instrument(query), query, now)
             case "/market/books":
                 return _book(self._instrument(query), query, now)
         raise Refused(404, {"code": "404", "msg": f"no {path} here", "data": []})
@@ -100,6 +104,21 @@ def _candles(instrument: InstrumentTexts, query: Query, now: int, *, newest: int
         for bar in bars(instrument.market, length, first, max((last - first) // length + 1, 0), now)
     ]
     return _encoded(",".join(reversed(rows)))
+
+
+def _funding(instrument: InstrumentTexts, query: Query, now: int) -> bytes:
+    """Of the last three months."""
+    if instrument.kind != "SWAP":
+        raise _refused("51000", "Parameter instId error")
+    limit = _limit(query, _MAX_PAYMENTS, _MAX_PAYMENTS)
+    end = min(_number(query, "after", now), now)
+    begin = max(_number(query, "before", 0) + 1, now - _THREE_MONTHS, end - limit * INTERVAL)
+    rows = [
+        f'{{"instType":"SWAP","instId":"{instrument.name}","fundingRate":"{paid.rate_text}",'
+        f'"realizedRate":"{paid.rate_text}","fundingTime":"{paid.time}","method":"current_period"}}'
+        for paid in payments(instrument.market, begin, end)
+    ]
+    return _encoded(",".join(reversed(rows[-limit:])))
 
 
 def _book(instrument: InstrumentTexts, query: Query, now: int) -> bytes:
