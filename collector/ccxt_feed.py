@@ -213,7 +213,7 @@ class CcxtConnection:
     # What ccxt gives, in our words
 
     async def _say(self, message: Message | dict[str, Any]) -> None:
-        work = self._listener.received(self.line, _encode(message), STREAMS)
+        work = self._listener.received(self.line, [_encode(message)], STREAMS)
         if work is not None:
             await work
 

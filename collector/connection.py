@@ -51,8 +51,10 @@ class Listener(Protocol):
     async def opened(self, line: Line) -> None:
         """It was opened: nothing is proven yet."""
 
-    def received(self, line: Line, message: bytes, streams: frozenset[Stream]) -> Awaitable[None] | None:
-        """A message came, of which `streams` count; what is returned is awaited before the next one."""
+    def received(
+        self, line: Line, messages: list[bytes], streams: frozenset[Stream]
+    ) -> Awaitable[None] | None:
+        """Messages came, of which `streams` count; what is returned is awaited before the next ones."""
 
     async def moved(self, line: Line) -> None:
         """A new socket took over from the old one; no trade was missed, books begin anew."""
@@ -280,11 +282,10 @@ class Connection:
             # One time-out around many messages: a timer for each would cost more than the message.
             async with asyncio.timeout(allowed) as limit:
                 while True:
-                    for message in await burst():
-                        if (work := received(line, message, socket.streams)) is not None:
-                            # It is we who are busy, not the exchange that is silent.
-                            limit.reschedule(None)
-                            await work
+                    if (work := received(line, await burst(), socket.streams)) is not None:
+                        # It is we who are busy, not the exchange that is silent.
+                        limit.reschedule(None)
+                        await work
                     limit.reschedule(loop.time() + allowed)
         except TimeoutError:
             raise TimeoutError(f"silent for {allowed:.0f} s") from None

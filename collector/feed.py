@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_UNWRITTEN = 50_000
-"""Messages taken but not passed on, at most: beyond it sockets are not read, and their senders must wait."""
+"""Messages taken but not passed on; with so many sockets are not read, and their senders must wait."""
 BOOK_RETRY_SECONDS = 2.0
 MAX_BOOK_RETRY_SECONDS = 60.0
 MAX_BOOK_PAUSE = 8.0
@@ -225,24 +225,28 @@ class Feed:
             self._tap.opened(self._names[id(line)], self.clock())
         await self._do(line, self.session.connected(line.symbols, line.streams))
 
-    def received(self, line: Line, message: bytes, streams: frozenset[Stream]) -> Awaitable[None] | None:
-        """A message came; what is still to be done for it, if anything."""
+    def received(
+        self, line: Line, messages: list[bytes], streams: frozenset[Stream]
+    ) -> Awaitable[None] | None:
+        """Messages came together; what is still to be done for them, if anything."""
         if self._unwritten >= MAX_UNWRITTEN or not self._may_read.is_set():
-            return self._receive_later(line, message, streams)
-        self._unwritten += 1
+            return self._receive_later(line, messages, streams)
+        self._unwritten += len(messages)
         now = self.clock()
         if self._tap is not None:
-            self._tap.received(self._names[id(line)], now, message, is_beside=streams is not STREAMS)
+            url, is_beside = self._names[id(line)], streams is not STREAMS
+            for message in messages:
+                self._tap.received(url, now, message, is_beside=is_beside)
         wanted = line.streams if streams is STREAMS else streams & line.streams
-        requests = self.session.message(message, now, line.path, wanted)
+        requests = self.session.messages(messages, now, line.path, wanted)
         return self._do(line, requests) if requests else None
 
-    async def _receive_later(self, line: Line, message: bytes, streams: frozenset[Stream]) -> None:
+    async def _receive_later(self, line: Line, messages: list[bytes], streams: frozenset[Stream]) -> None:
         while not self._may_read.is_set() or self._unwritten >= MAX_UNWRITTEN:
             await self._may_read.wait()
             if self._unwritten >= MAX_UNWRITTEN:
                 await asyncio.sleep(0.01)
-        if (work := self.received(line, message, streams)) is not None:
+        if (work := self.received(line, messages, streams)) is not None:
             await work
 
     async def moved(self, line: Line) -> None:

@@ -4,7 +4,7 @@ The same session serves the live daemon, a recording's replay and the simulator:
 each message with the time it was received, does what `requests` asks for, and writes what `take` returns.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,27 +182,35 @@ class Session:
     def message(
         self, raw: bytes | str, received: int, path: str = "", streams: frozenset[Stream] = STREAMS
     ) -> list[Request]:
-        """Take one websocket message; what to do about it.
+        """Take one websocket message; as `messages`."""
+        return self.messages((raw,), received, path, streams)
+
+    def messages(
+        self, raws: Sequence[bytes | str], received: int, path: str, streams: frozenset[Stream]
+    ) -> list[Request]:
+        """Take websocket messages that came together; what to do about them.
 
         Args:
-            raw: as it came.
+            raws: as they came, in order.
             received: when, in microseconds UTC.
-            path: of the connection that it came over.
-            streams: what to take of it: a second connection gives trades only while the first still lives.
+            path: of the connection that they came over.
+            streams: what to take of them: a second connection gives trades only while the first still lives.
         """
-        self.counts.messages += 1
-        try:
-            events = self.adapter.parse(raw, path)
-        except MalformedMessage as error:
-            self._reject(raw, received, str(error))
-        except WrongUse as error:
-            _count(self.unresolved, str(error))
-            self._reject(raw, received, str(error))
-        else:
-            if streams is not STREAMS and streams != STREAMS:
-                events = [event for event in events if _stream_of(event) in (None, *streams)]
-            self._shows_book = "book" in streams
-            self._take_events(raw, events, received)
+        self.counts.messages += len(raws)
+        self._shows_book = "book" in streams
+        parse, takes_all = self.adapter.parse, streams == STREAMS
+        for raw in raws:
+            try:
+                events = parse(raw, path)
+            except MalformedMessage as error:
+                self._reject(raw, received, str(error))
+            except WrongUse as error:
+                _count(self.unresolved, str(error))
+                self._reject(raw, received, str(error))
+            else:
+                if not takes_all:
+                    events = [event for event in events if _stream_of(event) in (None, *streams)]
+                self._take_events(raw, events, received)
         return self._take_requests() if self._requests else []
 
     def rest(self, path: str, body: bytes | str, received: int) -> list[Request]:

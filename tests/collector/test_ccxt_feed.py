@@ -30,10 +30,10 @@ class Listener:
     async def opened(self, line):
         self.said.append("opened")
 
-    def received(self, line, message, streams):
+    def received(self, line, messages, streams):
         assert streams == STREAMS
-        self.messages.append(message)
-        self.session.message(message, START + DAY, line.path, streams)
+        self.messages += messages
+        self.session.messages(messages, START + DAY, line.path, streams)
         self.heard.set()
 
     async def moved(self, line):

@@ -42,8 +42,9 @@ class Listener:
     async def opened(self, _):
         self.note("opened")
 
-    def received(self, _, message, streams):
-        self.note("received", message)
+    def received(self, _, messages, streams):
+        for message in messages:
+            self.note("received", message)
         return self.work() if self.work else None
 
     async def moved(self, _):
@@ -217,6 +218,7 @@ def test_to_be_busy_ourselves_is_no_silence():
 
         async def two_words(websocket):
             await websocket.send("1")
+            await listener.until("received", 1)
             await websocket.send("2")
             await websocket.wait_closed()
 
