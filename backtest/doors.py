@@ -23,6 +23,7 @@ from backtest.recordings import Recording, check
 from backtest.run import run_markets
 from backtest.setup import Setup, setup
 from backtest.stored_feeds import market_of
+from backtest.stored_setup import market_kind
 from backtest.strategies import Strategy, find, live
 from market.errors import WrongUse
 from market.instrument import MarketType
@@ -140,7 +141,7 @@ def _costs(options: dict[str, Any], exchange: str, symbol: str) -> Account:
     """The account of the options, which keep what is not of it."""
     costs = {name: options.pop(name) for name in _ACCOUNT if name in options}
     if "market_type" in costs:
-        costs["market_type"] = _market_type(costs["market_type"])
+        costs["market_type"] = market_kind(costs["market_type"])
     elif market_of(symbol) is not MarketType.SPOT:
         costs["market_type"] = market_of(symbol)
     if "slippage" in costs:
@@ -216,13 +217,6 @@ def _told(sources: list[Source], given: Mapping[str, Any]) -> dict[str, Any]:
         return {"inside": "ticks"}
     inside = "given" if given.keys() & {"trades", "finer"} else "candles"
     return {"inside": inside, "given": sorted(given)} if given else {}
-
-
-def _market_type(name: str) -> MarketType:
-    try:
-        return MarketType(name)
-    except ValueError:
-        raise WrongUse(f"unknown market type {name!r}: use spot, margin or linear") from None
 
 
 def _strategy(strategy: Any, exits: Any, sources: list[Source]) -> Strategy:
