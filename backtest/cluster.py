@@ -18,9 +18,9 @@ from market.errors import Unavailable, WrongUse
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from backtest.feeds import Source
     from backtest.outcomes import Outcome, Runner
     from backtest.setup import Setup
-    from signals.frame import CandleFrame
 
 _SECONDS_TO_CONNECT = 10
 _ADDRESSES = ("tcp://", "tls://")
@@ -75,9 +75,9 @@ def _kind() -> tuple[str, str]:
     return code_version(), machine()
 
 
-def _results(client: Any, frame: CandleFrame, setups: Sequence[Setup]) -> Iterator[list[Outcome]]:
+def _results(client: Any, source: Source, setups: Sequence[Setup]) -> Iterator[list[Outcome]]:
     """As `backtest.outcomes.results`."""
-    candles = client.scatter(frame, broadcast=True, hash=False)
+    candles = client.scatter(source, broadcast=True, hash=False)
     most = 2 * sum(client.nthreads().values())
     waiting: deque[Any] = deque()
     try:

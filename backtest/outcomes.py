@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from backtest.batch import Floats, Record
+    from backtest.feeds import Source
     from backtest.metrics import Metrics
     from backtest.setup import Setup
-    from signals.frame import CandleFrame
 
-    Runner: TypeAlias = Callable[[CandleFrame, Sequence[Setup]], Iterator[list["Outcome"]]]
+    Runner: TypeAlias = Callable[[Source, Sequence[Setup]], Iterator[list["Outcome"]]]
     """What runs setups as `results` does: on this machine's threads, or see `backtest.cluster`."""
 
 TOGETHER = 8
@@ -72,7 +72,7 @@ def outcome_of(setup: Setup, metrics: Metrics, record: Record, seconds: float) -
     )
 
 
-def ran(frame: CandleFrame, setups: Sequence[Setup]) -> list[Outcome]:
+def ran(source: Source, setups: Sequence[Setup]) -> list[Outcome]:
     """What comes out of each setup, without its curve.
 
     Neighbours in a grid that differ in their policy alone trade the same signals.
@@ -82,14 +82,14 @@ def ran(frame: CandleFrame, setups: Sequence[Setup]) -> list[Outcome]:
     for each in setups:
         begun = perf_counter()
         if before is None or (each.strategy, each.values) != (before.strategy, before.values):
-            signals, before = each.strategy.signals(frame, each.values), each
-        record, metrics = execute(each, frame, curve=False, signals=signals)
+            signals, before = each.strategy.signals(source.frame, each.values), each
+        record, metrics = execute(each, source, curve=False, signals=signals)
         finished.append(outcome_of(each, metrics, record, perf_counter() - begun))
     return finished
 
 
 def results(
-    frame: CandleFrame, setups: Sequence[Setup], *, threads: int | None = None
+    source: Source, setups: Sequence[Setup], *, threads: int | None = None
 ) -> Iterator[list[Outcome]]:
     """Run every setup; gives what came out in the setups' order, some at a time."""
     threads = threads or os.cpu_count() or 1
@@ -98,7 +98,7 @@ def results(
     with ThreadPoolExecutor(threads, thread_name_prefix="sweep") as pool:
         try:
             for part in parts:
-                waiting.append(pool.submit(ran, frame, part))
+                waiting.append(pool.submit(ran, source, part))
                 # A bound on what is finished but not taken yet.
                 if len(waiting) >= 2 * threads:
                     yield waiting.popleft().result()

@@ -89,15 +89,17 @@ def run_markets(
 
 
 def execute(
-    wanted: Setup, frame: CandleFrame, *, curve: bool, signals: Signals | None = None
+    wanted: Setup, source: Source, *, curve: bool, signals: Signals | None = None
 ) -> tuple[Record, Metrics]:
-    """Signals (unless they are given), kernel and metrics over a checked frame; `curve` keeps its points."""
-    sources = (Source("", frame),)
-    check(wanted, sources)
+    """Signals (unless they are given), kernel and metrics over one instrument, whose candles are checked.
+
+    `curve` keeps the equity's points.
+    """
+    check(wanted, [source])
     if signals is None:
-        signals = wanted.strategy.signals(frame, wanted.values)
-    record = walk_sources(wanted, sources, (signals,), curve=curve)
-    return record, figures_of(wanted, sources, record)
+        signals = wanted.strategy.signals(source.frame, wanted.values)
+    record = walk_sources(wanted, [source], [signals], curve=curve)
+    return record, figures_of(wanted, [source], record)
 
 
 def checked(frame: CandleFrame | pl.DataFrame, timeframe: Timeframe | str | None = None) -> CandleFrame:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from backtest.account import Account
 from backtest.costs import RECORDED, latency_of, slippage_of
 from backtest.fees import fees_of
-from backtest.stored_feeds import Wanted, market_type_of
+from backtest.stored_feeds import market_type_of
 from market.errors import WrongUse
 from market.instrument import MarketType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from backtest.stored_feeds import Facts
+    from backtest.stored_feeds import Facts, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,10 @@ def market_kind(name: str) -> MarketType:
 
 def sources_of(inputs: Wanted, facts: Mapping[str, Facts], origin: str) -> dict[str, Any]:
     """What the run is fed with, as plain data: a reproduction reads the same again."""
-    steps = {symbol: steps_of(each) for symbol, each in facts.items()}
+    steps = {
+        symbol: {name: value for name, value in asdict(each.terms).items() if value is not None}
+        for symbol, each in facts.items()
+    }
     return {
         "inside": inputs.inside,
         "funding": inputs.funding,
@@ -106,24 +109,3 @@ def sources_of(inputs: Wanted, facts: Mapping[str, Facts], origin: str) -> dict[
         "terms": {symbol: terms for symbol, terms in steps.items() if terms},
         "ends": {symbol: each.ends for symbol, each in facts.items() if each.ends is not None},
     }
-
-
-def over_candles(costs: Costs, exchange: str, facts: Mapping[str, Facts]) -> tuple[Account, dict[str, Any]]:
-    """The account of runs over one instrument's candles alone, its steps among its own; and the sources.
-
-    Raises:
-        WrongUse: as `Costs.account`, or what candles do not tell.
-    """
-    if costs.latency == RECORDED:
-        raise WrongUse(
-            "recorded latency is drawn from trades, a sweep runs over candles alone: say milliseconds"
-        )
-    account, origin = costs.account(exchange, facts)
-    ((symbol, one),) = facts.items()
-    sources = sources_of(Wanted(), {symbol: replace(one, ends=None)}, origin)
-    return replace(account, **steps_of(one)), sources
-
-
-def steps_of(facts: Facts) -> dict[str, Any]:
-    """What an instrument has of its own."""
-    return {name: value for name, value in asdict(facts.terms).items() if value is not None}

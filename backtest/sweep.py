@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 from psycopg.types.json import Jsonb
 
 from backtest import claims, provenance, rows, store
+from backtest.feeds import Source, fingerprint
 from backtest.folds import Fold, walk_forward
 from backtest.labels import label
 from backtest.metrics import Metrics
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from backtest.outcomes import Runner
-    from signals.frame import CandleFrame
     from storage.database import Connection
     from storage.routes import Routes
 
@@ -76,7 +76,7 @@ class Sweep:
 
 def sweep(
     connection: Connection,
-    frame: CandleFrame,
+    source: Source,
     setups: Sequence[Setup],
     market: store.Market,
     *,
@@ -96,7 +96,7 @@ def sweep(
 
     Args:
         connection: for this sweep alone; it is committed.
-        frame: checked candles.
+        source: an instrument, with checked candles, and funding where it is a contract.
         setups: what to run, at least one.
         market: whose candles they are.
         definition: what was asked for, kept as it is.
@@ -115,7 +115,7 @@ def sweep(
     if rank_by not in Metrics._fields:
         raise WrongUse(f"cannot rank by {rank_by!r}: use one of {', '.join(Metrics._fields)}")
     begun = perf_counter()
-    steps = walk_forward(frame, folds) if folds else []
+    steps = walk_forward(source, folds) if folds else []
     total = max(1, folds) * len(setups) + folds
     work = _Work(connection, _insert(connection, definition, total), market, rank_by, runner, progress)
     told = Work(
@@ -124,11 +124,11 @@ def sweep(
         setups[0].strategy.name,
         market.exchange,
         market.symbols,
-        str(frame.timeframe),
+        str(source.frame.timeframe),
     )
     try:
         judged: list[dict[str, Any]] = []
-        candidates = [_forward(work, fold, setups, judged) for fold in steps] or _all(work, frame, setups)
+        candidates = [_forward(work, fold, setups, judged) for fold in steps] or _all(work, source, setups)
         best = _keep_all(work, nsmallest(keep, candidates, key=lambda each: each[:2]))
         statistics: dict[str, Any] = {"left_out": left_out, "rank_by": rank_by}
         statistics["seconds"] = perf_counter() - begun
@@ -161,13 +161,13 @@ class _Work(NamedTuple):
     progress: Callable[[int], None]
 
 
-_Candidate = tuple[float, int, Setup, "CandleFrame", UUID]
+_Candidate = tuple[float, int, Setup, "Source", UUID]
 """Minus its rank, the place in its order that ties go by, and the run."""
 
 
-def _all(work: _Work, frame: CandleFrame, setups: Sequence[Setup]) -> list[_Candidate]:
-    runs = _store_all(work, frame, setups)
-    return [(rank, place, setups[place], frame, run_id) for place, (rank, run_id) in enumerate(runs)]
+def _all(work: _Work, source: Source, setups: Sequence[Setup]) -> list[_Candidate]:
+    runs = _store_all(work, source, setups)
+    return [(rank, place, setups[place], source, run_id) for place, (rank, run_id) in enumerate(runs)]
 
 
 def _forward(work: _Work, fold: Fold, setups: Sequence[Setup], judged: list[dict[str, Any]]) -> _Candidate:
@@ -177,13 +177,14 @@ def _forward(work: _Work, fold: Fold, setups: Sequence[Setup], judged: list[dict
     place = min(range(len(runs)), key=lambda each: (runs[each][0], each))
     after, chosen = fold.out_of_sample, setups[place]
     ((rank, run_id),) = _store_all(work, after, [chosen], OUT_OF_SAMPLE, fold.number, done + len(setups))
+    decides, judges = fold.in_sample.frame, after.frame
     query = "SELECT total_return_pct FROM backtest_runs WHERE backtest_id = %s"
     judged.append(
         {
             "fold": fold.number,
-            "in_sample_from": format_time(int(fold.in_sample.timestamp[0])),
-            "out_of_sample_from": format_time(int(after.timestamp[0])),
-            "out_of_sample_to": format_time(int(after.close_time[-1])),
+            "in_sample_from": format_time(int(decides.timestamp[0])),
+            "out_of_sample_from": format_time(int(judges.timestamp[0])),
+            "out_of_sample_to": format_time(int(judges.close_time[-1])),
             "parameters": label(chosen.config()),
             "in_sample_id": str(runs[place][1]),
             "in_sample": -runs[place][0],
@@ -202,7 +203,7 @@ def _one_value(connection: Connection, query: LiteralString, run_id: UUID) -> An
 
 def _store_all(
     work: _Work,
-    frame: CandleFrame,
+    source: Source,
     setups: Sequence[Setup],
     split: str | None = None,
     fold: int | None = None,
@@ -210,14 +211,16 @@ def _store_all(
 ) -> list[tuple[float, UUID]]:
     """Store a row for every run; gives (minus the rank, run) of each; `done` ran before."""
     same = {"split": split, "fold": fold} if split else {}
-    same |= rows.base_row(frame, work.market, work.sweep_id, 0) | {"status": "completed"}
+    same |= rows.base_row(source.frame, work.market, work.sweep_id, 0)
+    same |= {"status": "completed", "data_fingerprint": fingerprint([source])}
     ranked: list[tuple[float, UUID]] = []
     finished: list[dict[str, Any]] = []
     written = perf_counter()
-    for part in work.runner(frame, setups):
+    for part in work.runner(source, setups):
         for each in part:
             run_id = uuid4()
-            finished.append(rows.setup_row(run_id, setups[len(ranked)]) | rows.result_row(each, len(frame)))
+            row = rows.setup_row(run_id, setups[len(ranked)])
+            finished.append(row | rows.result_row(each, len(source.frame)))
             ranked.append((-float(getattr(each.metrics, work.rank_by)), run_id))
         if perf_counter() - written > _SECONDS_BETWEEN_COMMITS:
             _write(work, finished, same)
@@ -256,14 +259,15 @@ def _keep_all(work: _Work, chosen: Sequence[_Candidate]) -> list[Best]:
         return list(pool.map(kept, chosen))
 
 
-def _keep(
-    connection: Connection, market: store.Market, setup: Setup, frame: CandleFrame, run_id: UUID
-) -> Best:
+def _keep(connection: Connection, market: store.Market, setup: Setup, source: Source, run_id: UUID) -> Best:
     """Run one again with its curve and store everything of it."""
     begun = perf_counter()
-    record, metrics = execute(setup, frame, curve=True)
+    record, metrics = execute(setup, source, curve=True)
     seconds = perf_counter() - begun
-    result = Result(setup, frame, metrics, record, market.exchange, market.symbol, seconds)
+    fed = () if source.is_plain else (source,)
+    result = Result(
+        setup, source.frame, metrics, record, market.exchange, market.symbol, seconds, sources=fed
+    )
     stored = _one_value(connection, "SELECT fills_hash FROM backtest_runs WHERE backtest_id = %s", run_id)
     if stored != provenance.fills_hash(record):
         raise DeltatapeError(f"run {run_id} came out differently when it ran again")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from backtest.account import Account
 from backtest.batch import walk
-from backtest.feeds import columns
+from backtest.feeds import Source, columns
 from backtest.grid import setups
 from backtest.outcomes import results
 from backtest.policies import Policy, follow_signals
@@ -59,7 +59,7 @@ def run() -> Figures:
     if abs(record.daily[-1] / final - 1.0) > 1e-9:
         raise SystemExit(f"the bound ends with {final}, the kernel with {record.daily[-1]}")
     bound, walked = _seconds(bare), _seconds(kernel)
-    whole = _seconds(lambda: execute(chosen, frame, curve=True))
+    whole = _seconds(lambda: execute(chosen, Source("", frame), curve=True))
     return [
         Figure(f"bare loop, {CANDLES:,} candles, EMA included", 1e3 * bound, "ms"),
         Figure("kernel with fills and curve, after the EMA", 1e3 * walked, "ms", 1e3 * bound),
@@ -88,7 +88,7 @@ def _sweep(account: Account) -> Figures:
             list(pool.map(bare_part, [pairs[i::threads] for i in range(threads)]))
 
     def swept() -> None:
-        for _ in results(frame, combinations):
+        for _ in results(Source("", frame), combinations):
             pass
 
     bare()

@@ -19,6 +19,7 @@ import numba
 import numpy as np
 
 from backtest.account import Account
+from backtest.feeds import Source
 from backtest.merged import walk_tape
 from backtest.policies import Policy, follow_signals
 from backtest.run import execute
@@ -51,7 +52,7 @@ def _crosses() -> Figures:
     chosen = setup("ema_cross", {"fast": candles.FAST, "slow": candles.SLOW}, account)
 
     def ours() -> float:
-        return execute(chosen, frame, curve=True)[1].total_return_pct
+        return execute(chosen, Source("", frame), curve=True)[1].total_return_pct
 
     def theirs() -> float:
         fast, slow = (

@@ -20,7 +20,7 @@ from psycopg import sql
 from backtest.account import Account
 from backtest.batch import walk
 from backtest.bulk import copy_columns
-from backtest.feeds import columns
+from backtest.feeds import Source, columns
 from backtest.grid import setups
 from backtest.policies import follow_signals
 from backtest.run import execute
@@ -111,7 +111,7 @@ def _bare_read(url: str) -> float:
 def _bare_kernel(url: str) -> float:
     frame, chosen = market(CANDLES), setup("ema_cross", _PARAMETERS)
     begun = perf_counter()
-    execute(chosen, frame, curve=True)
+    execute(chosen, Source("", frame), curve=True)
     return perf_counter() - begun
 
 
@@ -166,7 +166,7 @@ def _swept(url: str) -> tuple[float, float, float, float]:
             connection.execute("DELETE FROM sweeps")
             connection.commit()
             begun = perf_counter()
-            sweep(connection, frame, combinations, MARKET, definition=_DEFINITION, keep=keep)
+            sweep(connection, Source("", frame), combinations, MARKET, definition=_DEFINITION, keep=keep)
             return perf_counter() - begun
 
         rounds = [(_bare_sweep(frame, combinations), stored(0), stored(KEPT)) for _ in range(ROUNDS + 1)]

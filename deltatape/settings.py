@@ -137,6 +137,7 @@ class SweepOptions(BaseModel):
     market_type: Literal["spot", "margin", "linear"] | None = None
     leverage: float = Field(default=1.0, ge=1)
     maintenance: float | None = Field(default=None, ge=0)
+    funding: bool = True
     rank_by: str = "sharpe_ratio"
     keep: int = Field(default=3, ge=0)
     folds: int = Field(default=0, ge=0, le=100)

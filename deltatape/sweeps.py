@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from market import Timeframe, WrongUse
+from market import MarketType, Timeframe, WrongUse
 from storage.routes import SILENT
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def run_sweep(
     from backtest import grid as grids
     from backtest.run import checked
     from backtest.store import Market
-    from backtest.stored_feeds import facts_of
-    from backtest.stored_setup import over_candles
+    from backtest.stored_feeds import Wanted, facts_of, read_sources
+    from backtest.stored_setup import sources_of
     from backtest.strategies import find
     from backtest.sweep import sweep
     from storage import read
@@ -65,16 +65,20 @@ def run_sweep(
     with connect(url, application_name="deltatape sweep") as connection:
         require_schema(connection)
         facts = facts_of(connection, options.exchange, [options.symbol])
-        account, sources = over_candles(_costs(options), options.exchange, facts)
-        setups, left_out = grids.setups(strategy, axes, fixed, account, sources)
+        account, origin = _costs(options).account(options.exchange, facts)
+        inputs = Wanted(funding=options.funding and account.market_type is MarketType.LINEAR)
+        fed = sources_of(inputs, facts, origin)
+        setups, left_out = grids.setups(strategy, axes, fixed, account, fed)
         candles = read.candles(url, options.exchange, options.symbol, timeframe, since, until)
         if candles.is_empty():
             return None
+        frames = {options.symbol: checked(candles, timeframe)}
+        (source,) = read_sources(url, options.exchange, frames, inputs, facts)
         total = max(1, options.folds) * len(setups) + options.folds
         with _runner(options.cluster) as runner:
             return sweep(
                 connection,
-                checked(candles, timeframe),
+                source,
                 setups,
                 Market(options.exchange, options.symbol),
                 definition=options.model_dump(exclude={"at"}) | {"grid": axes, "fixed": dict(fixed or {})},
@@ -89,8 +93,11 @@ def run_sweep(
 
 
 def _costs(options: SweepOptions) -> Costs:
+    from backtest.costs import RECORDED
     from backtest.stored_setup import Costs
 
+    if options.latency == RECORDED:
+        raise WrongUse("recorded latency is drawn from trades, a sweep reads candles alone: say milliseconds")
     asked = options.model_dump()
     return Costs(**{each.name: asked[each.name] for each in fields(Costs) if each.name in asked})
 

@@ -14,6 +14,7 @@ from deltatape.cli.backtest_options import (
     Exchange,
     FeeBps,
     From,
+    Funding,
     Interval,
     Latency,
     Leverage,
@@ -60,6 +61,7 @@ def run(
     market_type: MarketKind = None,
     leverage: Leverage = 1.0,
     maintenance: Maintenance = None,
+    funding: Funding = True,
     rank_by: Annotated[str, typer.Option(help="The metric whose highest is best.")] = "sharpe_ratio",
     keep: Annotated[int, typer.Option(min=0, help="Runs that keep fills, positions, curve.")] = 3,
     folds: Annotated[
@@ -81,14 +83,14 @@ def run(
     asked |= {"strategy": strategy, "grid": by_name("--grid", map(_axis, grid)), "capital": capital}
     asked |= {"fee_bps": fee_bps, "maker_bps": maker_bps, "slippage_bps": slippage_bps, "latency": latency}
     asked |= {"participation": participation, "market_type": market_type, "leverage": leverage}
-    asked |= {"maintenance": maintenance, "rank_by": rank_by, "keep": keep, "folds": folds}
+    asked |= {"maintenance": maintenance, "funding": funding, "rank_by": rank_by, "keep": keep}
     fixed = by_name("--param", map(parameter, param or []))
     since, until = (None if text is None else parse_time(text) for text in (start, end))
     url = wanted.database()
     with _progress() as progress:
         done = run_sweep(
             url,
-            settings.sweep_options(asked | {"cluster": cluster}),
+            settings.sweep_options(asked | {"folds": folds, "cluster": cluster}),
             fixed=fixed,
             since=since,
             until=until,

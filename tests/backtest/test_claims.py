@@ -8,6 +8,7 @@ from tapes import random_frame
 
 from backtest import history
 from backtest.claims import mark_killed
+from backtest.feeds import Source
 from backtest.run import run
 from backtest.setup import setup
 from backtest.store import Market, running
@@ -81,7 +82,8 @@ def test_a_sweep_at_work_is_not_marked(connection, database):
 
     with connect(database) as working:
         definition = {"strategy": "ema_cross", "grid": {}}
-        sweep(working, random_frame(50), [setup("ema_cross")], MARKET, definition=definition, progress=look)
+        options = {"definition": definition, "progress": look}
+        sweep(working, Source("", random_frame(50)), [setup("ema_cross")], MARKET, **options)
     connection.execute("UPDATE sweeps SET status = 'running'")
     mark_killed(connection)
     assert seen == ["running"]

@@ -11,6 +11,7 @@ import pytest
 from distributed import Client
 
 from backtest import cluster, grid
+from backtest.feeds import Source
 from backtest.outcomes import results
 from market import Unavailable, WrongUse
 
@@ -76,9 +77,10 @@ def _wait_for_workers(scheduler, count):
 
 def test_runs_on_a_cluster_are_those_of_this_machine_bit_by_bit(workers, frame):
     setups, _ = grid.setups("ema_cross", {"fast": range(3, 20), "slow": [30, 45], "stop": [0.0, 0.01]})
+    source = Source("", frame)
     with cluster.runner(workers) as run:
-        there = [same(outcome) for part in run(frame, setups) for outcome in part]
-    assert there == [same(outcome) for part in results(frame, setups) for outcome in part]
+        there = [same(outcome) for part in run(source, setups) for outcome in part]
+    assert there == [same(outcome) for part in results(source, setups) for outcome in part]
     assert len(there) == len(setups)
 
 

@@ -2,6 +2,7 @@ import pytest
 from tapes import random_frame, store_frame
 
 from backtest import grid, history, provenance
+from backtest.feeds import Source
 from backtest.folds import walk_forward
 from backtest.run import run
 from backtest.store import Market
@@ -15,31 +16,31 @@ AXES = {"fast": [5, 10, 20], "slow": [30, 40]}
 def walked(connection, frame, folds, **changes):
     setups, _ = grid.setups("ema_cross", AXES)
     definition = {"strategy": "ema_cross", "grid": AXES}
-    return sweep(connection, frame, setups, MARKET, definition=definition, folds=folds, **changes)
+    return sweep(connection, Source("", frame), setups, MARKET, definition=definition, folds=folds, **changes)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_every_candle_but_the_first_spans_judges_once(frame, count):
-    steps = walk_forward(frame, count)
+    steps = walk_forward(Source("", frame), count)
     assert [step.number for step in steps] == list(range(1, count + 1))
-    judged = [time for step in steps for time in step.out_of_sample.timestamp.tolist()]
+    judged = [time for step in steps for time in step.out_of_sample.frame.timestamp.tolist()]
     assert judged == frame.timestamp[len(frame) // (count + 1) :].tolist()
     for step in steps:
-        decided = step.in_sample.timestamp.tolist()
+        decided = step.in_sample.frame.timestamp.tolist()
         assert decided == frame.timestamp[: len(decided)].tolist()
-        assert step.in_sample.close_time[-1] <= step.out_of_sample.timestamp[0]
+        assert step.in_sample.frame.close_time[-1] <= step.out_of_sample.frame.timestamp[0]
 
 
 @pytest.mark.parametrize("count", [0, -1, 101])
 def test_folds_that_make_no_sense_are_refused(frame, count):
     with pytest.raises(WrongUse, match="folds make no sense"):
-        walk_forward(frame, count)
+        walk_forward(Source("", frame), count)
 
 
 def test_too_few_candles_are_refused():
     with pytest.raises(WrongUse, match="39 candles are too few for 3 folds: at least 40"):
-        walk_forward(random_frame(39), 3)
-    assert len(walk_forward(random_frame(40), 3)) == 3
+        walk_forward(Source("", random_frame(39)), 3)
+    assert len(walk_forward(Source("", random_frame(40)), 3)) == 3
 
 
 def test_the_best_in_sample_is_judged_out_of_sample(connection, frame):
@@ -51,12 +52,13 @@ def test_the_best_in_sample_is_judged_out_of_sample(connection, frame):
     assert (row["status"], row["finished_runs"], row["total_runs"]) == ("completed", 21, 21)
     told = row["statistics"]["folds"]
     whole = 1.0
-    for step, fold in zip(walk_forward(frame, 3), told, strict=True):
+    for step, fold in zip(walk_forward(Source("", frame), 3), told, strict=True):
         setups, _ = grid.setups("ema_cross", AXES)
-        sharpes = [run(step.in_sample, "ema_cross", each.values).metrics.sharpe_ratio for each in setups]
+        decides = step.in_sample.frame
+        sharpes = [run(decides, "ema_cross", each.values).metrics.sharpe_ratio for each in setups]
         assert fold["in_sample"] == max(sharpes)
         best = setups[sharpes.index(max(sharpes))]
-        after = run(step.out_of_sample, "ema_cross", best.values)
+        after = run(step.out_of_sample.frame, "ema_cross", best.values)
         assert fold["out_of_sample"] == after.metrics.sharpe_ratio
         assert fold["return_pct"] == after.metrics.total_return_pct
         whole *= 1.0 + fold["return_pct"] / 100.0

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from backtest import grid, history, provenance
+from backtest.feeds import Source
 from backtest.outcomes import ran, results
 from backtest.run import run
 from backtest.store import Market
@@ -20,7 +21,7 @@ DEFINITION = {"strategy": "ema_cross", "grid": AXES}
 def swept(connection, frame, **changes):
     setups, left_out = grid.setups("ema_cross", AXES)
     options = {"definition": DEFINITION, "left_out": left_out, "keep": 2, **changes}
-    return sweep(connection, frame, setups, MARKET, **options)
+    return sweep(connection, Source("", frame), setups, MARKET, **options)
 
 
 def test_every_combination_is_a_run_like_one_by_itself(connection, real_frame):
@@ -96,7 +97,7 @@ def test_an_interrupted_sweep_is_marked(connection, frame, error, status):
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_outcomes_come_in_order_whatever_the_threads(frame, threads):
     setups, _ = grid.setups("ema_cross", {"fast": range(3, 40), "slow": [50, 60]})
-    found = [outcome for part in results(frame, setups, threads=threads) for outcome in part]
+    found = [outcome for part in results(Source("", frame), setups, threads=threads) for outcome in part]
     for each, outcome in zip(setups, found, strict=True):
         alone = run(frame, "ema_cross", each.values)
         assert outcome.metrics == alone.metrics
@@ -114,7 +115,7 @@ def test_signals_are_found_once_for_policies_that_trade_the_same_ones(frame):
 
     strategy = replace(find("ema_cross"), signals=signals)
     setups, _ = grid.setups(strategy, {"fast": [5, 8], "stop": [0.0, 0.01, 0.02]})
-    hashes = [outcome.fills_hash for outcome in ran(frame, setups)]
+    hashes = [outcome.fills_hash for outcome in ran(Source("", frame), setups)]
     assert asked == [5, 8]
     alone = [run(frame, "ema_cross", {**each.values, "stop": each.policy.stop}) for each in setups]
     assert hashes == [provenance.fills_hash(result.record) for result in alone]
@@ -123,7 +124,7 @@ def test_signals_are_found_once_for_policies_that_trade_the_same_ones(frame):
 
 def test_leaving_early_ends_the_threads(frame):
     setups, _ = grid.setups("ema_cross", {"fast": range(3, 200), "slow": range(300, 310)})
-    running = results(frame, setups, threads=2)
+    running = results(Source("", frame), setups, threads=2)
     next(running)
     running.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("sweep")]
@@ -133,5 +134,5 @@ def test_live_strategies_sweep_too(connection, real_frame):
     axes = {"ema_trend.fast": [5, 9]}
     setups, left_out = grid.setups("trend", axes)
     definition = {"strategy": "trend", "grid": axes}
-    done = sweep(connection, real_frame, setups, MARKET, definition=definition, left_out=left_out)
+    done = sweep(connection, Source("", real_frame), setups, MARKET, definition=definition, left_out=left_out)
     assert {best.setup.values["ema_trend.fast"] for best in done.best} == {5, 9}

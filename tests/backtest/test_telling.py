@@ -3,6 +3,7 @@
 import pytest
 
 from backtest import grid
+from backtest.feeds import Source
 from backtest.run import run
 from backtest.setup import setup
 from backtest.store import Market, running
@@ -25,9 +26,8 @@ def ran(connection, frame, routes):
 def swept(connection, frame, routes, progress=lambda _: None):
     setups, _ = grid.setups("ema_cross", {"fast": [5, 10], "slow": SLOW})
     definition = {"strategy": "ema_cross"}
-    return sweep(
-        connection, frame, setups, MARKET, definition=definition, routes=routes, progress=progress, keep=1
-    )
+    options = {"definition": definition, "routes": routes, "progress": progress, "keep": 1}
+    return sweep(connection, Source("", frame), setups, MARKET, **options)
 
 
 def test_a_run_is_told_with_its_figures(connection, frame):
