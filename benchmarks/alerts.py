@@ -20,7 +20,7 @@ import numpy as np
 from alerts.channels.telegram import TelegramChannel
 from alerts.channels.webhook import WebhookChannel
 from alerts.dispatcher import Outlet
-from alerts.pictures import signal_png
+from alerts.pictures import alert_png
 from alerts.run import run as dispatch
 from benchmarks import Figure, Figures
 from benchmarks.databases import fresh_database
@@ -54,7 +54,7 @@ def run() -> Figures:
         _server() as (address, arrived),
     ):
         write_candles(connection, EXCHANGE, _candles(SYMBOL, 0, 0, CANDLES))
-        draw = partial(signal_png, url, theme="dark")
+        draw = partial(alert_png, url, theme="dark")
         channels: dict[str, Channel] = {
             "webhook": WebhookChannel(f"{address}/hook", "secret", wall_clock),
             "Telegram": TelegramChannel("1:a", 7, address),

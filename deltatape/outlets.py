@@ -84,9 +84,9 @@ def _telegram(name: str, options: ChannelOptions, settings: Settings, url: str |
     hide(token)
     draw = None
     if options.pictures and url is not None:
-        from alerts.pictures import signal_png
+        from alerts.pictures import alert_png
 
-        draw = partial(signal_png, url, theme=settings.telegram.theme)
+        draw = partial(alert_png, url, theme=settings.telegram.theme)
     gap = GAP / MICROSECONDS
     return TelegramChannel(token, options.telegram or "", settings.telegram.api_url, draw, gap_seconds=gap)
 

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 CALL_SECONDS = 20.0
 Result = TypeVar("Result")
+_KINDS = {"position_opened": "▶️ ", "position_closed": "⏹ ", "stop_loss": "🛑 ", "take_profit": "🎯 "}
 _MARKS = {"warning": "⚠️ ", "critical": "🔴 "}
 _SIGNALS = {"STRONG_BUY": "🟢🟢 ", "BUY": "🟢 ", "SELL": "🟥 ", "STRONG_SELL": "🟥🟥 "}
 
@@ -140,7 +141,8 @@ def text(alerts: Sequence[Alert], most: int) -> str:
     if len(alerts) > 1:
         return cut("\n".join([bold(digest_title(alerts)), *map(safe, digest_lines(alerts))]), most)
     (alert,) = alerts
-    mark = _SIGNALS.get(str(alert.payload.get("signal_type")), _MARKS.get(alert.severity, ""))
+    mark = _SIGNALS.get(str(alert.payload.get("signal_type")), "") or _KINDS.get(alert.alert_type, "")
+    mark = mark or _MARKS.get(alert.severity, "")
     return cut("\n".join([f"{mark}{bold(alert.title)}", *map(safe, lines(alert)), safe(origin(alert))]), most)
 
 
