@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from backtest.feeds import Source
 from backtest.tape import Funding
 from market.errors import WrongUse
 
 if TYPE_CHECKING:
+    from backtest.feeds import Source
     from signals.frame import CandleFrame
 
 MOST_FOLDS = 100

@@ -5,54 +5,40 @@ With folds the grid walks forward: what is best over one span is judged over the
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import nsmallest
 from math import prod
-from queue import SimpleQueue
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
-from backtest import claims, provenance, rows, store
+from backtest import claims, rows
+from backtest.best import Best, keep_all
 from backtest.feeds import Source, fingerprint
 from backtest.folds import Fold, walk_forward
 from backtest.labels import label
 from backtest.metrics import Metrics
 from backtest.outcomes import results
-from backtest.result import Result
-from backtest.run import execute
 from backtest.setup import Setup
 from backtest.telling import Work, outcome, tell_completed, tell_failed
-from market.errors import DeltatapeError, WrongUse
+from market.errors import WrongUse
 from market.timeframe import format_time
-from storage.database import another
 from storage.routes import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from backtest.outcomes import Runner
+    from backtest.store import Market
     from storage.database import Connection
     from storage.routes import Routes
 
 IN_SAMPLE, OUT_OF_SAMPLE = "in_sample", "out_of_sample"
 
 _SECONDS_BETWEEN_COMMITS = 0.5
-_KEPT_AT_ONCE = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Best:
-    """One of the best runs: its id, its setup and its figures."""
-
-    backtest_id: UUID
-    setup: Setup
-    metrics: Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +64,7 @@ def sweep(
     connection: Connection,
     source: Source,
     setups: Sequence[Setup],
-    market: store.Market,
+    market: Market,
     *,
     definition: dict[str, Any],
     left_out: int = 0,
@@ -129,7 +115,8 @@ def sweep(
     try:
         judged: list[dict[str, Any]] = []
         candidates = [_forward(work, fold, setups, judged) for fold in steps] or _all(work, source, setups)
-        best = _keep_all(work, nsmallest(keep, candidates, key=lambda each: each[:2]))
+        chosen = nsmallest(keep, candidates, key=lambda each: each[:2])
+        best = keep_all(connection, market, [each[2:] for each in chosen])
         statistics: dict[str, Any] = {"left_out": left_out, "rank_by": rank_by}
         statistics["seconds"] = perf_counter() - begun
         if judged:
@@ -155,7 +142,7 @@ class _Work(NamedTuple):
 
     connection: Connection
     sweep_id: UUID
-    market: store.Market
+    market: Market
     rank_by: str
     runner: Runner
     progress: Callable[[int], None]
@@ -179,6 +166,7 @@ def _forward(work: _Work, fold: Fold, setups: Sequence[Setup], judged: list[dict
     ((rank, run_id),) = _store_all(work, after, [chosen], OUT_OF_SAMPLE, fold.number, done + len(setups))
     decides, judges = fold.in_sample.frame, after.frame
     query = "SELECT total_return_pct FROM backtest_runs WHERE backtest_id = %s"
+    (gained,) = work.connection.execute(query, (run_id,)).fetchone() or (0.0,)
     judged.append(
         {
             "fold": fold.number,
@@ -190,15 +178,10 @@ def _forward(work: _Work, fold: Fold, setups: Sequence[Setup], judged: list[dict
             "in_sample": -runs[place][0],
             "out_of_sample_id": str(run_id),
             "out_of_sample": -rank,
-            "return_pct": _one_value(work.connection, query, run_id),
+            "return_pct": gained,
         }
     )
     return rank, fold.number, chosen, after, run_id
-
-
-def _one_value(connection: Connection, query: LiteralString, run_id: UUID) -> Any:
-    row = connection.execute(query, (run_id,)).fetchone()
-    return row and row[0]
 
 
 def _store_all(
@@ -238,43 +221,6 @@ def _write(work: _Work, finished: list[dict[str, Any]], same: dict[str, Any]) ->
         rows.insert_runs(work.connection, finished, same)
         work.connection.execute(query, (len(finished), work.sweep_id))
     work.connection.commit()
-
-
-def _keep_all(work: _Work, chosen: Sequence[_Candidate]) -> list[Best]:
-    """Keep everything of these, several at once: the server, which takes longest, has a process for each."""
-    count = min(len(chosen), _KEPT_AT_ONCE)
-    free: SimpleQueue[Connection] = SimpleQueue()
-
-    def kept(candidate: _Candidate) -> Best:
-        connection = free.get()
-        try:
-            return _keep(connection, work.market, *candidate[2:])
-        finally:
-            free.put(connection)
-
-    with ExitStack() as stack:
-        for _ in range(count):
-            free.put(stack.enter_context(another(work.connection)))
-        pool = stack.enter_context(ThreadPoolExecutor(_KEPT_AT_ONCE, thread_name_prefix="keep"))
-        return list(pool.map(kept, chosen))
-
-
-def _keep(connection: Connection, market: store.Market, setup: Setup, source: Source, run_id: UUID) -> Best:
-    """Run one again with its curve and store everything of it."""
-    begun = perf_counter()
-    record, metrics = execute(setup, source, curve=True)
-    seconds = perf_counter() - begun
-    fed = () if source.is_plain else (source,)
-    result = Result(
-        setup, source.frame, metrics, record, market.exchange, market.symbol, seconds, sources=fed
-    )
-    stored = _one_value(connection, "SELECT fills_hash FROM backtest_runs WHERE backtest_id = %s", run_id)
-    if stored != provenance.fills_hash(record):
-        raise DeltatapeError(f"run {run_id} came out differently when it ran again")
-    with connection.transaction():
-        store.write_all(connection, run_id, result, market)
-    connection.commit()
-    return Best(run_id, setup, metrics)
 
 
 def _insert(connection: Connection, definition: dict[str, Any], total: int) -> UUID:
