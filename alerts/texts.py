@@ -16,9 +16,19 @@ SHOWN = 50
 _RANKS = {"critical": 0, "warning": 1}
 
 
+def plain(text: str) -> str:
+    """`text` in one line, without letters that a terminal or a chat obeys instead of showing them."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def title(alert: Alert) -> str:
+    """What it is, in one line."""
+    return plain(alert.title)
+
+
 def lines(alert: Alert) -> Iterator[str]:
     """What an alert says below its title: message, reasons, warnings."""
-    yield from alert.message.splitlines()
+    yield from map(plain, alert.message.splitlines())
     for reason in _listed(alert.payload, "reasons"):
         yield f"• {reason}"
     if isinstance(cvd := alert.payload.get("cvd"), int | float):
@@ -45,7 +55,7 @@ def digest_title(alerts: Sequence[Alert]) -> str:
 def digest_lines(alerts: Sequence[Alert]) -> list[str]:
     """The titles of the first of them, what is critical before the rest."""
     ordered = sorted(alerts, key=lambda each: (_RANKS.get(each.severity, 2), each.id))
-    shown = [f"{format_time(each.timestamp)[11:16]} {each.title}" for each in ordered[:SHOWN]]
+    shown = [f"{format_time(each.timestamp)[11:16]} {title(each)}" for each in ordered[:SHOWN]]
     if len(alerts) > SHOWN:
         shown.append(f"and {len(alerts) - SHOWN:,} more: deltatape alerts list")
     if any(each.is_possible_duplicate for each in alerts):
@@ -56,4 +66,4 @@ def digest_lines(alerts: Sequence[Alert]) -> list[str]:
 def _listed(payload: dict[str, Any], name: str) -> list[str]:
     """A list of texts in a payload; empty where there is none."""
     found = payload.get(name)
-    return [str(text) for text in found] if isinstance(found, list) else []
+    return [plain(str(text)) for text in found] if isinstance(found, list) else []

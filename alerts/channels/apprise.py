@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import apprise
 
 from alerts.plan import Failure
-from alerts.texts import digest_lines, digest_title, lines, origin
+from alerts.texts import digest_lines, digest_title, lines, origin, title
 from market.errors import WrongUse
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ class AppriseChannel:
     def send(self, alerts: Sequence[Alert]) -> Failure | None:
         """Send these in one message; Apprise does not tell why one failed, nor whether part of it arrived."""
         if len(alerts) > 1:
-            title, body = digest_title(alerts), digest_lines(alerts)
+            subject, body = digest_title(alerts), digest_lines(alerts)
         else:
-            title, body = alerts[0].title, [*lines(alerts[0]), origin(alerts[0])]
+            subject, body = title(alerts[0]), [*lines(alerts[0]), origin(alerts[0])]
         taken = self._service.notify(
-            title=" ".join(title.split()),
+            title=" ".join(subject.split()),
             body="\n".join(body),
             body_format=apprise.NotifyFormat.TEXT,
             notify_type=_KINDS.get(alerts[0].severity, apprise.NotifyType.INFO),

@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from alerts.plan import Failure
-from alerts.texts import lines, origin
+from alerts.texts import lines, origin, title
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,7 +62,7 @@ def panel(alert: Alert) -> Panel:
     style = _SIGNALS.get(str(alert.payload.get("signal_type")), _SEVERITIES[alert.severity])
     return Panel(
         Group(*_body(alert)),
-        title=Text(alert.title, style=style),
+        title=Text(title(alert), style=style),
         title_align="left",
         subtitle=Text(origin(alert), style="dim"),
         subtitle_align="left",

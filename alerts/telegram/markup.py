@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
+from alerts.texts import plain
+
 __all__ = [
     "MOST_CAPTION",
     "MOST_DATA",
@@ -51,7 +53,7 @@ class Reply:
 
 def safe(text: object, most: int = LONGEST_DATUM) -> str:
     """Text from data as HTML: one line, shortened, without markup or invisible letters of its own."""
-    line = "".join(letter if letter.isprintable() else " " for letter in str(text))
+    line = plain(str(text))
     return escape(line if len(line) <= most else line[: most - 1] + _MORE, quote=False)
 
 

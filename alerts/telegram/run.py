@@ -39,7 +39,7 @@ AT_ONCE = 8
 CALL_SECONDS = 20.0
 STOP_SECONDS = 10.0
 _LOOK_SECONDS = 0.2
-REFUSED = "Telegram does not know this token: set telegram.token to the one that @BotFather gave"
+REFUSED = "Telegram does not know this token; set telegram.token to the one that @BotFather gave"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

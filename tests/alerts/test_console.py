@@ -65,6 +65,14 @@ def test_an_alert_without_reasons_is_printed_too() -> None:
     assert "[bold]gap" in text
 
 
+def test_nothing_that_comes_from_data_moves_the_terminal() -> None:
+    nasty = "\x1b[2J\x9b31m\u202eabc\x07"
+    shown = alert(title=nasty, message=nasty, payload={"reasons": [nasty], "warnings": [nasty]})
+    text = printed(shown)
+    assert text.count("abc") == 4
+    assert not set(text) & set("\x1b\x9b\u202e\x07")
+
+
 def test_a_terminal_that_is_gone_is_a_failure_to_try_again() -> None:
     class Gone(io.StringIO):
         def flush(self) -> None:
