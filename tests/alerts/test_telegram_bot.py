@@ -224,6 +224,14 @@ def test_anything_that_rules_know_can_be_muted(database):
         assert [each.channel for each in muted(connection, 0)] == ["console"]
 
 
+def test_what_a_signal_is_of_is_muted_by_its_button(database):
+    seed(database)
+    with talking(database) as talk:
+        talk.press(talk.ask("/signal 1"), "Mute")
+        question = max(talk.api.messages.values(), key=lambda each: each.id)
+        assert question.plain.startswith("Mute binance BTC/USDT on phone for 8 h?")
+
+
 def test_mute_means_the_channel_that_comes_into_the_chat(database):
     with talking(database, own={BOB: "console"}) as talk:
         assert talk.ask("/mute", ALICE).plain.startswith("Mute phone for 8 h?")

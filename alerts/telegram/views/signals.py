@@ -87,7 +87,8 @@ def signal(asked: Asked) -> Reply:
 
     row = find(asked)
     text = "\n".join([head(row), _when(row, asked.now), *_standing(row), *_reasons(row)])
-    buttons = (opening("Why, with the numbers", f"why {row.id}"), again(f"signal {row.id}"))
+    mute = opening("🔇 Mute", f"mute {row.exchange} {row.symbol}")
+    buttons = ((*opening("Why, with the numbers", f"why {row.id}"), *mute), again(f"signal {row.id}"))
     length = Timeframe(row.interval).microseconds
     close = from_datetime(row.timestamp)
     candles = read.candles(
