@@ -50,14 +50,6 @@ class Turns(Protocol):
         """A turn in `chat`, to be released."""
 
 
-class Alone:
-    """Nobody else writes to these chats."""
-
-    async def take(self, chat: int) -> Turn:
-        """A turn."""
-        return Turn()
-
-
 class SharedTurns:
     """Turns that this program shares with whatever else writes to the same chats.
 
