@@ -44,7 +44,6 @@ async def exchange(plan: dict[str, Any]) -> None:
         protocol=protocol,
         speed=plan["speed"],
         start=plan["start"],
-        until=plan.get("until"),
         truth=Path(plan["truth"]),
         faults=[brief(fault, plan.get("brief")) for fault in faults],
         fault_log=Path(plan["fault_log"]),

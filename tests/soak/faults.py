@@ -98,7 +98,7 @@ def run_seed(seed: int, server: Server, folder: Path, without: Sequence[str] = (
         count = "SELECT count(DISTINCT symbol) FROM trades"
         eventually(lambda: rows(url, count) == [(len(SYMBOLS),)], 40, "the first trades are stored")
         kills = _strike(seed, server, url, simulator, collector)
-        eventually(lambda: _is_back(simulator, end), 90, "everybody is there again")
+        eventually(lambda: simulator.is_heard(SYMBOLS, end), 90, "everybody is there again")
         simulator.end_market()
         evidence = Evidence(seed, {}, [], kills, SLACK)
         found = _settle(url, simulator, collector, evidence)
@@ -138,17 +138,6 @@ def _is_connected(simulator: Simulator) -> bool:
     lines = simulator.log()
     opened = {line["connection"] for line in lines if line["event"] == "opened"}
     return bool(opened - {line["connection"] for line in lines if line["event"] in ("closed", "cut")})
-
-
-def _is_back(simulator: Simulator, end: int) -> bool:
-    """Whether all faults are over, and every symbol was sent since, so that ids show what is missing."""
-    log = simulator.log()
-    opened = [line for line in log if line["event"] == "opened"]
-    closed = {line["connection"] for line in log if line["event"] in ("closed", "cut")}
-    since = max(opened[-1]["time"], end)
-    gone = {line["symbol"] for line in log if line.get("kind") == "delisting"}
-    heard = {line["symbol"] for line in log if line["event"] == "sent" and line["time"] > since}
-    return opened[-1]["connection"] not in closed and heard >= set(SYMBOLS) - gone
 
 
 def _settle(url: str, simulator: Simulator, collector: Collector, evidence: Evidence) -> list[str]:

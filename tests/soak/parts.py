@@ -169,6 +169,21 @@ class Simulator:
     def has(self, event: str) -> bool:
         return f'"event":"{event}"' in self.log_file.read_text()
 
+    def is_heard(self, symbols: Iterable[str], since: int) -> bool:
+        """Whether somebody is connected who was sent every symbol after `since`, but for the delisted.
+
+        Only then ids show what is missing: a market that ends while nobody listens, ends unknown.
+        """
+        log = self.log()
+        opened = [line for line in log if line["event"] == "opened"]
+        closed = {line["connection"] for line in log if line["event"] in ("closed", "cut")}
+        if not opened or opened[-1]["connection"] in closed:
+            return False
+        since = max(opened[-1]["time"], since)
+        gone = {line["symbol"] for line in log if line.get("kind") == "delisting"}
+        heard = {line["symbol"] for line in log if line["event"] == "sent" and line["time"] > since}
+        return heard >= set(symbols) - gone
+
     def end_market(self) -> None:
         """Let the market stop, and wait for it."""
         assert self._process.stdin is not None

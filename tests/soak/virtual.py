@@ -71,7 +71,6 @@ def run_plan(plan: Plan, url: str, folder: Path, *, is_quiet: bool = True) -> Ou
         seed=plan.seed,
         speed=plan.speed,
         start=plan.start,
-        until=plan.end,
         faults_until=plan.end,
         every=plan.every,
         brief=BRIEF,
@@ -100,7 +99,8 @@ async def _collect(plan: Plan, url: str, simulator: Simulator, folder: Path, *, 
     collector = await open_collector(target, url, folder / "spool")
     running = asyncio.create_task(collector.run())
     try:
-        renewals = await _pass(plan, simulator, collector, running, is_quiet=is_quiet)
+        async with asyncio.timeout(MOST_SECONDS):
+            renewals = await _pass(plan, simulator, collector, running, is_quiet=is_quiet)
         deadline = time.monotonic() + DRAIN
         while time.monotonic() < deadline and not await asyncio.to_thread(_is_whole, url, simulator):
             await asyncio.sleep(0.2)
@@ -119,15 +119,16 @@ async def _collect(plan: Plan, url: str, simulator: Simulator, folder: Path, *, 
 async def _pass(
     plan: Plan, simulator: Simulator, collector: Collector, running: asyncio.Task[None], *, is_quiet: bool
 ) -> int:
-    """Wait until the market ends, renewing the connections now and then; how often they were."""
+    """Let the plan's time pass, renewing the connections now and then, and end the market; the renewals."""
     renewals, next_hour = 0, plan.start + HOUR
     next_renewal = plan.start + int(plan.renew_every * MICROSECONDS)
-    while not simulator.has("ended"):
+    now = plan.start
+    while now < plan.end or not await asyncio.to_thread(simulator.is_heard, SYMBOLS, plan.end):
         await asyncio.sleep(0.1)
         if running.done():
             running.result()
-        now = max((stream.last_trade_time or 0 for stream in collector.session.streams.values()), default=0)
-        if now >= next_renewal and collector.feed.is_open:
+        now = max((stream.last_trade_time or 0 for stream in collector.session.streams.values()), default=now)
+        if next_renewal <= now < plan.end and collector.feed.is_open:
             next_renewal = now + int(plan.renew_every * MICROSECONDS)
             for connection in collector.feed.connections:
                 connection.renew()
@@ -136,6 +137,7 @@ async def _pass(
             next_hour = now - now % HOUR + HOUR
             if not is_quiet:
                 _say(f"{format_time(now - now % HOUR)}  {collector.counts.messages:>9,} messages")
+    await asyncio.to_thread(simulator.end_market)
     return renewals
 
 
