@@ -223,7 +223,7 @@ def test_an_instrument_has_one_writer_and_the_next_one_stands_by(database, tmp_p
             await asyncio.sleep(1)
             assert not second.done()
             await first.close()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await (await second).close()
 
     asyncio.run(scenario())

@@ -52,10 +52,10 @@ def test_a_kill_while_the_database_hangs_loses_no_hole(server: Server, tmp_path:
     try:
         collector.start()
         everything = "SELECT count(DISTINCT symbol) FROM trades"
-        eventually(lambda: rows(url, everything) == [(len(SYMBOLS),)], 40, "the first trades are stored")
+        eventually(lambda: rows(url, everything) == [(len(SYMBOLS),)], 60, "the first trades are stored")
         with server.frozen():
             spools = tmp_path / "home" / "spool" / "simulated"
-            eventually(lambda: len(list(spools.glob("*/*"))) > 1, 20, "rows wait on the disk")
+            eventually(lambda: len(list(spools.glob("*/*"))) > 1, 60, "rows wait on the disk")
             time.sleep(0.5)
             collector.kill()
         stored = {(row[0], row[1]) for row in rows(url, "SELECT symbol, trade_id FROM trades")}
@@ -66,7 +66,7 @@ def test_a_kill_while_the_database_hangs_loses_no_hole(server: Server, tmp_path:
             sent = [line for line in simulator.log() if line["event"] == "sent"]
             return {line["symbol"] for line in sent if line["connection"] not in connections} == set(SYMBOLS)
 
-        eventually(is_back, 40, "trades of all come again")
+        eventually(is_back, 60, "trades of all come again")
         simulator.end_market()
 
         def look() -> list[str]:
@@ -74,7 +74,7 @@ def test_a_kill_while_the_database_hangs_loses_no_hole(server: Server, tmp_path:
             return list(complaints(url, Evidence(6, truth, simulator.log(), kills, SLACK)))
 
         with suppress(TimeoutError):
-            eventually(lambda: not look(), 20, "the tape is the truth")
+            eventually(lambda: not look(), 60, "the tape is the truth")
         assert collector.stop() == 0
         assert look() == []
     finally:
@@ -125,7 +125,7 @@ def test_the_proof_sees_every_kind_of_wrong(server: Server, tmp_path: Path) -> N
                 complaints(url, Evidence(5, truth_by_symbol(simulator.truth()), simulator.log(), [], 0))
             )
 
-        eventually(lambda: not look(), 30, "a whole tape")
+        eventually(lambda: not look(), 60, "a whole tape")
         assert collector.stop() == 0
         for what, statement in WRONGS.items():
             before = look()

@@ -204,7 +204,7 @@ def test_its_patience_ends(files: list[Path], monkeypatch: pytest.MonkeyPatch) -
 
     began = time.monotonic()
     assert len(asyncio.run(run())) == 3
-    assert 0.1 <= time.monotonic() - began < 5
+    assert 0.1 <= time.monotonic() - began < 60
 
 
 def test_what_was_not_recorded_is_a_404_at_once(files: list[Path]) -> None:

@@ -18,8 +18,9 @@ SYMBOLS = ("BTC/USDT", "ETH/USDT")
 SPEED = 20
 SEED = 7
 START = parse_time("2026-03-01T12:00:00Z")
-TAKE_OVER = 5.0
-"""Seconds from a blow until the next collector is the one writer."""
+TAKE_OVER = 20.0
+"""Seconds from a blow until the next collector is the one writer: four times what is promised of a machine
+that does nothing else, since other tests run beside this one."""
 
 
 class Group:
@@ -83,7 +84,7 @@ class Group:
 
     def go_on(self, before: dict[str, tuple[int, int]]) -> None:
         """Trades of every symbol are written again."""
-        eventually(lambda: all(self.newest()[s][1] > before[s][1] for s in SYMBOLS), 20, "trades are written")
+        eventually(lambda: all(self.newest()[s][1] > before[s][1] for s in SYMBOLS), 60, "trades are written")
 
     def complaints(self) -> list[str]:
         truth, slack = truth_by_symbol(self.simulator.truth()), 5 * SPEED * MICROSECONDS
@@ -103,15 +104,15 @@ def group(tmp_path: Path) -> Iterator[Group]:
 def test_whatever_befalls_the_active_collector_the_next_one_takes_over(group: Group) -> None:
     for collector in group.collectors.values():
         collector.start()
-    eventually(lambda: len(group.standing_by) == 2, 40, "two stand by")
-    eventually(lambda: len(group.newest()) == len(SYMBOLS), 40, "trades of both are written")
+    eventually(lambda: len(group.standing_by) == 2, 60, "two stand by")
+    eventually(lambda: len(group.newest()) == len(SYMBOLS), 60, "trades of both are written")
 
     # The database is gone for a moment, for all of them; those that stand by wait for it.
     before = group.newest()
     group.note()
     group.server.suffer("fast", 0.3)
     group.go_on(before)
-    eventually(lambda: len(group.standing_by) == 2, 40, "two stand by again")
+    eventually(lambda: len(group.standing_by) == 2, 60, "two stand by again")
     assert all(each.is_running for each in group.collectors.values())
 
     # Frozen: it holds its locks and its connections, and does nothing.
@@ -124,8 +125,8 @@ def test_whatever_befalls_the_active_collector_the_next_one_takes_over(group: Gr
     epochs = {symbol: epoch for symbol, (epoch, _) in group.newest().items()}
     awake = group.collectors[frozen]
     os.kill(awake.pid, signal.SIGCONT)
-    eventually(lambda: "lost its turn: another collector" in awake.log, 40, "it has lost its turn")
-    eventually(lambda: frozen in group.standing_by, 40, "it stands by")
+    eventually(lambda: "lost its turn: another collector" in awake.log, 60, "it has lost its turn")
+    eventually(lambda: frozen in group.standing_by, 60, "it stands by")
     assert {symbol: epoch for symbol, (epoch, _) in group.newest().items()} == epochs
     assert group.active() != frozen
 
@@ -140,7 +141,7 @@ def test_whatever_befalls_the_active_collector_the_next_one_takes_over(group: Gr
 
     group.simulator.end_market()
     with suppress(TimeoutError):
-        eventually(lambda: not group.complaints(), 25, "the tape is the truth")
+        eventually(lambda: not group.complaints(), 60, "the tape is the truth")
     assert group.collectors[group.active()].stop() == 0
     assert group.complaints() == []
     assert not [name for name, each in group.collectors.items() if "Traceback" in each.log]

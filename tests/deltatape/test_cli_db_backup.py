@@ -74,13 +74,13 @@ def test_from_no_backup_to_a_restored_one(private: Callable[..., Result], home: 
     folder.rename(home / "away")
     with archive.superuser(layout(home)) as admin:
         admin.execute("SELECT pg_create_restore_point('x'), pg_switch_wal()")
-    eventually(lambda: found(home)["archive"][0] == doctor.State.ERROR, 30, "doctor sees it")
+    eventually(lambda: found(home)["archive"][0] == doctor.State.ERROR, 60, "doctor sees it")
     assert "files wait in the data folder" in found(home)["archive"][1]
     assert found(home)["backups"] == (doctor.State.ERROR, f"{folder} is not there")
     (home / "away").rename(folder)
 
     assert private("db", "backup", "--stop").exit_code == 0
-    eventually(lambda: "archive" not in found(home), 10, "the log is archived no more")
+    eventually(lambda: "archive" not in found(home), 60, "the log is archived no more")
 
 
 def test_the_upkeep_makes_one_when_it_is_due(home: Path) -> None:

@@ -114,7 +114,7 @@ def test_watching_on_a_terminal_shows_what_changes_until_ctrl_c(database, tmp_pa
 
 def read_until(terminal, wanted):
     """What the terminal showed until `wanted`, or its end, and a moment longer."""
-    shown, deadline = "", time.monotonic() + 30
+    shown, deadline = "", time.monotonic() + 60
     while time.monotonic() < deadline:
         patience = 0.3 if wanted is None or wanted in shown else 30
         if not select.select([terminal], [], [], patience)[0]:

@@ -188,7 +188,7 @@ def options(url):
 
 async def pinging(url, is_healthy, until):
     task = asyncio.create_task(keep_pinging(options(url), is_healthy))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not until():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)

@@ -34,7 +34,7 @@ SECONDS = 15
 EVERY = 60
 """Simulated seconds from one fault of the exchange to the next."""
 SLACK = 5 * SPEED * MICROSECONDS
-DRAIN = 25.0
+DRAIN = 60.0
 """Seconds to catch up and heal in, once the market has stopped."""
 _DAYS = parse_time("2026-03-01")
 
@@ -96,7 +96,7 @@ def run_seed(seed: int, server: Server, folder: Path, without: Sequence[str] = (
     try:
         collector.start()
         count = "SELECT count(DISTINCT symbol) FROM trades"
-        eventually(lambda: rows(url, count) == [(len(SYMBOLS),)], 40, "the first trades are stored")
+        eventually(lambda: rows(url, count) == [(len(SYMBOLS),)], 60, "the first trades are stored")
         kills = _strike(seed, server, url, simulator, collector)
         eventually(lambda: simulator.is_heard(SYMBOLS, end), 90, "everybody is there again")
         simulator.end_market()

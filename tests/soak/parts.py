@@ -81,7 +81,7 @@ class Server:
         assert number is not None
         numbers = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "killed": signal.SIGKILL}
         os.kill(number, numbers[how])
-        eventually(lambda: not _is_alive(number), 30, "the server ends")
+        eventually(lambda: not _is_alive(number), 60, "the server ends")
         time.sleep(seconds)
         server.start(self.home, durable=False)
 
@@ -189,7 +189,7 @@ class Simulator:
         assert self._process.stdin is not None
         self._process.stdin.write("end\n")
         self._process.stdin.flush()
-        eventually(lambda: self.has("ended"), 30, "the market stops")
+        eventually(lambda: self.has("ended"), 60, "the market stops")
 
     def stop(self) -> None:
         assert self._process.stdin is not None

@@ -74,13 +74,13 @@ class Place(NamedTuple):
             row = admin.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchone()
         assert row is not None
         stored = self.folder / "wal"
-        eventually(lambda: list(stored.glob(f"{row[0]}-*.gz")), 30, "the last segment is archived")
+        eventually(lambda: list(stored.glob(f"{row[0]}-*.gz")), 60, "the last segment is archived")
 
     def kill(self) -> None:
         number = server.status(self.home).pid
         assert number is not None
         os.kill(number, signal.SIGKILL)
-        eventually(lambda: not server.status(self.home).is_running, 20, "the server is gone")
+        eventually(lambda: not server.status(self.home).is_running, 60, "the server is gone")
 
     def restore(self, **options: Any) -> restore.Restored:
         return restore.restore(self.home, self.folder, durable=False, report=quiet, **options)
@@ -236,7 +236,7 @@ def test_the_server_works_on_while_the_archive_cannot_be_written(place: Place) -
         place.write(50)
         with archive.superuser(own) as admin:
             admin.execute("SELECT pg_switch_wal()")
-        eventually(lambda: archive.state(own).reason, 30, "the archive fails")
+        eventually(lambda: archive.state(own).reason, 60, "the archive fails")
         found = archive.state(own)
         assert found.waiting >= 1
         assert found.failed_timestamp is not None

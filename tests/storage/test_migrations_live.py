@@ -155,7 +155,7 @@ def test_an_upgrade_that_is_killed_half_way_is_none(empty_database: str) -> None
     # The views of 0006 read this table: by then 0003 to 0005 are done, in a transaction that is still open.
     with holding(empty_database, "trades"):
         upgrade = subprocess.Popen(command, env=dict(os.environ))
-        eventually(lambda: waiting(empty_database), 30, "the upgrade is half-way")
+        eventually(lambda: waiting(empty_database), 60, "the upgrade is half-way")
         upgrade.kill()
         upgrade.wait()
     assert migrations.current(empty_database) == "0002"
@@ -210,10 +210,10 @@ def test_an_upgrade_while_the_tables_are_written(empty_database: str, first: str
     migrations.upgrade(empty_database, first)
     load = Load(empty_database)
     load.start()
-    eventually(lambda: load.committed > 20, 30, "the load runs")
+    eventually(lambda: load.committed > 20, 60, "the load runs")
     migrations.upgrade(empty_database)
     count = load.committed
-    eventually(lambda: load.committed > count, 30, "it runs on")
+    eventually(lambda: load.committed > count, 60, "it runs on")
     load.is_ended.set()
     load.join(30)
     assert load.error is None

@@ -9,7 +9,7 @@ from storage.notify import LONGEST, Notification, listen, notify
 
 
 def test_what_is_committed_after_the_first_none_wakes(connection: Connection, database: str) -> None:
-    heard = listen(database, ["candles", "signals"], timeout=5)
+    heard = listen(database, ["candles", "signals"], timeout=60)
     assert next(heard) is None
     notify(connection, "candles", "kraken")
     notify(connection, "other", "not listened to")
@@ -31,7 +31,7 @@ def test_silence_yields_none_each_timeout(database: str) -> None:
     heard = listen(database, ["candles"], timeout=0.05)
     begun = time.monotonic()
     assert [next(heard) for _ in range(4)] == [None] * 4
-    assert 0.15 <= time.monotonic() - begun < 5
+    assert 0.15 <= time.monotonic() - begun < 60
 
 
 def test_a_notification_cuts_the_wait_short(connection: Connection, database: str) -> None:
@@ -52,7 +52,7 @@ def test_a_notification_cuts_the_wait_short(connection: Connection, database: st
 
 
 def test_none_is_lost_while_the_listener_works(connection: Connection, database: str) -> None:
-    heard = listen(database, ["candles"], timeout=5)
+    heard = listen(database, ["candles"], timeout=60)
     next(heard)
     for number in range(100):
         notify(connection, "candles", str(number))
@@ -62,7 +62,7 @@ def test_none_is_lost_while_the_listener_works(connection: Connection, database:
 
 
 def test_channel_names_are_quoted(connection: Connection, database: str) -> None:
-    heard = listen(database, ['Odd "name"; --'], timeout=5)
+    heard = listen(database, ['Odd "name"; --'], timeout=60)
     next(heard)
     notify(connection, 'Odd "name"; --', "heard")
     connection.commit()
@@ -76,7 +76,7 @@ def test_a_payload_has_a_limit(connection: Connection) -> None:
 
 
 def test_a_broken_connection_is_unavailable(connection: Connection, database: str) -> None:
-    heard = listen(database, ["candles"], timeout=5)
+    heard = listen(database, ["candles"], timeout=60)
     next(heard)
     connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -92,7 +92,7 @@ def test_no_server_is_unavailable() -> None:
 
 
 def test_a_closed_listener_leaves_no_session(connection: Connection, database: str) -> None:
-    heard = listen(database, ["candles"], timeout=5)
+    heard = listen(database, ["candles"], timeout=60)
     next(heard)
     heard.close()  # type: ignore[attr-defined]
     with connect(database, autocommit=True) as watcher:
