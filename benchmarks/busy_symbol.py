@@ -27,6 +27,7 @@ from market import (
     Trade,
 )
 from market.book import SNAPSHOT_DEPTH
+from market.levels import packed
 from market.timeframe import GRACE
 
 SYMBOL = "BTC/USDT"
@@ -87,7 +88,9 @@ class BusySymbol:
 
     def _second(self, minute: Minute) -> None:
         self._churn()
-        self._book.replace(*([(tick / _TICK, size) for tick, size in side.items()] for side in self._sides))
+        self._book.replace(
+            *(packed((tick / _TICK, size) for tick, size in side.items()) for side in self._sides)
+        )
         self._book.cut(SNAPSHOT_DEPTH)
         if snapshot := self._book.snapshot(SYMBOL, self._time, self._number * 7):
             minute.books.append(snapshot)

@@ -1,15 +1,14 @@
 """Every change of one order book, a row each: what a backtest estimates places in queues from. Pure."""
 
 from array import array
-from collections.abc import Mapping
 from math import inf
 
 from collector.exchanges.events import BookDelta
 from market import OrderBook
+from market.levels import numbers
 
 Row = tuple[int, float, float]
 """Side, price, size."""
-_NONE = (0.0, 0.0)
 
 
 class BookChanges:
@@ -38,9 +37,10 @@ class BookChanges:
         if time is None:
             return
         rows: list[Row] = []
-        for sign, known, levels in self._sides(book):
+        for sign, known in self._sides:
+            levels = dict(book.side(is_bid=sign > 0))
             gone = [(sign, price, 0.0) for price in known if price not in levels]
-            new = [(sign, price, size) for price, size in levels.values() if known.get(price) != size]
+            new = [(sign, price, size) for price, size in levels.items() if known.get(price) != size]
             rows += gone + new
         self._write(book, time, rows)
         if not self._is_whole:
@@ -53,13 +53,14 @@ class BookChanges:
             self.whole(book, time)
             return
         rows: list[Row] = []
-        for (sign, _, levels), named in zip(self._sides(book), (event.bids, event.asks), strict=True):
-            prices = [float(price) for price, _ in named]
-            rows += [(sign, price, levels.get(price, _NONE)[1]) for price in prices]
+        for (sign, _), named in zip(self._sides, (event.bids, event.asks), strict=True):
+            rows += [(sign, price, book.size_at(price, is_bid=sign > 0)) for price, _ in numbers(named)]
         self._write(book, time, rows)
-        for sign, known, levels in self._sides(book):
-            if len(known) > len(levels):
-                self._write(book, time, [(sign, price, 0.0) for price in known if price not in levels])
+        for sign, known in self._sides:
+            is_bid = sign > 0
+            if len(known) > book.count(is_bid=is_bid):
+                gone = [price for price in known if not book.size_at(price, is_bid=is_bid)]
+                self._write(book, time, [(sign, price, 0.0) for price in gone])
 
     def stale(self, time: int) -> None:
         """What is known of the book at `time` may not be true after it."""
@@ -68,16 +69,13 @@ class BookChanges:
             self._is_whole = False
             self._add(time, (0, 0.0, 0.0), OrderBook())
 
-    def _sides(
-        self, book: OrderBook
-    ) -> list[tuple[int, dict[float, float], Mapping[float, tuple[float, float]]]]:
-        bids, asks = book.side(is_bid=True)[0], book.side(is_bid=False)[0]
-        return [(1, self._known[0], bids), (-1, self._known[1], asks)]
+    @property
+    def _sides(self) -> list[tuple[int, dict[float, float]]]:
+        return [(1, self._known[0]), (-1, self._known[1])]
 
     def _write(self, book: OrderBook, time: int, rows: list[Row]) -> None:
         """First how deep the book is shown, so that a level which leaves its sight is not taken for empty."""
-        bids, asks = book.side(is_bid=True)[1], book.side(is_bid=False)[1]
-        deepest = [bids[0] if bids else inf, asks[-1] if asks else -inf]
+        deepest = [book.deepest(is_bid=True) or inf, book.deepest(is_bid=False) or -inf]
         for place, sign in enumerate((2, -2)):
             if deepest[place] != self._deepest[place]:
                 self._add(time, (sign, deepest[place], 0.0), book)

@@ -1,25 +1,20 @@
 """The level-2 order book of one instrument, and what is kept of it each second."""
 
-from bisect import bisect_left, insort
-from collections.abc import Mapping, Sequence
-from math import fsum
-from typing import cast
+from typing import Any
 
 from msgspec import Struct
 from msgspec.json import Encoder
 
 from market.decimals import scaled
+from market.levels import Levels, PackedLevels, Texts, packed
 
-Numbers = Sequence[tuple[float, float]]
-"""Book levels as (price, size)."""
-Texts = Sequence[tuple[str, str]]
-"""Book levels as (price, size) texts, as the exchange sent them: what checksums are made of."""
-Levels = Numbers | Texts
 SNAPSHOT_DEPTH = 10
 """Levels a side in a snapshot, and the levels that volumes and imbalance are taken over."""
 DEEP_SNAPSHOT_DEPTH = 100
 """Levels a side in the snapshot of each whole minute."""
 _MINUTE = 60_000_000
+_ROOM = 2048
+"""Levels a side that a new book has room for."""
 _encode = Encoder().encode
 
 
@@ -47,134 +42,134 @@ class BookSnapshot(Struct, frozen=True, gc=False):
     sequence: int | None = None
 
 
-class _BookSide:
-    """One side: the level of each price, the prices in rising order, and the texts where levels are texts."""
-
-    __slots__ = ("is_bid", "levels", "order", "texts")
-
-    def __init__(self, *, is_bid: bool) -> None:
-        self.is_bid = is_bid
-        self.levels: dict[float, tuple[float, float]] = {}
-        self.order: list[float] = []
-        self.texts: dict[float, tuple[str, str]] = {}
-
-    def replace(self, levels: Levels) -> None:
-        numbers, self.texts = _numbers(levels), {}
-        self.levels = {level[0]: level for level in numbers if level[1]}
-        self.order = sorted(self.levels)
-        if numbers is not levels:
-            self._keep_texts(numbers, levels)
-
-    def apply(self, levels: Levels) -> None:
-        known, order, numbers = self.levels, self.order, _numbers(levels)
-        count = len(known)
-        for level in numbers:
-            price, size = level
-            if size:
-                known[price] = level
-                # One look-up for both, as this is done for each level that changes.
-                if len(known) != count:
-                    insort(order, price)
-                    count += 1
-            elif known.pop(price, None) is not None:
-                del order[bisect_left(order, price)]
-                count -= 1
-        if numbers is not levels:
-            self._keep_texts(numbers, levels)
-
-    def _keep_texts(self, numbers: Numbers, levels: Levels) -> None:
-        for (price, size), text in zip(numbers, cast("Texts", levels), strict=True):
-            if size:
-                self.texts[price] = text
-            elif price not in self.levels:
-                self.texts.pop(price, None)
-
-    def cut(self, depth: int) -> None:
-        dropped = self.order[: -depth or None] if self.is_bid else self.order[depth:]
-        for price in dropped:
-            del self.levels[price]
-            self.texts.pop(price, None)
-        if dropped:
-            self.order = self.best(depth)[:: -1 if self.is_bid else 1]
-
-    def best(self, depth: int) -> list[float]:
-        """The best `depth` prices, best first."""
-        return self.order[: -depth - 1 : -1] if self.is_bid else self.order[:depth]
-
-    def top(self, depth: int) -> list[tuple[str, str]]:
-        texts = self.texts
-        return [texts[price] for price in self.best(depth)]
-
-    def best_levels(self, depth: int) -> list[tuple[float, float]]:
-        return [*map(self.levels.__getitem__, self.best(depth))]
-
-
 class OrderBook:
     """Both sides of one instrument's book.
 
     Sizes are absolute, and zero removes the level. Where levels come as texts, these are kept as well.
     """
 
-    __slots__ = ("_asks", "_bids")
+    __slots__ = ("_counts", "_ladder", "_machine", "_numbers", "_state", "_text", "_texts", "_written")
 
     def __init__(self) -> None:
-        self._bids = _BookSide(is_bid=True)
-        self._asks = _BookSide(is_bid=False)
+        from market import ladder  # numba takes longer to import than all that a command without books needs
+
+        self._machine = ladder
+        self._ladder, self._counts = ladder.empty(_ROOM), ladder.no_levels()
+        self._numbers, self._text = ladder.answer(DEEP_SNAPSHOT_DEPTH)
+        self._written = memoryview(self._text)
+        self._texts: tuple[dict[float, tuple[str, str]], ...] = ({}, {})
+        self._state = ladder.ONE_SIDED
 
     def replace(self, bids: Levels, asks: Levels) -> None:
         """Forget everything and start from a full snapshot."""
-        self._bids.replace(bids)
-        self._asks.replace(asks)
+        self._texts = ({}, {})
+        for side, levels in enumerate((bids, asks)):
+            if not isinstance(levels, bytes):
+                levels = self._keep_texts(side, [level for level in levels if float(level[1])])
+            self._set(side, self._machine.whole(levels, side))
 
     def apply(self, bids: Levels, asks: Levels) -> None:
         """Set the named levels, in order; a later one of the same price wins."""
-        self._bids.apply(bids)
-        self._asks.apply(asks)
+        if not isinstance(bids, bytes):
+            bids = self._keep_texts(0, bids)
+        if not isinstance(asks, bytes):
+            asks = self._keep_texts(1, asks)
+        state = self._machine.apply(self._ladder, self._counts, bids, asks)
+        if state < 0:
+            self._ladder = self._machine.widened(self._ladder)
+            self.apply(bids, asks)
+        else:
+            self._state = state
+
+    def _keep_texts(self, side: int, levels: Texts) -> PackedLevels:
+        """Keep the texts of levels; the same levels as numbers."""
+        texts, numbers = self._texts[side], [(float(price), float(size)) for price, size in levels]
+        for (price, size), text in zip(numbers, levels, strict=True):
+            if size:
+                texts[price] = text
+            else:
+                texts.pop(price, None)
+        return packed(numbers)
+
+    def _set(self, side: int, levels: Any) -> None:
+        """Make these the levels of a side, best last."""
+        while len(levels) > self._ladder.shape[1]:
+            self._ladder = self._machine.widened(self._ladder)
+        self._ladder[side, : len(levels)] = levels
+        self._counts[side] = len(levels)
+        self.apply(b"", b"")
+
+    def _best(self, side: int, depth: int) -> Any:
+        """The best `depth` levels, best last."""
+        count = int(self._counts[side])
+        return self._ladder[side, max(count - depth, 0) : count]
 
     def cut(self, depth: int) -> None:
         """Keep the best `depth` levels a side."""
-        self._bids.cut(depth)
-        self._asks.cut(depth)
+        for side, texts in enumerate(self._texts):
+            dropped = int(self._counts[side]) - depth
+            if dropped > 0:
+                for price in self._ladder[side, :dropped, 0].tolist():
+                    texts.pop(price, None)
+                self._set(side, self._best(side, depth))
 
     def top(self, depth: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """The best `depth` levels of (bids, asks), best first, of a book that came as texts."""
-        return self._bids.top(depth), self._asks.top(depth)
+        bids, asks = (
+            [texts[price] for price in self._best(side, depth)[::-1, 0].tolist()]
+            for side, texts in enumerate(self._texts)
+        )
+        return bids, asks
 
-    def side(self, *, is_bid: bool) -> tuple[Mapping[float, tuple[float, float]], Sequence[float]]:
-        """Of one side the level of each price, and the prices in rising order: to be read at once."""
-        one = self._bids if is_bid else self._asks
-        return one.levels, one.order
+    def side(self, *, is_bid: bool) -> list[tuple[float, float]]:
+        """The levels of one side, best first."""
+        return [(price, size) for price, size in self._best(int(not is_bid), len(self))[::-1].tolist()]
+
+    def size_at(self, price: float, *, is_bid: bool) -> float:
+        """The size of one level, 0 where there is none."""
+        return self._machine.size_at(self._ladder, self._counts, int(not is_bid), price)
+
+    def deepest(self, *, is_bid: bool) -> float | None:
+        """The worst price of one side, None without levels."""
+        side = int(not is_bid)
+        return float(self._ladder[side, 0, 0]) if self._counts[side] else None
+
+    def count(self, *, is_bid: bool) -> int:
+        """How many levels one side has."""
+        return int(self._counts[int(not is_bid)])
 
     @property
     def best_bid(self) -> float | None:
         """The highest bid, None without bids."""
-        return self._bids.order[-1] if self._bids.order else None
+        return next(iter(self._best(0, 1)[:, 0].tolist()), None)
 
     @property
     def best_ask(self) -> float | None:
         """The lowest ask, None without asks."""
-        return self._asks.order[0] if self._asks.order else None
+        return next(iter(self._best(1, 1)[:, 0].tolist()), None)
 
     @property
     def is_crossed(self) -> bool:
         """Whether the best bid is at or above the best ask: a sound book never is."""
-        bids, asks = self._bids.order, self._asks.order
-        return bool(bids and asks) and bids[-1] >= asks[0]
+        return self._state == self._machine.CROSSED
 
     def __len__(self) -> int:
-        return len(self._bids.order) + len(self._asks.order)
+        return int(self._counts.sum())
 
     def snapshot(self, symbol: str, timestamp: int, sequence: int | None = None) -> BookSnapshot | None:
         """What is kept of the book at `timestamp`; None for a one-sided or crossed book."""
-        if not (self._bids.order and self._asks.order) or self.is_crossed:
+        if self._state:
             return None
         depth = SNAPSHOT_DEPTH if timestamp % _MINUTE else DEEP_SNAPSHOT_DEPTH
-        bids, asks = self._bids.best_levels(depth), self._asks.best_levels(depth)
-        bid, ask = bids[0][0], asks[0][0]
-        bid_volume = fsum([size for _, size in bids[:SNAPSHOT_DEPTH]])
-        ask_volume = fsum([size for _, size in asks[:SNAPSHOT_DEPTH]])
+        middle, end = self._machine.summary(
+            self._ladder, self._counts, depth, SNAPSHOT_DEPTH, self._numbers, self._text
+        )
+        bid, ask, spread, bid_volume, ask_volume = self._numbers[:5].tolist()
         mid = (bid + ask) / 2
-        spread = _difference(ask, bid)
+        if end:
+            bids, asks = self._written[:middle].tobytes(), self._written[middle:end].tobytes()
+        else:
+            spread, bids, asks = _difference(ask, bid), self._json(0, depth), self._json(1, depth)
         # By position: a busy stream makes many thousands, and each name would be looked up again.
         return BookSnapshot(
             symbol,
@@ -188,10 +183,14 @@ class OrderBook:
             ask_volume,
             (bid_volume - ask_volume) / (bid_volume + ask_volume) * 100,
             depth,
-            _encode(bids),
-            _encode(asks),
+            bids,
+            asks,
             sequence,
         )
+
+    def _json(self, side: int, depth: int) -> bytes:
+        """The best levels, best first, of which not all numbers are of the common kind."""
+        return _encode(self._best(side, depth)[::-1].tolist())
 
 
 def _difference(high: float, low: float) -> float:
@@ -202,10 +201,3 @@ def _difference(high: float, low: float) -> float:
     difference: int = digits * 10 ** (finest - scale) - lower * 10 ** (finest - lower_scale)
     divisor: int = 10**finest
     return difference / divisor
-
-
-def _numbers(levels: Levels) -> Numbers:
-    """The levels as numbers, which they may be already."""
-    if levels and isinstance(levels[0][0], str):
-        return [(float(price), float(size)) for price, size in levels]
-    return cast("Numbers", levels)

@@ -193,8 +193,7 @@ class Binance(Adapter):
         return BookDelta(
             self.instrument_of(payload.symbol).symbol,
             payload.event_time * 1000,
-            self.numbers.read_levels(payload.bids),
-            self.numbers.read_levels(payload.asks),
+            *self.numbers.read_sides(payload.bids, payload.asks),
             payload.first,
             payload.last,
         )
@@ -289,8 +288,7 @@ class Binance(Adapter):
             return BookReset(
                 self.instrument_of(names[0]).symbol,
                 None,
-                self.numbers.read_levels(book.bids),
-                self.numbers.read_levels(book.asks),
+                *self.numbers.read_sides(book.bids, book.asks),
                 book.sequence,
             )
         except ValueError as error:

@@ -188,8 +188,7 @@ class BinanceUsdm(Binance):
         return BookDelta(
             self.instrument_of(payload.symbol).symbol,
             payload.time * 1000,
-            self.numbers.read_levels(payload.bids),
-            self.numbers.read_levels(payload.asks),
+            *self.numbers.read_sides(payload.bids, payload.asks),
             # The ids between belong to other symbols: of this one nothing changed there.
             payload.previous + 1,
             payload.last,
@@ -266,8 +265,7 @@ class BinanceUsdm(Binance):
                 self.instrument_of(names[0]).symbol,
                 # It names its time, but proves itself by the first change that follows.
                 None,
-                self.numbers.read_levels(book.bids),
-                self.numbers.read_levels(book.asks),
+                *self.numbers.read_sides(book.bids, book.asks),
                 book.sequence,
             )
         except ValueError as error:

@@ -1,12 +1,13 @@
 """What an exchange's message says, in our own words: the output of every adapter's `parse`.
 
-Levels are (price, size) texts as sent. Times are microseconds UTC; None where the message has none.
+Levels are (price, size) texts as sent, or packed numbers where no checksum needs the texts.
+Times are microseconds UTC; None where the message has none.
 """
 
 from msgspec import Struct
 
 from market import Timeframe, Trade
-from market.book import Levels
+from market.levels import Levels
 
 
 class TradeSeen(Struct, frozen=True, gc=False):

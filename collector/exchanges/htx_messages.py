@@ -11,7 +11,7 @@ from msgspec import Meta, Raw, Struct, field
 from collector.exchanges.events import CandleSeen
 from collector.exchanges.texts import MAX_SECONDS, Numbers
 from market import Side, Timeframe, Trade
-from market.book import Levels
+from market.levels import Levels
 from market.timeframe import MICROSECONDS
 
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]

@@ -11,7 +11,7 @@ from msgspec import Meta, Raw, Struct, field
 from collector.exchanges.events import CandleSeen
 from collector.exchanges.texts import MAX_SECONDS, Numbers
 from market import Instrument, MarketType, Side, Timeframe, Trade
-from market.book import Levels
+from market.levels import Levels
 
 NOTHING = Raw()
 """What a field holds that is not there."""

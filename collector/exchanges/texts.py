@@ -1,17 +1,17 @@
 """Numbers and times as exchanges write them: decimal texts to doubles, time texts to microseconds UTC."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Raw
 from msgspec.json import Decoder
 
-from market.book import Texts
+from market.levels import PackedLevels, Texts, packed
 from market.timeframe import MICROSECONDS, from_datetime
 
 MAX_SECONDS = 253_402_300_799
@@ -25,6 +25,8 @@ _is_plain = re.compile("[0-9.]+").fullmatch
 _SURE_LENGTH = 16
 """A text this short (15 digits and a point) is always the shortest decimal of some double."""
 _has_long = re.compile(rb'"[^"]{%d}' % (_SURE_LENGTH + 1)).search
+MAX_PLAIN = 20_000
+"""Levels of one message that are read in machine code."""
 _Price = Annotated[float, Meta(gt=SMALLEST, lt=LARGEST)]
 _Size = Annotated[float, Meta(ge=0.0, lt=LARGEST)]
 _read_levels = Decoder(list[tuple[_Price, _Size]], strict=False).decode
@@ -48,6 +50,18 @@ def _read_price(text: str) -> float:
     if value == 0.0:
         raise ValueError(f"not above zero: {text!r}")
     return value
+
+
+@cache
+def _plain_reader() -> tuple[Callable[[bytes, bytes, Any], tuple[int, int]], Any, memoryview]:
+    """What reads plain levels, and where to, twice over."""
+    # Imported here: numba takes longer than all that a command needs which reads no book.
+    import numpy as np
+
+    from collector.exchanges.level_reader import read
+
+    values: Any = np.empty(2 * MAX_PLAIN)
+    return read, values, memoryview(values)
 
 
 def _is_inexact(text: str) -> bool:
@@ -78,9 +92,17 @@ class Numbers:
             self.inexact += _is_inexact(text)
         return _read_amount(text)
 
-    def read_levels(self, raw: Raw) -> list[tuple[float, float]]:
-        """The levels in a JSON list of [price, size] texts: prices above zero, sizes not below."""
-        levels = _read_levels(raw)
+    def read_sides(self, bids: Raw, asks: Raw) -> tuple[PackedLevels, PackedLevels]:
+        """The levels in two JSON lists of [price, size] texts: prices above zero, sizes not below."""
+        read, values, view = _plain_reader()
+        middle, end = read(bytes(bids), bytes(asks), values)
+        if end < 0:
+            return self._read_levels(bids), self._read_levels(asks)
+        return view[:middle].tobytes(), view[middle:end].tobytes()
+
+    def _read_levels(self, raw: Raw) -> PackedLevels:
+        """The same of one list, whatever its numbers are."""
+        levels = packed(_read_levels(raw))
         if _has_long(raw):
             self.levels(_read_texts(raw))
         return levels

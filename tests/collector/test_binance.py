@@ -17,6 +17,7 @@ from collector.exchanges.events import (
 )
 from collector.recording import Received, RestAnswer, read
 from market import Side, Timeframe, Trade, WrongUse
+from market.levels import packed
 
 TRADE = {"e": "trade", "E": 1672515782136, "s": "BNBBTC", "t": 12345, "p": "0.00100000", "q": "100.0"}
 TRADE |= {"T": 1672515782135, "m": True, "M": True}
@@ -89,8 +90,8 @@ def test_a_depth_update():
     assert only(combined(depth)) == BookDelta(
         "BNB/BTC",
         1672515782136_000,
-        [(0.0024, 10.0)],
-        [(0.0026, 0.0), (0.0027, 1.0)],
+        packed([(0.0024, 10.0)]),
+        packed([(0.0026, 0.0), (0.0027, 1.0)]),
         157,
         160,
     )
@@ -180,7 +181,7 @@ def test_a_whole_book_over_rest():
     assert path == "/api/v3/depth?symbol=BTCUSDT&limit=1000"
     body = b'{"lastUpdateId":1027024,"bids":[["4.00000000","431.00000000"]],"asks":[["4.00000200","12.0"]]}'
     (event,) = known.parse_rest(path, body)
-    assert event == BookReset("BTC/USDT", None, [(4.0, 431.0)], [(4.000002, 12.0)], 1027024)
+    assert event == BookReset("BTC/USDT", None, packed([(4.0, 431.0)]), packed([(4.000002, 12.0)]), 1027024)
     with pytest.raises(MalformedMessage, match="symbol"):
         known.parse_rest("/api/v3/depth", body)
     with pytest.raises(MalformedMessage, match="-1121: Invalid symbol"):

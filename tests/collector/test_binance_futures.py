@@ -22,6 +22,7 @@ from collector.exchanges.events import (
 )
 from collector.recording import Received, RestAnswer, read
 from market import MarketType, Side, Timeframe, Trade, WrongUse
+from market.levels import packed
 
 AGGREGATE = {"e": "aggTrade", "E": 1672515782136, "a": 5933014, "s": "BTCUSDT", "p": "0.001", "q": "100"}
 AGGREGATE |= {"f": 100, "l": 105, "T": 1672515782135, "m": True, "st": 1}
@@ -65,7 +66,7 @@ def test_a_delivery_is_another_symbol():
 
 def test_a_change_of_the_book_covers_what_came_since_the_one_before():
     assert only(combined(DEPTH)) == BookDelta(
-        SYMBOL, 1672515782130_000, [(0.0024, 10.0)], [(0.0026, 0.0)], 150, 160
+        SYMBOL, 1672515782130_000, packed([(0.0024, 10.0)]), packed([(0.0026, 0.0)]), 150, 160
     )
 
 
@@ -203,7 +204,7 @@ def test_a_whole_book_over_rest():
     body = {"lastUpdateId": 1027024, "E": 1589436922972, "T": 1589436922959, "bids": [["4.0", "431.0"]]}
     body["asks"] = [["4.00000200", "12.0"]]
     assert known.parse_rest(request.path, json.dumps(body)) == [
-        BookReset(SYMBOL, None, [(4.0, 431.0)], [(4.000002, 12.0)], 1027024)
+        BookReset(SYMBOL, None, packed([(4.0, 431.0)]), packed([(4.000002, 12.0)]), 1027024)
     ]
     with pytest.raises(MalformedMessage, match="symbol"):
         known.parse_rest("/fapi/v1/depth", json.dumps(body))

@@ -80,9 +80,9 @@ def test_changes_make_the_book_again(given_events):
         if not is_whole or sync.changes._is_due:
             continue
         for place, sign in ((0, 1), (1, -1)):
-            known, prices = sync._book.side(is_bid=sign > 0)
-            assert sides[place] == dict(known.values())
-            beyond = prices[0 if sign > 0 else -1] if prices else sign * float("inf")
+            known = sync._book.side(is_bid=sign > 0)
+            assert sides[place] == dict(known)
+            beyond = known[-1][0] if known else sign * float("inf")
             assert deepest[sign] == beyond
         assert told[-1][4:] == (sync._book.best_bid or 0.0, sync._book.best_ask or 0.0)
 

@@ -21,6 +21,7 @@ from collector.simulator.server import serve
 from collector.spool import Spool
 from collector.writer import Writer
 from market import MICROSECONDS, Side, Trade, Unavailable, parse_time
+from market.levels import packed
 from storage import ledger, verify
 from storage.database import connect
 from storage.holes import list_holes
@@ -98,9 +99,9 @@ class Source:
         for _ in range(seconds):
             self.second += 1
             now = START + self.second * MICROSECONDS
-            levels = [(100.0 - n, 1.0 + self.second) for n in range(20)]
-            asks = [(101.0 + n, 1.0 + self.second) for n in range(20)]
-            self.stream.book_reset(BookReset(SYMBOL, now, levels, asks, self.second))
+            bids = packed((100.0 - n, 1.0 + self.second) for n in range(20))
+            asks = packed((101.0 + n, 1.0 + self.second) for n in range(20))
+            self.stream.book_reset(BookReset(SYMBOL, now, bids, asks, self.second))
             trade = Trade(SYMBOL, now + 1, str(self.second), self.second, 100.0, 0.5, Side.BUY)
             self.stream.trade(trade, now + 2)
         found = self.session.take()

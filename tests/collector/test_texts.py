@@ -2,12 +2,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.json import encode
 
 from collector.exchanges.texts import Numbers, iso_microseconds, seconds_microseconds
+from market.levels import packed
 
 DECIMALS = st.decimals(min_value=0, allow_nan=False, allow_infinity=False, places=8, max_value=10**9)
 JUNK = ["", " 1", "1 ", "1_0", "nan", "inf", "-1", "1e400", "0x1", "1,5", "١", "--1", "1.2.3", "e", "."]
@@ -38,7 +39,8 @@ def test_more_digits_than_a_double_holds_are_counted():
 def test_levels_are_read_as_they_are_and_count_the_same():
     numbers = Numbers()
     raw = Raw(b'[["0.12345678901234567890","98765432109876543210.5"],["1.0000000000000000000","0.00000000"]]')
-    assert numbers.read_levels(raw) == [(0.12345678901234568, 98765432109876543210.5), (1.0, 0.0)]
+    levels = packed([(0.12345678901234568, 98765432109876543210.5), (1.0, 0.0)])
+    assert numbers.read_sides(raw, Raw(b"[]")) == (levels, b"")
     assert numbers.inexact == 2
 
 
@@ -46,9 +48,35 @@ def test_levels_are_read_as_they_are_and_count_the_same():
 def test_a_level_is_read_as_the_nearest_doubles(levels):
     numbers, others = Numbers(), Numbers()
     texts = [(f"{price + 1:f}", f"{size:f}") for price, size in levels]
-    assert numbers.read_levels(Raw(encode(texts))) == [(float(price), float(size)) for price, size in texts]
-    others.levels(texts)
+    bids, asks = numbers.read_sides(Raw(encode(texts)), Raw(encode(texts[1:])))
+    assert bids == packed([(float(price), float(size)) for price, size in texts])
+    assert asks == bids[16:]
+    others.levels(texts + texts[1:])
     assert numbers.inexact == others.inexact
+
+
+LEVEL = st.tuples(st.text("0123456789.", max_size=20), st.text("0.123eE+- ", max_size=6))
+WHOLE = st.lists(LEVEL, max_size=3).map(encode)
+CUT = st.tuples(WHOLE, st.integers(0, 60), st.integers(0, 3), st.text('[]",.01 ', max_size=2))
+BROKEN = CUT.map(lambda cut: cut[0][: cut[1]] + cut[3].encode() + cut[0][cut[1] + cut[2] :])
+
+
+@given(st.one_of(WHOLE, BROKEN))
+@example(b'[["1","2"]')
+@example(b'[["1","2"]]]')
+@example(b'[["01","2"]]')
+@example(b'[["1.","2"]]')
+@example(b'[["12345678901.00000000","0.00001234"],["999999999999999","1000000000000000"]]')
+@example(b'[["0.1234567890123456789","123456789012345678901234567890"]]')
+def test_levels_are_read_or_refused_as_msgspec_does(raw):
+    def read(read_one):
+        try:
+            return read_one(Raw(raw))
+        except ValueError:
+            return None
+
+    numbers = Numbers()
+    assert read(lambda raw: numbers.read_sides(raw, Raw(b"[]"))[0]) == read(Numbers()._read_levels)
 
 
 @pytest.mark.parametrize("text", JUNK)
@@ -62,7 +90,7 @@ def test_junk_is_no_number(text):
         numbers.levels([("1", text)])
     for level in (("1", text), (text, "1")):
         with pytest.raises(ValueError):
-            numbers.read_levels(Raw(encode([level])))
+            numbers.read_sides(Raw(encode([level])), Raw(b"[]"))
 
 
 @pytest.mark.parametrize("zero", ["0", "0.0", "0.00000000", "0e5"])
@@ -75,7 +103,7 @@ def test_zero_is_an_amount_but_no_price(zero):
     with pytest.raises(ValueError):
         numbers.levels([(zero, "1")])
     with pytest.raises(ValueError):
-        numbers.read_levels(Raw(encode([(zero, "1")])))
+        numbers.read_sides(Raw(b"[]"), Raw(encode([(zero, "1")])))
 
 
 def test_a_candle_lies_between_low_and_high():

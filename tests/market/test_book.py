@@ -1,11 +1,13 @@
+from decimal import Decimal
 from math import fsum
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from msgspec.json import decode
+from msgspec.json import decode, encode
 
 from market import OrderBook
+from market.levels import packed
 
 PRICES = st.integers(1, 40).map(lambda ticks: f"{ticks / 2:.2f}")
 SIZES = st.one_of(
@@ -114,3 +116,48 @@ def test_a_one_sided_or_crossed_book_gives_no_snapshot(bids, asks):
     book = OrderBook()
     book.replace(bids, asks)
     assert book.snapshot("BTC/USDT", 1_000_000) is None
+
+
+# Of all lengths, from what is written plainly to what needs an exponent or more digits than are sure.
+ODD = st.one_of(
+    st.integers(1, 10**6).map(lambda n: n / 1000),
+    st.builds(lambda n, scale: n / 10**scale, st.integers(1, 10**16), st.integers(0, 22)),
+    st.floats(1e-30, 1e30, exclude_min=True, exclude_max=True),
+)
+ODD_SIDE = st.dictionaries(ODD, ODD, min_size=1, max_size=15)
+
+
+@given(ODD_SIDE, ODD_SIDE, st.sampled_from([1_000_000, 60_000_000]))
+@example({1e-5: 1e-6, 1e-6: 0.1}, {999999999999999.0: 1e15, 1e15: 1e22}, 1_000_000)
+@example({0.1: 0.1, 0.2: 0.2, 0.3: 0.3}, {0.352: 1e16, 0.3529: 1.0, 0.4: 1e-16}, 1_000_000)
+def test_a_snapshot_says_numbers_of_any_length_as_they_are(below, above, timestamp):
+    middle = max(below) if max(below) < min(above) else (min(below) + max(above)) / 2
+    sides = [
+        sorted((level for level in below.items() if level[0] <= middle), reverse=True),
+        sorted(level for level in above.items() if level[0] > middle),
+    ]
+    book = OrderBook()
+    book.apply(*map(packed, sides))
+    snapshot = book.snapshot("BTC/USDT", timestamp)
+    if not all(sides):
+        assert snapshot is None
+        return
+    assert (snapshot.bids, snapshot.asks) == tuple(encode(side[: snapshot.depth]) for side in sides)
+    assert snapshot.bid_volume == fsum(size for _, size in sides[0][:10])
+    assert snapshot.ask_volume == fsum(size for _, size in sides[1][:10])
+    bid, ask = (Decimal(repr(price)) for price in (snapshot.best_bid, snapshot.best_ask))
+    assert snapshot.spread == float(ask - bid)
+
+
+def test_a_book_may_have_any_number_of_levels():
+    book, count = OrderBook(), 5_000
+    book.replace(
+        packed((1.0 + n, 1.0) for n in range(count)), packed((2.0 * count + n, 1.0) for n in range(9))
+    )
+    book.apply(packed((1.5 + n, 2.0) for n in range(count)), packed((2.0 * count + n, 0.0) for n in range(8)))
+    assert len(book) == 2 * count + 1
+    assert (book.best_bid, book.best_ask) == (count + 0.5, 2.0 * count + 8)
+    bids = book.side(is_bid=True)
+    assert bids == [((n + 1) / 2 + 0.5, 1.0 + n % 2) for n in range(2 * count - 1, -1, -1)]
+    assert book.deepest(is_bid=True) == 1.0
+    assert (book.size_at(1.5, is_bid=True), book.size_at(1.25, is_bid=True)) == (2.0, 0.0)
