@@ -34,9 +34,9 @@ class Recording:
         trades: every trade, in the order of time.
         depth: every change of its book.
         market_type: how it is settled.
-        terms: its steps, where the recording holds the exchange's list.
+        terms: its steps: those of the exchange's list in a recording, the tick of a file's own prices.
         files: SHA-256 of each file by its path.
-        ended_early: those that break off, and why, in words.
+        notes: what is not whole in them, such as files that break off, in words.
     """
 
     exchange: str
@@ -46,7 +46,7 @@ class Recording:
     market_type: MarketType = MarketType.SPOT
     terms: Terms = field(default_factory=Terms)
     files: Mapping[str, str] = field(default_factory=dict)
-    ended_early: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def source(
         self, timeframe: Timeframe | str | None = None, since: int | None = None, until: int | None = None

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from collector import exchanges
 from collector.book_changes import BookChanges
 from collector.recording import read
@@ -29,12 +31,18 @@ class RecordedTrades:
         self.price, self.size, self.side = array("d"), array("d"), array("b")
 
     def add(self, trade: Trade) -> None:
-        """One more."""
+        """One more of a stream."""
         self.time.append(trade.timestamp)
         self.order.append(trade.trade_seq)
         self.price.append(trade.price)
         self.size.append(trade.size)
         self.side.append(_SIDES[trade.side])
+
+    def extend(self, *columns: Any) -> None:
+        """Many: arrays or series of time, order, price, size and side."""
+        mine: tuple[array[Any], ...] = (self.time, self.order, self.price, self.size, self.side)
+        for column, values in zip(mine, columns, strict=True):
+            column.frombytes(np.asarray(values, dtype=column.typecode).tobytes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +53,13 @@ class RecordedMarket:
         instrument: with its steps, where the recordings hold the exchange's list.
         trades: in the order in which they came; some may have come twice.
         changes: of its book.
-        ended_early: files that break off, and were read up to their last whole line.
+        notes: what is not whole in them, such as files that break off, in words.
     """
 
     instrument: Instrument
     trades: RecordedTrades
     changes: BookChanges
-    ended_early: list[str]
+    notes: list[str]
 
 
 def recorded_market(
@@ -85,7 +93,8 @@ def recorded_market(
     if symbol not in session.streams:
         named = ", ".join(map(str, files))
         raise WrongUse(f"nothing of {symbol} on {exchange} is in {named}: is it another market's recording?")
-    return RecordedMarket(session.adapter.instrument_for(symbol), trades, session.changes, report.ended_early)
+    notes = [f"{name}; it is read up to its last whole line" for name in report.ended_early]
+    return RecordedMarket(session.adapter.instrument_for(symbol), trades, session.changes, notes)
 
 
 class _OneMarket(Session):

@@ -48,7 +48,9 @@ def policy(**fields: float) -> Callable[[Callable[..., None]], OwnPolicy]:
 
 
 def recording(files: Sequence[Path | str], exchange: str, symbol: str) -> Recording:
-    """One market out of recordings, to backtest on, with places in queues. See `deltatape.recordings`.
+    """One market out of recordings, or files of trades and book changes, with places in queues.
+
+    See `deltatape.recordings.recording`.
 
     Raises:
         WrongUse: a file cannot be read, or nothing of the symbol is in them.

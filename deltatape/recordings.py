@@ -11,6 +11,8 @@ import numpy as np
 from backtest.account import Terms
 from backtest.recordings import Recording
 from backtest.tape import Depth, Trades
+from collector.imported_market import imported_market
+from collector.imports.formats import is_table
 from collector.recorded_market import recorded_market
 from market import Instrument, MarketType, WrongUse
 
@@ -27,10 +29,11 @@ def recording(
     symbol: str,
     progress: Callable[[int], Any] = lambda _: None,
 ) -> Recording:
-    """One market out of recordings of an exchange, which are merged by time.
+    """One market out of recordings of an exchange, or of files of its trades and book changes, by time.
 
     Args:
-        files: what `deltatape record` or `deltatape collect --record` wrote.
+        files: what `deltatape record` or `deltatape collect --record` wrote; or tables, such as Tardis'
+            `incremental_book_L2` and `trades`, see `collector.imported_market`.
         exchange: the exchange's id.
         symbol: the symbol, such as BTC/USDT.
         progress: called now and then with the number of messages so far.
@@ -39,7 +42,8 @@ def recording(
         WrongUse: a file cannot be read, or nothing of the symbol is in them.
     """
     paths = [Path(file).resolve() for file in files]
-    found = recorded_market(paths, exchange, symbol, progress)
+    read = imported_market if any(map(is_table, paths)) else recorded_market
+    found = read(paths, exchange, symbol, progress)
     return Recording(
         exchange,
         symbol,
@@ -48,7 +52,7 @@ def recording(
         found.instrument.market_type,
         _terms(found.instrument),
         {str(path): _hash(path) for path in paths},
-        tuple(found.ended_early),
+        tuple(found.notes),
     )
 
 

@@ -11,13 +11,22 @@ from pyarrow import ipc, parquet
 from collector.imports.source import Tell
 
 ROWS = 100_000
-_PARQUET = b"PAR1"
+_PARQUET, _FEATHER = b"PAR1", b"ARRO"
 
 
 def is_parquet(path: Path) -> bool:
     """Whether it begins as a Parquet file."""
+    return _start(path) == _PARQUET
+
+
+def is_arrow(path: Path) -> bool:
+    """Whether it begins as a Parquet or a Feather file."""
+    return _start(path) in (_PARQUET, _FEATHER)
+
+
+def _start(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(4) == _PARQUET
+        return file.read(4)
 
 
 def arrow_batches(path: Path, tell: Tell) -> Iterator[pl.DataFrame]:

@@ -1,4 +1,4 @@
-"""Raw columns of any file, as texts or typed, to checked rows of trades and candles.
+"""Raw columns of any file, as texts or typed, to checked rows of trades, candles and changes of a book.
 
 A row that cannot be one has a `reason`; nothing is guessed or repaired.
 """
@@ -35,6 +35,7 @@ CANDLE_FIELDS = (
     "trade_count",
     "symbol",
 )
+CHANGE_FIELDS = ("timestamp", "price", "size", "side", "is_snapshot", "received", "symbol")
 _NUMERIC = r"^\d+(\.\d*)?$"
 _DIGITS: dict[Unit, int] = {"s": 6, "ms": 3, "us": 0, "ns": -3}
 """How many decimals of the unit a microsecond is."""
@@ -42,6 +43,7 @@ _BOUNDS: tuple[tuple[float, Unit], ...] = ((1e11, "s"), (1e14, "ms"), (1e17, "us
 """Below which number a time is in which unit: each fits times from 1973 to beyond 5000."""
 _LATEST = 4_102_444_800_000_000
 """2100-01-01 in microseconds UTC: no time of a trade is later."""
+_TRUE, _FALSE = ["true", "1"], ["false", "0"]
 _BUY, _SELL, _NONE = ["buy", "b", "bid"], ["sell", "s", "ask"], ["", "unknown", "none", "null", "nan"]
 
 
@@ -140,6 +142,47 @@ def candles(
     )
 
 
+def changes(raw: pl.DataFrame, fields: Mapping[str, str], units: Mapping[str, Unit | None]) -> pl.DataFrame:
+    """Levels of an order book as they changed, of `raw`, which has a `line` beside the file's columns.
+
+    Args:
+        raw: the file's columns, texts or typed.
+        fields: which of them holds which of CHANGE_FIELDS; all up to `is_snapshot` must be there.
+        units: of `timestamp` and `received`, where the number of digits is not to say it.
+
+    Returns:
+        line, symbol, timestamp (µs), received (µs; the timestamp where there is none), price, size (what the
+        level holds now), side (1 of a bid, -1 of an ask), is_snapshot, reason.
+    """
+    side = _side(raw, fields)
+    flag = _text(raw, fields["is_snapshot"]).str.to_lowercase()
+    received = "received" if "received" in fields else "timestamp"
+    found = raw.select(
+        "line",
+        _optional(raw, fields, "symbol").alias("symbol"),
+        _time(raw, fields["timestamp"], units.get("timestamp")).alias("timestamp"),
+        _time(raw, fields[received], units.get(received)).alias("received"),
+        _number(raw, fields["price"]).alias("price"),
+        _number(raw, fields["size"]).alias("size"),
+        pl.when(side == "buy").then(1).when(side == "sell").then(-1).cast(pl.Int8).alias("side"),
+        pl.when(flag.is_in(_TRUE)).then(True).when(flag.is_in(_FALSE)).then(False).alias("is_snapshot"),
+        *(_text(raw, fields[name]).alias(f"raw_{name}") for name in CHANGE_FIELDS[:5]),
+        raw_received=_text(raw, fields[received]),
+        reason=pl.lit(None, pl.String),
+    )
+    return _refuse(
+        found,
+        [
+            (_is_no_time("timestamp"), "not a time", "raw_timestamp"),
+            (_is_no_time("received"), "not a time", "raw_received"),
+            (_is_no_amount("price") | (pl.col("price") == 0), "not a price", "raw_price"),
+            (_is_no_amount("size"), "not a size", "raw_size"),
+            (pl.col("side").is_null(), "not a side", "raw_side"),
+            (pl.col("is_snapshot").is_null(), "neither true nor false", "raw_is_snapshot"),
+        ],
+    )
+
+
 def _refuse(found: pl.DataFrame, checks: list[tuple[pl.Expr, str, str]]) -> pl.DataFrame:
     """With the first reason, if any, why each row is none; the raw texts are left out."""
     told = [
@@ -178,7 +221,7 @@ def _side(raw: pl.DataFrame, fields: Mapping[str, str]) -> pl.Expr:
     if "is_buyer_maker" in fields:
         maker = _text(raw, fields["is_buyer_maker"]).str.to_lowercase()
         # Where the buyer was there first, the seller is the aggressor.
-        buy, sell, none = maker.is_in(["false", "0"]), maker.is_in(["true", "1"]), maker.is_null()
+        buy, sell, none = maker.is_in(_FALSE), maker.is_in(_TRUE), maker.is_null()
     elif "side" in fields:
         side = _text(raw, fields["side"]).str.to_lowercase()
         buy, sell, none = side.is_in(_BUY), side.is_in(_SELL), side.is_null() | side.is_in(_NONE)

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from collector.imports import binance_archive, freqtrade, generic, tardis
+from collector.imports.arrow import is_arrow
+from collector.imports.lines import first_lines
 from collector.imports.source import Hints, Read, Source, Tell
 from market import WrongUse
 
@@ -14,6 +16,16 @@ FORMATS: dict[str, Read] = {
     "csv": generic.read_csv,
 }
 """Each format, in the order in which they are tried: the general ones last."""
+
+
+def is_table(path: Path) -> bool:
+    """Whether its columns have names, one of which is a price: a recording's have not."""
+    if not path.is_file():
+        raise WrongUse(f"no such file: {path}")
+    if is_arrow(path):
+        return True
+    names = "".join(first_lines(path, 1)).lower().replace(";", ",").replace("\t", ",")
+    return "price" in [name.strip(' "\r\n') for name in names.split(",")]
 
 
 def find(path: Path, form: str | None, hints: Hints, tell: Tell) -> Source:

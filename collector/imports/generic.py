@@ -7,7 +7,15 @@ import polars as pl
 from pyarrow import ArrowInvalid
 
 from collector.imports.arrow import arrow_batches
-from collector.imports.columns import CANDLE_FIELDS, TRADE_FIELDS, UNITS, candles, trades
+from collector.imports.columns import (
+    CANDLE_FIELDS,
+    CHANGE_FIELDS,
+    TRADE_FIELDS,
+    UNITS,
+    candles,
+    changes,
+    trades,
+)
 from collector.imports.lines import blocks, first_lines, table
 from collector.imports.source import Column, EndedEarly, Hints, Kind, Source, Tell
 from market import WrongUse
@@ -21,6 +29,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "is_buyer_maker": ("is_buyer_maker", "isbuyermaker", "buyer_is_maker"),
     "trade_id": ("trade_id", "tradeid", "id", "trade id"),
     "received": ("received", "received_timestamp", "local_timestamp"),
+    "is_snapshot": ("is_snapshot",),
     "symbol": (),
     "open": ("open", "o"),
     "high": ("high", "h"),
@@ -31,6 +40,16 @@ NAMES: dict[str, tuple[str, ...]] = {
     "trade_count": ("trade_count", "trades", "count"),
 }
 """What files call our fields, in the order in which they are looked for; whatever the case."""
+_KIND_FIELDS: dict[Kind, Sequence[str]] = {
+    "trades": TRADE_FIELDS,
+    "candles": CANDLE_FIELDS,
+    "changes": CHANGE_FIELDS,
+}
+_NEEDED: dict[Kind, Sequence[str]] = {
+    "trades": ("timestamp", "price", "size"),
+    "candles": ("timestamp", "open", "high", "low", "close", "volume"),
+    "changes": ("timestamp", "price", "size", "side", "is_snapshot"),
+}
 _PRICES = ("open", "high", "low", "close")
 _SEPARATORS = (",", ";", "\t")
 
@@ -56,7 +75,7 @@ def parse_columns(texts: Sequence[str]) -> dict[str, Column]:
 
 
 def read_csv(path: Path, hints: Hints, tell: Tell) -> Source | None:
-    """By its header: at least a time and a price and size, or open, high, low, close and volume."""
+    """By its header: a time with a price and size, and is_snapshot of a book, or with a candle's numbers."""
     lines = first_lines(path, 1)
     if not lines:
         return None
@@ -91,25 +110,30 @@ def read_arrow(path: Path, hints: Hints, tell: Tell) -> Source | None:
 
 
 def _source(path: Path, names: Sequence[str], tables: Iterator[pl.DataFrame], hints: Hints) -> Source:
-    kind: Kind = "candles" if _fields(path, names, hints, _PRICES).keys() >= set(_PRICES) else "trades"
-    fields = _fields(path, names, hints, CANDLE_FIELDS if kind == "candles" else TRADE_FIELDS)
-    needed = (*_PRICES, "volume") if kind == "candles" else ("price", "size")
-    missing = [field for field in ("timestamp", *needed) if field not in fields]
+    kind = _kind(path, names, hints)
+    fields = _fields(path, names, hints, _KIND_FIELDS[kind])
+    missing = [field for field in _NEEDED[kind] if field not in fields]
     if missing:
         raise WrongUse(
             f"{path.name}: which column is the {missing[0]}? Say --column {missing[0]}=NAME;"
             f" it has {', '.join(names)[:200]}"
         )
     units = {field: column.unit for field, column in hints.columns.items()}
-    if kind == "trades":
-        rows = (trades(raw, fields, units) for raw in tables)
-        return Source(path=path, kind=kind, batches=rows)
+    if kind != "candles":
+        read = changes if kind == "changes" else trades
+        return Source(path=path, kind=kind, batches=(read(raw, fields, units) for raw in tables))
     timeframe = hints.timeframe
     if timeframe is None:
         raise WrongUse(f"{path.name} holds candles: say how long they are, such as --timeframe 1m")
     now = wall_clock()
     bars = (candles(raw, fields, units.get("timestamp"), timeframe, now) for raw in tables)
     return Source(path=path, kind=kind, batches=bars, timeframe=timeframe)
+
+
+def _kind(path: Path, names: Sequence[str], hints: Hints) -> Kind:
+    if _fields(path, names, hints, ("is_snapshot",)):
+        return "changes"
+    return "candles" if _fields(path, names, hints, _PRICES).keys() >= set(_PRICES) else "trades"
 
 
 def _fields(path: Path, names: Sequence[str], hints: Hints, wanted: Sequence[str]) -> Mapping[str, str]:

@@ -102,6 +102,11 @@ class _Importer:
 
     def load(self, source: Source) -> None:
         """Write one file, up to where it can be read."""
+        if source.kind == "changes":
+            raise WrongUse(
+                f"{source.path.name} holds changes of an order book, which the tape has no place for:"
+                f" deltatape backtest run --recording {source.path.name} runs over them"
+            )
         exchange = self._hints.exchange or source.exchange
         if not exchange:
             raise WrongUse(f"{source.path.name}: of which exchange is it? Add --exchange")

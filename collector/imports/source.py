@@ -10,7 +10,7 @@ from msgspec import Struct
 from collector.imports.columns import Unit
 from market import Timeframe
 
-Kind = Literal["trades", "candles"]
+Kind = Literal["trades", "candles", "changes"]
 Tell = Callable[[int], None]
 """Is told how many bytes of the file have been read."""
 
@@ -33,14 +33,14 @@ class Hints(Struct, frozen=True, kw_only=True):
     symbol: str | None = None
     timeframe: Timeframe | None = None
     columns: dict[str, Column] = {}
-    """By the names of `columns.TRADE_FIELDS` and `columns.CANDLE_FIELDS`."""
+    """By the names of `columns.TRADE_FIELDS`, `columns.CANDLE_FIELDS` and `columns.CHANGE_FIELDS`."""
 
 
 class Source(Struct, kw_only=True):
     """One file, understood.
 
-    `batches` are frames of `columns.trades` or `columns.candles`; they raise EndedEarly. What the file says
-    of its exchange, symbol and timeframe is None where it does not; a symbol is the exchange's own name
+    `batches` are frames of `columns.trades`, `.candles` or `.changes`; they raise EndedEarly. What the file
+    says of its exchange, symbol and timeframe is None where it does not; a symbol is the exchange's own name
     (`exchange_symbol`) or the unified one.
     """
 

@@ -1,25 +1,31 @@
-"""Tardis.dev's trades: CSV, mostly .csv.gz, of any exchange and of one or many symbols.
+"""Tardis.dev's trades and changes of books: CSV, mostly .csv.gz, of any exchange, of one or many symbols.
 
-Header: exchange,symbol,timestamp,local_timestamp,id,side,price,amount; times are microseconds, the side is
-the aggressor's. Source: https://docs.tardis.dev/downloadable-csv-files/data-types, as of November 2026.
+Header of `trades`: exchange,symbol,timestamp,local_timestamp,id,side,price,amount; times are microseconds,
+the side is the aggressor's. Of `incremental_book_L2` the fifth is is_snapshot, the side bid or ask, and the
+amount what the level holds from then on. Source:
+https://docs.tardis.dev/downloadable-csv-files/data-types, as of November 2026.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 
-from collector.imports.columns import trades
+from collector.imports.columns import changes, trades
 from collector.imports.lines import blocks, first_lines, table
-from collector.imports.source import Hints, Source, Tell
+from collector.imports.source import Hints, Kind, Source, Tell
 from market import WrongUse
 
-_HEADER = ("exchange", "symbol", "timestamp", "local_timestamp", "id", "side", "price", "amount")
+_BEGIN = ("exchange", "symbol", "timestamp", "local_timestamp")
+_KINDS: dict[tuple[str, ...], Kind] = {
+    ("id", "side", "price", "amount"): "trades",
+    ("is_snapshot", "side", "price", "amount"): "changes",
+}
+"""What a file holds, by the columns that follow."""
 _FIELDS = {
     "symbol": "symbol",
     "timestamp": "timestamp",
     "received": "local_timestamp",
-    "trade_id": "id",
     "side": "side",
     "price": "price",
     "size": "amount",
@@ -40,18 +46,24 @@ def read(path: Path, hints: Hints, tell: Tell) -> Source | None:
     lines = first_lines(path, 2)
     if not lines:
         return None
-    header = lines[0].strip().split(",")
-    if header[:4] != list(_HEADER[:4]):
+    header = tuple(lines[0].strip().split(","))
+    if header[:4] != _BEGIN:
         return None
-    if tuple(header) != _HEADER:
-        raise WrongUse(f"{path.name} is of Tardis, but holds no trades: import the `trades` data type")
+    kind = _KINDS.get(header[4:])
+    if kind is None:
+        raise WrongUse(
+            f"{path.name} is of Tardis, but holds no trades: import the `trades` data type, or run a backtest"
+            " over `incremental_book_L2`"
+        )
     theirs = lines[-1].split(",")[0] if len(lines) > 1 else ""
     exchange = hints.exchange or _EXCHANGES.get(theirs, theirs) or None
-    return Source(path=path, kind="trades", batches=_batches(path, tell), exchange=exchange)
+    return Source(path=path, kind=kind, batches=_batches(path, kind, header, tell), exchange=exchange)
 
 
-def _batches(path: Path, tell: Tell) -> Iterator[pl.DataFrame]:
+def _batches(path: Path, kind: Kind, header: Sequence[str], tell: Tell) -> Iterator[pl.DataFrame]:
+    own = {"is_snapshot": "is_snapshot"} if kind == "changes" else {"trade_id": "id"}
+    rows = changes if kind == "changes" else trades
     for first, lines in blocks(path, tell):
         is_header = first == 1
-        raw = table(first + is_header, lines[is_header:], _HEADER, ",")
-        yield trades(raw, _FIELDS, {"timestamp": "us", "received": "us"})
+        raw = table(first + is_header, lines[is_header:], header, ",")
+        yield rows(raw, _FIELDS | own, {"timestamp": "us", "received": "us"})

@@ -91,8 +91,8 @@ Recordings = Annotated[
     list[Path] | None,
     typer.Option(
         "--recording",
-        help="Run over this recording instead of the tape: all its trades and book changes; again for more"
-        " files of the session.",
+        help="Run over this recording, or file of trades or book changes (Tardis' incremental_book_L2),"
+        " instead of the tape: all of them happen; again for more files.",
         rich_help_panel=_MARKET,
     ),
 ]

@@ -139,11 +139,11 @@ def read_recording(files: Sequence[Path], exchange: str, symbols: Sequence[str],
     with output.errors.status("reading the recording", spinner="dots") as status:
 
         def show(count: int) -> None:
-            status.update(f"reading the recording: {count:,} messages")
+            status.update(f"reading the recording: {count:,} messages or rows")
 
         found = recording(files, exchange, symbols[0], show)
-    for name in found.ended_early:
-        output.say(f"{name}; it is read up to its last whole line")
+    for note in found.notes:
+        output.say(note)
     return found
 
 

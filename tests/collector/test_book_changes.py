@@ -123,7 +123,7 @@ def test_a_recorded_market_is_what_a_replay_stores(shared_data):
         assert sorted(bids.items(), reverse=True)[:10] == [tuple(x) for x in json.loads(book.bids)][:10]
         assert sorted(asks.items())[:10] == [tuple(x) for x in json.loads(book.asks)][:10]
     assert found.instrument.tick_size == "0.1"
-    assert not found.ended_early
+    assert not found.notes
 
 
 def test_what_is_not_recorded_is_refused(shared_data):

@@ -46,9 +46,16 @@ def test_tardis_names_and_other_data(database, connection, tmp_path):
     assert stored_trades(connection, "okx") == [
         ("17", 17, START, 100.5, 0.25, None, 1, START + 5000, "BTC/USDT")
     ]
-    other = "exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount"
-    with pytest.raises(WrongUse, match="import the `trades` data type"):
-        load([write(tmp_path / "book.csv", [row], other)], database, Hints())
+    for fifth, said in (
+        ("funding_timestamp", "import the `trades` data type"),
+        ("is_snapshot", "--recording"),
+    ):
+        with pytest.raises(WrongUse, match=said):
+            load(
+                [write(tmp_path / "other.csv", [row], TARDIS.replace(",id,", f",{fifth},"))],
+                database,
+                Hints(),
+            )
 
 
 # freqtrade

@@ -1,4 +1,4 @@
-"""`deltatape backtest run --recording`: a place in the queue, stored and made anew."""
+"""`deltatape backtest run --recording`: a place in the queue, stored and made anew; of files as well."""
 
 import json
 
@@ -57,6 +57,29 @@ def test_a_recording_is_run_over_and_made_anew(command, file):
     gone = command("backtest", "reproduce", run["backtest_id"])
     assert isinstance(gone.exception, WrongUse)
     assert "is gone: bring it back" in str(gone.exception)
+
+
+def test_files_of_trades_and_changes_are_run_over_and_made_anew(command, tmp_path):
+    head = "exchange,symbol,timestamp,local_timestamp"
+    levels = [(0, "true", "bid", 100, 9), (0, "true", "bid", 80, 5), (0, "true", "ask", 101, 4)]
+    levels += [(2, "false", "bid", 80, 12), (4, "false", "bid", 80, 5)]
+    sales = [(1, "a", "sell", 100, 1), (3, "b", "sell", 80, 7), (5, "c", "sell", 79, 1)]
+    words = []
+    for name, fifth, rows in (("book", "is_snapshot", levels), ("trades", "id", sales)):
+        lines = [f"{head},{fifth},side,price,amount"]
+        for later, *rest in rows:
+            time = (BEGIN + later) * 1_000_000
+            lines.append(",".join(map(str, ("kraken", "XBT/USD", time, time, *rest))))
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
+        words += ["--recording", str(tmp_path / f"{name}.csv")]
+    over = [word.replace("kraken_v1", "kraken") for word in RUN]
+    done = command(*over, *GRID, *COSTS, *words, "--queue", "pessimistic", "--json")
+    assert done.exit_code == 0, done.exception or done.output
+    run = json.loads(done.stdout)
+    assert run["engine_stats"]["fills_by_source"] == {"queue": 1, "trade": 1, "close": 1}
+    assert run["strategy_config"]["sources"]["terms"] == {"BTC/USD": {"tick": 1.0}}
+    again = command("backtest", "reproduce", run["backtest_id"], "--json")
+    assert json.loads(again.stdout)["is_same"]
 
 
 def test_what_makes_no_sense_with_a_recording_is_refused(command, file):
