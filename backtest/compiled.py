@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 import numba
 from numba import types
 from numba.core import config
-from numba.core.caching import FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.runtime.nrt import rtsys
 
 _PACKAGE = Path(__file__).parent
@@ -63,12 +63,23 @@ def compiled(
     return decorate
 
 
-class _Cache(FunctionCache):
-    """numba's cache of one function in a folder, without the tables that only compiling needs.
+class _Payload(CompileResultCacheImpl):
+    """What numba keeps of one function, without the environments that hold nothing.
 
-    numba loads all that it knows of types and lowering before it looks for machine code, which takes longer
-    than all that a run loads. Where there is no machine code its compiler loads them.
+    One is named for each function inside, and loading it imports the module that the function is from: those
+    are numba's own of arrays and numbers, which take as long as all the machine code of a run.
     """
+
+    def reduce(self, compiled_result: Any) -> Any:
+        """What is written to disk."""
+        *rest, environments = super().reduce(compiled_result)  # type: ignore[no-untyped-call]
+        return *rest, tuple(each for each in environments if each.consts)
+
+
+class _Files(FunctionCache):
+    """numba's cache of one function, in a folder of ours."""
+
+    _impl_class = _Payload
 
     def __init__(self, function: Callable[..., Any], folder: Path) -> None:
         before = vars(config)["CACHE_DIR"]
@@ -80,10 +91,25 @@ class _Cache(FunctionCache):
             vars(config)["CACHE_DIR"] = before
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The machine code for this signature, None where there is none yet."""
+        """The machine code for this signature, None where there is none yet.
+
+        Without the tables that only compiling needs: numba loads all that it knows of types and lowering
+        before it looks for machine code, which takes longer than all that a run loads. Where there is no
+        machine code its compiler loads them.
+        """
         rtsys.initialize(target_context)
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+
+
+class _Cache:
+    """The cache as numba's dispatcher uses it, opened once its function is called: most never are."""
+
+    def __init__(self, function: Callable[..., Any], folder: Path) -> None:
+        self._open = cache(lambda: _Files(function, folder))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._open(), name)
 
 
 def _of_any_value(find: Callable[..., Any]) -> Callable[..., Any]:

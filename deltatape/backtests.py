@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def backtest(frame: Any, strategy: Any, exits: Any = None, **options: Any) -> Re
     Raises:
         WrongUse: the candles cannot have been, or what was asked for makes no sense.
     """
+    _load()
     from backtest import doors
     from backtest.strategies import STRATEGIES, find
 
@@ -73,3 +76,19 @@ def save(result: Result) -> str:
 
     with connect(settings.load().database()) as connection:
         return str(store.save(connection, result))
+
+
+@cache
+def _load() -> None:
+    """Import it once, without a search for garbage in all of it, again and again, as it grows: it stays."""
+    collects, frozen = gc.isenabled(), gc.get_freeze_count()
+    gc.disable()
+    try:
+        import backtest.doors  # noqa: F401
+    finally:
+        if not frozen:
+            # Both together make everything old, so that the next search does not go through it either.
+            gc.freeze()
+            gc.unfreeze()
+        if collects:
+            gc.enable()
