@@ -45,7 +45,7 @@ class BookChanges:
         self._write(book, time, rows)
         if not self._is_whole:
             self._is_whole = True
-            self._add(time, (0, 0.0, 1.0), book)
+            self._add(time, [(0, 0.0, 1.0)], book)
 
     def changed(self, book: OrderBook, event: BookDelta, time: int) -> None:
         """The levels that `event` names have changed at `time`, and those that the book dropped are gone."""
@@ -67,7 +67,7 @@ class BookChanges:
         self._is_due = False
         if self._is_whole:
             self._is_whole = False
-            self._add(time, (0, 0.0, 0.0), OrderBook())
+            self._add(time, [(0, 0.0, 0.0)], OrderBook())
 
     @property
     def _sides(self) -> list[tuple[int, dict[float, float]]]:
@@ -76,24 +76,28 @@ class BookChanges:
     def _write(self, book: OrderBook, time: int, rows: list[Row]) -> None:
         """First how deep the book is shown, so that a level which leaves its sight is not taken for empty."""
         deepest = [book.deepest(is_bid=True) or inf, book.deepest(is_bid=False) or -inf]
-        for place, sign in enumerate((2, -2)):
-            if deepest[place] != self._deepest[place]:
-                self._add(time, (sign, deepest[place], 0.0), book)
+        shown = [
+            (sign, price, 0.0)
+            for sign, price, before in zip((2, -2), deepest, self._deepest, strict=True)
+            if price != before
+        ]
         self._deepest = deepest
-        for row in rows:
-            sign, price, size = row
+        for sign, price, size in rows:
             known = self._known[sign < 0]
             if size:
                 known[price] = size
             else:
                 known.pop(price, None)
-            self._add(time, row, book)
+        if shown or rows:
+            self._add(time, [*shown, *rows], book)
 
-    def _add(self, time: int, row: Row, book: OrderBook) -> None:
-        side, price, size = row
-        self.time.append(time)
-        self.side.append(side)
-        self.price.append(price)
-        self.size.append(size)
-        self.bid.append(book.best_bid or 0.0)
-        self.ask.append(book.best_ask or 0.0)
+    def _add(self, time: int, rows: list[Row], book: OrderBook) -> None:
+        side, price, size = zip(*rows, strict=True)
+        count = len(rows)
+        self.time.extend([time] * count)
+        self.side.extend(side)
+        self.price.extend(price)
+        self.size.extend(size)
+        # Looked up once for all rows of a message.
+        self.bid.extend([book.best_bid or 0.0] * count)
+        self.ask.extend([book.best_ask or 0.0] * count)
