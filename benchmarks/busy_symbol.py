@@ -69,6 +69,7 @@ class BusySymbol:
         self._side = Side.BUY
         self._sides: tuple[dict[int, float], dict[int, float]] = {}, {}
         self._book = OrderBook()
+        self._fresh: list[Trade] = []
         self._cvd = Cvd(SYMBOL)
         self._candles = CandleBuilder(SYMBOL)
         self._cvd.begin_span(begin)
@@ -78,12 +79,16 @@ class BusySymbol:
         """The next day, minute by minute."""
         end = self._time + DAY
         while self._time < end:
-            minute = Minute([], [], [], [], [])
+            minute, self._fresh = Minute([], [], [], [], []), []
             for _ in range(60):
                 self._second(minute)
+            cvds = self._cvd.add(self._fresh)
+            self._candles.add_trades(self._fresh, cvds)
+            minute.trades = list(zip(self._fresh, cvds, strict=True))
             self._candles.close_until(self._time - GRACE)
             minute.candles = self._candles.take()
-            minute.points = self._cvd.points_until(self._time - GRACE)
+            self._cvd.settle(self._time - GRACE)
+            minute.points = self._cvd.take()
             yield minute
 
     def _second(self, minute: Minute) -> None:
@@ -118,9 +123,7 @@ class BusySymbol:
         while True:
             trade = Trade(SYMBOL, moment, str(self._number), self._number, price / _TICK, self._size(), side)
             self._number += 1
-            cvd = self._cvd.add(trade)
-            self._candles.add_trade(trade, cvd)
-            minute.trades.append((trade, cvd))
+            self._fresh.append(trade)
             minute.received.append(received)
             if random.random() < 1 / _IN_CLUSTER:
                 return

@@ -40,6 +40,7 @@ class InstrumentStream:
         self._has_consecutive_ids = has_consecutive_ids
         self._cvd = Cvd(symbol)
         self._candles = CandleBuilder(symbol)
+        self._fresh: list[Trade] = []
         self._last: Trade | None = None
         self._heard_id: int | None = None
         self._is_unbroken = False
@@ -63,6 +64,7 @@ class InstrumentStream:
 
     def restore(self, stored: Resume) -> None:
         """Go on from what is stored; what was built before counts no more."""
+        self._work_off()
         self._last = stored.last
         self._heard_id = self._whole_since = stored.last_id
         self._tape_from = stored.tape_from
@@ -117,11 +119,12 @@ class InstrumentStream:
         time = trade.timestamp
         if time - self.time > LEAP:
             self._leap()
-        if self.shows_book and time > self._book_shown:
-            self._book_shown = time
         if self._is_next(trade):
             self._add(trade, received)
-        elif self._is_duplicate(trade):
+            return
+        if self.shows_book and time > self._book_shown:
+            self._book_shown = time
+        if self._is_duplicate(trade):
             self.duplicates += 1
         elif self._is_late(trade):
             self._rows.late.append((trade, received))
@@ -152,14 +155,20 @@ class InstrumentStream:
         self._add(trade, received)
 
     def _add(self, trade: Trade, received: int) -> None:
-        cvd, rows = self._cvd.add(trade), self._rows
-        self._candles.add_trade(trade, cvd)
-        rows.trades.append((trade, cvd))
-        rows.received.append(received)
+        self._fresh.append(trade)
+        self._rows.received.append(received)
         self._last = trade
         self._heard_id = trade.trade_seq
         self._span_rows += 1
         self.show(trade.timestamp + 1)
+
+    def _work_off(self) -> None:
+        """Make rows, CVD and candles of the trades that were added: many together, all of one span."""
+        if fresh := self._fresh:
+            cvds = self._cvd.add(fresh)
+            self._candles.add_trades(fresh, cvds)
+            self._rows.trades += zip(fresh, cvds, strict=True)
+            self._fresh = []
 
     def _is_duplicate(self, trade: Trade) -> bool:
         """Whether this id was taken before, in the run of ids without a hole that the stream is in."""
@@ -286,8 +295,9 @@ class InstrumentStream:
         self._is_unbroken = True
         # The span is over: what ends in it waits for nothing more. The stream may have shown more than that.
         end = min(self._covered_until, trade.timestamp)
-        self._rows.points += self._cvd.points_until(end)
+        self._cvd.settle(end)
         self._candles.close_until(end)
+        self._work_off()
         self._cvd.end_span(end)
         self._candles.end_span()
         if self._has_leapt and not self._has_hole_before(trade):
@@ -424,11 +434,11 @@ class InstrumentStream:
             self.book.stop(cause)
 
     def _settle(self, *, is_last: bool = False) -> None:
-        """Give out what is due: book snapshots, CVD points, closed candles, in this order."""
+        """Give out the book snapshots that are due, and settle what CVD points and candles are."""
         settled = self.time - GRACE
         self._settle_book(self.time)
         if self._is_unbroken and self._cvd.settled_until + CVD_STEP <= settled:
-            self._rows.points += self._cvd.points_until(settled)
+            self._cvd.settle(settled)
         minute = self.time - self.time % _MINUTE
         is_waiting = False
         if self._candles.closed_until < minute:
@@ -469,6 +479,7 @@ class InstrumentStream:
         """The rows that came since the last call."""
         self._cover()
         self._cover_book()
+        self._work_off()
         self._rows.gaps += [
             Gap(
                 symbol=self.symbol,
@@ -483,6 +494,7 @@ class InstrumentStream:
         ]
         self.book.breaks.clear()
         rows, self._rows = self._rows, StreamRows.empty()
+        rows.points = self._cvd.take()
         rows.candles = self._candles.take()
         if rows.candles:
             self._open_candles = sum(not candle.is_closed for candle in rows.candles)

@@ -1,18 +1,17 @@
 """Candles of every timeframe, built from trades and book snapshots as they come."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from msgspec import Struct
 
 from market.book import BookSnapshot
-from market.decimals import ExactSum, divide, scaled
+from market.decimals import ExactSum, divide
 from market.timeframe import DAY, Timeframe
-from market.trade import Side, Trade
+from market.trade import Trade
 
 Source = Literal["trades", "exchange", "import"]
 _MINUTE = Timeframe.M1.microseconds
-_BUY, _SELL = Side.BUY, Side.SELL  # Python 3.11 takes its time to look up an enumeration's member
 _HIGHER = tuple(t for t in Timeframe if t is not Timeframe.M1)
 
 
@@ -77,27 +76,18 @@ class Bucket:
         self.snapshot_count = 0
         self._snapshots: list[BookSnapshot] = []
 
-    def add_trade(self, trade: Trade, cvd: float) -> None:
-        """Add the next trade in tape order, with the CVD after it."""
-        price, size = trade.price, trade.size
+    def add_trades(self, trades: Sequence[Trade], sums: Iterable[ExactSum], cvd: float) -> None:
+        """Add the next trades in tape order, what `sums_of_trades` made of them, and the CVD after them."""
+        prices = [trade.price for trade in trades]
         if not self.trade_count:
-            self.open = self.high = self.low = price
-        elif price > self.high:
-            self.high = price
-        elif price < self.low:
-            self.low = price
-        self.close = price
-        self.trade_count += trade.fill_count
+            self.open = self.high = self.low = prices[0]
+        self.high = max(self.high, max(prices))
+        self.low = min(self.low, min(prices))
+        self.close = prices[-1]
+        self.trade_count += sum([trade.fill_count for trade in trades])
         self.cvd_close = cvd
-        size_digits, size_scale = scaled(size)
-        price_digits, price_scale = scaled(price)
-        self.volume.add(size_digits, size_scale)
-        self.notional.add(size_digits * price_digits, size_scale + price_scale)
-        side = trade.side
-        if side is _BUY:
-            self.buy.add(size_digits, size_scale)
-        elif side is _SELL:
-            self.sell.add(size_digits, size_scale)
+        for mine, theirs in zip((self.volume, self.buy, self.sell, self.notional), sums, strict=True):
+            mine.merge(theirs)
 
     def add_snapshot(self, snapshot: BookSnapshot) -> None:
         """Add the next book snapshot inside the candle."""
@@ -191,6 +181,7 @@ class CandleBuilder:
         self._span_from: int | None = None
         self.closed_until = 0
         """Every minute before this time is closed; 0 before the first."""
+        self._built_until = 0
         self._flat_price: float | None = None
         self._last_cvd: tuple[int, float] = (-1, 0.0)
 
@@ -214,32 +205,40 @@ class CandleBuilder:
             higher: each higher timeframe's bucket that holds `closed_until`, over the closed minutes.
             minutes: the buckets of the open minutes.
         """
-        self._span_from, self.closed_until = span_from, closed_until
+        self._span_from, self.closed_until, self._built_until = span_from, closed_until, closed_until
         self._flat_price, self._last_cvd = flat_price, last_cvd
         self._higher = dict(higher)
         self._minutes = {bucket.timestamp: bucket for bucket in minutes}
 
     def begin_span(self, timestamp: int) -> None:
         """Coverage begins (again) at `timestamp`; what ends before it is closed as it stands."""
+        self._build()
         self._span_from = None
         self.close_until(timestamp)
+        self._build()
         self._span_from, self._flat_price = timestamp, None
 
     def end_span(self) -> None:
         """Coverage ends: what is open stays open, and nothing is flat until the next span."""
+        self._build()
         self._span_from = self._flat_price = None
 
-    def add_trade(self, trade: Trade, cvd: float) -> None:
-        """Add the next trade in tape order, with the CVD after it.
+    def add_trades(self, trades: Sequence[Trade], cvds: Sequence[float]) -> None:
+        """Add the next trades in tape order, each with the CVD after it.
 
         Raises:
-            ValueError: its minute has been closed; such a trade needs a rebuild from the rows.
+            ValueError: a minute of theirs was closed and taken; such trades need a rebuild from the rows.
         """
-        if trade.timestamp < self.closed_until:
-            raise ValueError(f"trade {trade.trade_id} belongs into a closed candle")
-        time = trade.timestamp
+        from market.columns import sums_of_trades  # commands that build nothing start without numpy
+
+        if trades[0].timestamp < self._built_until:
+            raise ValueError(f"trade {trades[0].trade_id} belongs into a closed candle")
         self._is_changed = True
-        (self._minutes.get(time - time % _MINUTE) or self._new_minute(time)).add_trade(trade, cvd)
+        minutes = [trade.timestamp // _MINUTE for trade in trades]
+        begins = [at for at, minute in enumerate(minutes) if not at or minute != minutes[at - 1]]
+        ends = [*begins[1:], len(trades)]
+        for begin, end, sums in zip(begins, ends, sums_of_trades(trades, begins), strict=True):
+            self._minute(trades[begin].timestamp).add_trades(trades[begin:end], sums, cvds[end - 1])
 
     def add_snapshot(self, snapshot: BookSnapshot) -> None:
         """Add the next book snapshot.
@@ -249,24 +248,33 @@ class CandleBuilder:
         """
         if snapshot.timestamp < self.closed_until:
             raise ValueError(f"book snapshot at {snapshot.timestamp} belongs into a closed candle")
-        time = snapshot.timestamp
         self._is_changed = True
-        (self._minutes.get(time - time % _MINUTE) or self._new_minute(time)).add_snapshot(snapshot)
+        self._minute(snapshot.timestamp).add_snapshot(snapshot)
 
     def close_until(self, time: int) -> None:
-        """Close every bucket that ends at or before `time`; all that belongs in it must have come."""
+        """Close every bucket that ends at or before `time`: all that belongs in it has come.
+
+        Its trades are added before the candles are taken, or the span changes.
+        """
         end = time - time % _MINUTE
         start = self.closed_until or self._first_open()
+        if start is not None and start < end:
+            self.closed_until = end
+
+    def _build(self) -> None:
+        """Make the candles that were closed."""
+        start, end = self._built_until or self._first_open(), self.closed_until
         if start is None or start >= end:
             return
         while start < end and (self._minutes or self._span_from is not None):
             self._close_minute(start)
             start += _MINUTE
         self._close_higher(end)
-        self.closed_until = end
+        self._built_until = end
 
     def take(self) -> list[Candle]:
         """The candles that changed since the last call: the closed ones, then the open ones."""
+        self._build()
         candles, self._closed = self._closed, []
         if self._is_changed:
             self._is_changed = False
@@ -278,9 +286,11 @@ class CandleBuilder:
             ]
         return candles
 
-    def _new_minute(self, timestamp: int) -> Bucket:
+    def _minute(self, timestamp: int) -> Bucket:
         open_time = timestamp - timestamp % _MINUTE
-        bucket = self._minutes[open_time] = Bucket(open_time)
+        bucket = self._minutes.get(open_time)
+        if bucket is None:
+            bucket = self._minutes[open_time] = Bucket(open_time)
         return bucket
 
     def _first_open(self) -> int | None:

@@ -1,17 +1,20 @@
 """Cumulative volume delta: the running sum of signed trade sizes since midnight UTC."""
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
 
 from msgspec import Struct
 
-from market.decimals import ExactSum, scaled
+from market.decimals import ExactSum
 from market.timeframe import DAY, MICROSECONDS
 from market.trade import Side, Trade
 
 CVD_STEP = 10 * MICROSECONDS
 """One CVD point each 10 s."""
-_BUY = Side.BUY  # Python 3.11 takes its time to look up an enumeration's member
+_BUY, _SELL = Side.BUY, Side.SELL  # Python 3.11 takes its time to look up an enumeration's member
+_time_of = attrgetter("timestamp")
 
 
 class CvdPoint(Struct, frozen=True, gc=False):
@@ -38,15 +41,18 @@ class Cvd:
 
     def __init__(self, symbol: str) -> None:
         self.symbol = symbol
-        self.value = 0.0
         self._sum = ExactSum()
         self._day = -1
         self._anchors: dict[int, int] = {}
         self._span_from: int | None = None
         self.settled_until = -CVD_STEP
-        """The time of the last point: an earlier trade comes too late for it."""
+        """The time of the last point that is due: an earlier trade comes too late for it."""
+        self._made_until = self.settled_until
+        self._made: list[CvdPoint] = []
         self._at_point = 0.0
-        self._pending: deque[tuple[int, float]] = deque()
+        # Of the trades since the last point that was made.
+        self._times: list[int] = []
+        self._values: list[float] = []
         self._points: deque[float] = deque(maxlen=20)
         self._point_anchor = -1
 
@@ -75,60 +81,79 @@ class Cvd:
             points: the CVD of the last points of `last_point`'s day, oldest first, at most 20.
         """
         self._day, self._anchors, self._sum = day, dict(anchors), total
-        self.value = float(total)
         self._span_from = span_from
-        self.settled_until = last_point - last_point % CVD_STEP
+        self.settled_until = self._made_until = last_point - last_point % CVD_STEP
         self._at_point = at_point
-        self._pending = deque(pending)
+        rows = list(pending)
+        self._times, self._values = [time for time, _ in rows], [value for _, value in rows]
         self._points = deque(points, maxlen=20)
         self._point_anchor = self._anchors.get(_day_before(last_point), -1)
 
     def begin_span(self, timestamp: int) -> None:
         """Coverage begins (again) at `timestamp`: there are no points inside the hole before it."""
+        self._make_points()
         self._span_from = timestamp
-        self.settled_until = timestamp - timestamp % CVD_STEP
-        if self._pending:
-            self._at_point = self._pending[-1][1]
-            self._pending.clear()
+        self.settled_until = self._made_until = timestamp - timestamp % CVD_STEP
+        if self._values:
+            self._at_point = self._values[-1]
+            self._times, self._values = [], []
         self._anchor_of(timestamp - timestamp % DAY)
 
     def end_span(self, timestamp: int) -> None:
-        """Coverage ends before `timestamp`; ask for the points up to it first."""
+        """Coverage ends before `timestamp`; settle the points up to it first."""
         self._anchor_of(_day_before(timestamp))
 
-    def add(self, trade: Trade) -> float:
-        """Add one trade of the current span and return its `cvd_at_trade`."""
-        day = trade.timestamp - trade.timestamp % DAY
-        if day != self._day:
-            self._day = day
-            self._sum = ExactSum()
-            self.value = 0.0
-            self._anchor_of(day)
-        if trade.side is not None:
-            digits, scale = scaled(trade.size)
-            self._sum.add(digits if trade.side is _BUY else -digits, scale)
-            self.value = float(self._sum)
-        self._pending.append((trade.timestamp, self.value))
-        return self.value
+    def add(self, trades: Sequence[Trade]) -> list[float]:
+        """Add trades of the current span, in tape order; the `cvd_at_trade` of each."""
+        values: list[float] = []
+        while len(values) < len(trades):
+            begin = len(values)
+            time = trades[begin].timestamp
+            self._begin_day(time - time % DAY)
+            end = bisect_left(trades, self._day + DAY, begin, key=_time_of)
+            values += self._add(trades[begin:end])
+        self._times += map(_time_of, trades)
+        self._values += values
+        return values
 
-    def points_until(self, time: int) -> list[CvdPoint]:
-        """The points due up to `time`, inclusive; every trade before it must have been added."""
-        points: list[CvdPoint] = []
-        if self._span_from is None:
-            return points
-        while self.settled_until + CVD_STEP <= time:
-            self.settled_until += CVD_STEP
-            points.append(self._point(self.settled_until))
+    def settle(self, time: int) -> None:
+        """The points up to `time`, inclusive, are due: every trade before it is added before `take`."""
+        if self._span_from is not None and time >= self.settled_until + CVD_STEP:
+            self.settled_until = time - time % CVD_STEP
+
+    def take(self) -> list[CvdPoint]:
+        """The points that became due since the last call."""
+        self._make_points()
+        points, self._made = self._made, []
         return points
+
+    def _begin_day(self, day: int) -> None:
+        if day != self._day:
+            self._day, self._sum = day, ExactSum()
+            self._anchor_of(day)
+
+    def _add(self, trades: Sequence[Trade]) -> list[float]:
+        """Add trades of one day."""
+        from market.columns import decimals, running  # commands that add nothing start without numpy
+
+        signs = [(trade.side is _BUY) - (trade.side is _SELL) for trade in trades]
+        sizes = decimals([trade.size for trade in trades])
+        return running(self._sum, sizes._replace(digits=sizes.digits * signs))
 
     def _anchor_of(self, day: int) -> int:
         """The day's anchor: 00:00, or where the first span that reaches into the day begins."""
         if day not in self._anchors:
             # After a quiet day points of the days before are still due.
-            oldest = min(day, self.settled_until) - DAY
+            oldest = min(day, self._made_until) - DAY
             self._anchors = {d: a for d, a in self._anchors.items() if d >= oldest}
             self._anchors[day] = day if self._span_from is None else max(day, self._span_from)
         return self._anchors[day]
+
+    def _make_points(self) -> None:
+        first = self._made_until + CVD_STEP
+        for timestamp in range(first, self.settled_until + 1, CVD_STEP):
+            self._made.append(self._point(timestamp))
+        self._made_until = self.settled_until
 
     def _point(self, timestamp: int) -> CvdPoint:
         # The point at 00:00 closes the day before: the trades of [anchor, timestamp) are of one day.
@@ -137,8 +162,9 @@ class Cvd:
             self._point_anchor = anchor
             self._points.clear()
             self._at_point = 0.0
-        while self._pending and self._pending[0][0] < timestamp:
-            self._at_point = self._pending.popleft()[1]
+        if count := bisect_left(self._times, timestamp):
+            self._at_point = self._values[count - 1]
+            del self._times[:count], self._values[:count]
         before = self._points[-1] if self._points else 0.0
         self._points.append(self._at_point)
         return CvdPoint(

@@ -7,7 +7,7 @@ seen and are rounded once.
 """
 
 from collections.abc import Iterable
-from decimal import Context, Decimal
+from decimal import Context, Decimal, localcontext
 from functools import cache, lru_cache
 
 from msgspec.json import Encoder
@@ -66,9 +66,8 @@ class ExactSum:
         """Add finite values that hardly recur, as `scaled` reads them, in a third of the time."""
         texts = _encode(values).decode()[1:-1].replace(".0,", ",").removesuffix(".0")
         if texts:
-            total = Decimal()
-            for number in map(Decimal, texts.split(",")):
-                total = _EXACT.add(total, number)
+            with localcontext(_EXACT):
+                total = sum(map(Decimal, texts.split(",")), Decimal())
             exponent = total.as_tuple().exponent
             scale = max(-int(exponent), 0)
             self.add(int(total.scaleb(scale, _EXACT)), scale)

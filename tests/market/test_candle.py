@@ -143,16 +143,20 @@ def test_candles_equal_the_naive_model(spans, values, data):
 
     for begin, end, trades in spans:
         builder.begin_span(begin)
-        for trade, cvd in trades:
-            add_books(trade.timestamp)
+        fresh = []
+        for row in trades:
+            add_books(row[0].timestamp)
             if data.draw(st.booleans()):
-                builder.close_until(trade.timestamp)
-                assert builder.closed_until <= trade.timestamp
+                builder.close_until(row[0].timestamp)
+                assert builder.closed_until <= row[0].timestamp
             if data.draw(st.booleans()):
+                builder.add_trades(*zip(*fresh, strict=True)) if fresh else None
                 store()
-            builder.add_trade(trade, cvd)
+                fresh = []
+            fresh.append(row)
         add_books(end)
         builder.close_until(end)
+        builder.add_trades(*zip(*fresh, strict=True))
         builder.end_span()
     store()
     assert stored == naive(spans, books)
@@ -165,20 +169,21 @@ def trade(timestamp, seq=1, price=10.0):
 def test_what_comes_for_a_closed_candle_is_refused():
     builder = CandleBuilder("BTC/USDT")
     builder.begin_span(START)
-    builder.add_trade(trade(START), 1.0)
+    builder.add_trades([trade(START)], [1.0])
     builder.close_until(START + MINUTE)
+    builder.take()
     with pytest.raises(ValueError, match="closed candle"):
-        builder.add_trade(trade(START + MINUTE - 1), 2.0)
+        builder.add_trades([trade(START + MINUTE - 1)], [2.0])
     with pytest.raises(ValueError, match="closed candle"):
         builder.add_snapshot(snapshot(START, 0.0, 1.0))
-    builder.add_trade(trade(START + MINUTE, 2), 2.0)
+    builder.add_trades([trade(START + MINUTE, 2)], [2.0])
 
 
 def test_nothing_new_gives_nothing():
     builder = CandleBuilder("BTC/USDT")
     assert builder.take() == []
     builder.begin_span(START)
-    builder.add_trade(trade(START), 1.0)
+    builder.add_trades([trade(START)], [1.0])
     assert [candle.timeframe for candle in builder.take()] == list(Timeframe)
     assert builder.take() == []
 
@@ -186,11 +191,11 @@ def test_nothing_new_gives_nothing():
 def test_a_quiet_minute_is_flat_and_a_minute_in_a_hole_is_missing():
     builder = CandleBuilder("BTC/USDT")
     builder.begin_span(START)
-    builder.add_trade(trade(START), 1.0)
+    builder.add_trades([trade(START)], [1.0])
     builder.close_until(START + 2 * MINUTE)
     builder.end_span()
     builder.begin_span(START + 4 * MINUTE)
-    builder.add_trade(trade(START + 4 * MINUTE, 2, 20.0), 2.0)
+    builder.add_trades([trade(START + 4 * MINUTE, 2, 20.0)], [2.0])
     minutes = [c for c in builder.take() if c.timeframe is Timeframe.M1]
     assert [(c.timestamp - START, c.close, c.trade_count, c.is_whole) for c in minutes] == [
         (0, 10.0, 1, True),
@@ -203,7 +208,7 @@ def test_a_flat_candle_of_a_new_day_has_no_cvd():
     midnight = 19_001 * DAY
     builder = CandleBuilder("BTC/USDT")
     builder.begin_span(midnight - MINUTE)
-    builder.add_trade(trade(midnight - MINUTE), 5.0)
+    builder.add_trades([trade(midnight - MINUTE)], [5.0])
     builder.close_until(midnight + MINUTE)
     minutes = [c for c in builder.take() if c.timeframe is Timeframe.M1]
     assert [(c.timestamp - midnight, c.cvd_close, c.close) for c in minutes] == [

@@ -79,13 +79,20 @@ def test_values_and_points_equal_the_naive_model(spans, data):
     values, points = [], []
     for begin, end, trades in spans:
         cvd.begin_span(begin)
+        fresh = []
         for trade in trades:
             if data.draw(st.booleans()):
-                points += cvd.points_until(trade.timestamp)
+                cvd.settle(trade.timestamp)
                 assert cvd.settled_until <= trade.timestamp
-            values.append(cvd.add(trade))
-        points += cvd.points_until(end)
+            if data.draw(st.booleans()):
+                values += cvd.add(fresh)
+                points += cvd.take()
+                fresh = []
+            fresh.append(trade)
+        cvd.settle(end)
+        values += cvd.add(fresh)
         cvd.end_span(end)
+    points += cvd.take()
     assert values == list(naive_at_trade(spans))
     assert points == naive_points(spans)
 
@@ -98,10 +105,10 @@ def test_going_on_from_stored_rows_changes_nothing(spans, data):
     whole, first, second = Cvd("BTC/USDT"), Cvd("BTC/USDT"), Cvd("BTC/USDT")
     for cvd in (whole, first):
         cvd.begin_span(begin)
-    values = [whole.add(trade) for trade in trades]
-    points = whole.points_until(end)
-    stored = [(trade.timestamp, first.add(trade)) for trade in trades[:stop]]
-    written = first.points_until(last.timestamp)
+    values = whole.add(trades)
+    points = points_until(whole, end)
+    stored = [(trade.timestamp, *first.add([trade])) for trade in trades[:stop]]
+    written = points_until(first, last.timestamp)
     day = last.timestamp - last.timestamp % DAY
     total = ExactSum()
     for trade in trades[:stop]:
@@ -121,17 +128,25 @@ def test_going_on_from_stored_rows_changes_nothing(spans, data):
         pending=[row for row in stored if row[0] >= last_point],
         points=[p.cvd for p in written if (p.timestamp - 1) // DAY * DAY == point_day][-20:],
     )
-    assert [second.add(trade) for trade in trades[stop:]] == values[stop:]
-    assert written + second.points_until(end) == points
+    assert second.add(trades[stop:]) == values[stop:]
+    assert written + points_until(second, end) == points
+
+
+def points_until(cvd, time):
+    cvd.settle(time)
+    return cvd.take()
 
 
 def test_a_day_begins_anew_and_midnight_closes_the_day_before():
     midnight = 19_001 * DAY
     cvd = Cvd("BTC/USDT")
     cvd.begin_span(midnight - 15 * SECOND)
-    assert cvd.add(Trade("BTC/USDT", midnight - 15 * SECOND, "1", 1, 1.0, 3.0, Side.BUY)) == 3.0
-    assert cvd.add(Trade("BTC/USDT", midnight, "2", 2, 1.0, 0.5, Side.SELL)) == -0.5
-    points = cvd.points_until(midnight + 10 * SECOND)
+    trades = [
+        Trade("BTC/USDT", midnight - 15 * SECOND, "1", 1, 1.0, 3.0, Side.BUY),
+        Trade("BTC/USDT", midnight, "2", 2, 1.0, 0.5, Side.SELL),
+    ]
+    assert cvd.add(trades) == [3.0, -0.5]
+    points = points_until(cvd, midnight + 10 * SECOND)
     assert [(p.timestamp - midnight, p.cvd, p.cvd_change, p.anchor_timestamp - midnight) for p in points] == [
         (-10 * SECOND, 3.0, 3.0, -15 * SECOND),
         (0, 3.0, 0.0, -15 * SECOND),

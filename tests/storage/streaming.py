@@ -104,13 +104,14 @@ class Streaming:
 
     def trade(self, trade: Trade) -> None:
         self.candles.close_until(trade.timestamp)
-        cvd = self.cvd.add(trade)
-        self.candles.add_trade(trade, cvd)
+        [cvd] = self.cvd.add([trade])
+        self.candles.add_trades([trade], [cvd])
         self.rows.trades.append((trade, cvd))
         self.settle(trade.timestamp + 1 - GRACE)
 
     def settle(self, time: int) -> None:
-        self.rows.points |= {point.timestamp: point for point in self.cvd.points_until(time)}
+        self.cvd.settle(time)
+        self.rows.points |= {point.timestamp: point for point in self.cvd.take()}
         self.candles.close_until(time)
         self.rows.candles |= {(c.timeframe, c.timestamp): c for c in self.candles.take()}
 
