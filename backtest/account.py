@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,41 +123,7 @@ class Account:
         Raises:
             WrongUse: more instruments than the kernel holds.
         """
-        terms = list(instruments) or [Terms()]
-        if len(terms) > MAX_INSTRUMENTS:
-            raise WrongUse(f"at most {MAX_INSTRUMENTS} instruments at once, not {len(terms)}")
-        state = np.zeros(1, dtype=STATE)
-        state["initial"] = state["cash"] = self.capital
-        state["linear"] = self.market_type is MarketType.LINEAR
-        state["shorts"] = self.market_type is not MarketType.SPOT
-        state["leverage"], state["maintenance"] = self.leverage, self.maintenance
-        state["slippage"] = SLIPPAGES.index(self.slippage)
-        state["queue"] = QUEUES.index(self.queue)
-        state["book_age"] = round(self.book_age * 1e6)
-        state["participation"] = self.participation
-        for name in ("feed", "order", "response"):
-            state[name] = round(getattr(self, f"{name}_ms") * 1e3)
-        state["lag_count"] = len(self.lags)
-        state["lags"][0, : len(self.lags)] = self.lags
-        state["random"] = self.seed % 2**64
-        state["most_open"] = most_open
-        state["wake_at"] = FOREVER
-        state["instrument_count"] = len(terms)
-        for number, each in enumerate(terms):
-            self._fill_in(state["instruments"][0][number], each)
-        return state
-
-    def _fill_in(self, record: Any, terms: Terms) -> None:
-        """Write what stays of one instrument."""
-        given = {name: value for name, value in asdict(terms).items() if value is not None}
-        costs = replace(self, **given) if given else self
-        record["taker"] = costs.fee_bps / 1e4
-        record["maker"] = costs.maker_rate
-        record["slippage"] = costs.slippage_bps / 1e4
-        record["least"] = costs.min_notional
-        for name in ("lot", "tick"):
-            digits, scale = scaled(float(getattr(costs, name)))
-            record[f"{name}_digits"], record[f"{name}_scale"] = digits, 10**scale
+        return _state(self, tuple(instruments) or (Terms(),), most_open).copy().view(STATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +136,43 @@ class Terms:
     lot: float | None = None
     tick: float | None = None
     min_notional: float | None = None
+
+
+@lru_cache(maxsize=16)
+def _state(account: Account, terms: tuple[Terms, ...], most_open: int) -> npt.NDArray[np.uint8]:
+    """What runs of one account begin with: filled in once, copied by each as so many bytes."""
+    if len(terms) > MAX_INSTRUMENTS:
+        raise WrongUse(f"at most {MAX_INSTRUMENTS} instruments at once, not {len(terms)}")
+    state = np.zeros(1, dtype=STATE)
+    state["initial"] = state["cash"] = account.capital
+    state["linear"] = account.market_type is MarketType.LINEAR
+    state["shorts"] = account.market_type is not MarketType.SPOT
+    state["leverage"], state["maintenance"] = account.leverage, account.maintenance
+    state["slippage"] = SLIPPAGES.index(account.slippage)
+    state["queue"] = QUEUES.index(account.queue)
+    state["book_age"] = round(account.book_age * 1e6)
+    state["participation"] = account.participation
+    for name in ("feed", "order", "response"):
+        state[name] = round(getattr(account, f"{name}_ms") * 1e3)
+    state["lag_count"] = len(account.lags)
+    state["lags"][0, : len(account.lags)] = account.lags
+    state["random"] = account.seed % 2**64
+    state["most_open"] = most_open
+    state["wake_at"] = FOREVER
+    state["instrument_count"] = len(terms)
+    for number, each in enumerate(terms):
+        _fill_in(state["instruments"][0][number], account, each)
+    return state.view(np.uint8)
+
+
+def _fill_in(record: Any, account: Account, terms: Terms) -> None:
+    """Write what stays of one instrument."""
+    given = {name: value for name, value in asdict(terms).items() if value is not None}
+    costs = replace(account, **given) if given else account
+    record["taker"] = costs.fee_bps / 1e4
+    record["maker"] = costs.maker_rate
+    record["slippage"] = costs.slippage_bps / 1e4
+    record["least"] = costs.min_notional
+    for name in ("lot", "tick"):
+        digits, scale = scaled(float(getattr(costs, name)))
+        record[f"{name}_digits"], record[f"{name}_scale"] = digits, 10**scale

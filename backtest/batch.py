@@ -14,7 +14,7 @@ from backtest.compiled import compiled
 from backtest.kernel import step
 from backtest.ledger import check, equity, ruin
 from backtest.orders import bounds
-from backtest.policies import ON_EVENT, POLICY_TYPE
+from backtest.policies import POLICY_TYPE, follow_signals
 from backtest.prefetch import prefetch
 from backtest.state import (
     CANDLE,
@@ -50,6 +50,7 @@ from backtest.tally import (
     write_day,
     write_fills,
 )
+from backtest.turns import only_turns, turn
 
 __all__ = ["Candles", "Floats", "Integers", "Record", "Records", "Signals", "walk"]
 
@@ -85,15 +86,12 @@ class Signals(NamedTuple):
     kind: Integers
 
 
-def walk(
-    state: Records, policy: Any, on_event: Any, candles: Candles, signals: Signals, *, curve: bool
-) -> Record:
-    """Run the kernel from the first candle to the last one's close.
+def walk(state: Records, policy: Any, candles: Candles, signals: Signals, *, curve: bool) -> Record:
+    """Run the kernel under the shipped policy, from the first candle to the last one's close.
 
     Args:
         state: one fresh record of `STATE`, which is used up.
-        policy: the callback's parameters and memory, one record of `POLICY`.
-        on_event: a callback compiled to `ON_EVENT`.
+        policy: its parameters and memory, one record of `POLICY`.
         candles: the tape.
         signals: what the policy trades.
         curve: whether to keep the points of the equity curve.
@@ -107,7 +105,7 @@ def walk(
     tally = begin(first, last, float(state["initial"][0]), 2 * len(signals.candle), points)
     if policy["wakes"]:
         state["wake_at"] = 0
-    while not _walk(state[0], on_event, policy, candles, signals, tally):
+    while not _walk(state[0], policy, candles, signals, tally):
         tally = grown(tally)
     return record_of(state, tally)
 
@@ -250,13 +248,49 @@ def _mark(
     return index
 
 
-@compiled(
-    types.boolean(STATE_TYPE, types.FunctionType(ON_EVENT), POLICY_TYPE, _CANDLES, _SIGNALS, TALLY_TYPE)
-)
-def _walk(state: State, on_event: Any, policy: Any, candles: Candles, signals: Signals, tally: Tally) -> bool:
+@compiled(inline=True)
+def _opens_quietly(candles: Candles, signals: Signals, counts: Any, floor: float, ceiling: float) -> bool:
+    """Whether what comes next is no signal but an open, and of a price between these."""
+    index, following = counts.index, counts.following
+    if index == candles.open.size or (following < signals.candle.size and signals.candle[following] < index):
+        return False
+    return bool(floor < candles.open[index] < ceiling)
+
+
+@compiled(inline=True)
+def _signal(
+    state: State,
+    policy: Any,
+    candles: Candles,
+    signals: Signals,
+    turns: bool,
+    floor: float,
+    ceiling: float,
+    tally: Tally,
+) -> None:
+    """The next signal, and where orders only turn the position the open after it."""
+    counts, kind = tally.counts, signals.kind[tally.counts.following]
+    counts.following += 1
+    if counts.following < signals.candle.size:
+        _prefetch_candle(candles, signals.candle[counts.following] + 1)
+    if turns and _opens_quietly(candles, signals, counts, floor, ceiling):
+        counts.events += 1
+        if turn(state, policy, kind, candles.timestamp[counts.index], candles.open[counts.index]):
+            counts.opened = 1
+            counts.events += 1
+            write_fills(state, tally)
+        return
+    time, price = state.timestamp, candles.close[counts.index - 1]
+    event = Event(SIGNAL, 0, time, time, price, price, price, 0.0, kind, CANDLE)
+    advance(state, event, follow_signals, policy, tally)
+
+
+@compiled(types.boolean(STATE_TYPE, POLICY_TYPE, _CANDLES, _SIGNALS, TALLY_TYPE))
+def _walk(state: State, policy: Any, candles: Candles, signals: Signals, tally: Tally) -> bool:
     """Walk on from where the counts say; False where the fills need more room."""
     counts = tally.counts
     count = candles.timestamp.size
+    turns = only_turns(state, policy)
     floor, ceiling = quiet_range(state)
     while counts.index < count:
         following = counts.following
@@ -280,26 +314,19 @@ def _walk(state: State, on_event: Any, policy: Any, candles: Candles, signals: S
                 # Looked up only where it counts: what is far away in memory takes its time.
                 size = candles.volume[index] if state.participation > 0.0 else 0.0
                 event = Event(OPEN, 0, time, time, price, price, price, size, 0, CANDLE)
-                advance(state, event, on_event, policy, tally)
+                advance(state, event, follow_signals, policy, tally)
                 counts.opened = 1
                 floor, ceiling = quiet_range(state)
                 continue
             end = time + candles.length
             high, low, price = candles.high[index], candles.low[index], candles.close[index]
-            advance(
-                state, Event(CLOSE, 0, end, time, price, high, low, 0.0, 0, CANDLE), on_event, policy, tally
-            )
+            event = Event(CLOSE, 0, end, time, price, high, low, 0.0, 0, CANDLE)
+            advance(state, event, follow_signals, policy, tally)
             write_close(state, end, tally)
             counts.opened = 0
             counts.index = index + 1
         if counts.index == stop + 1:
-            time, price = state.timestamp, candles.close[stop]
-            kind = signals.kind[following]
-            event = Event(SIGNAL, 0, time, time, price, price, price, 0.0, kind, CANDLE)
-            advance(state, event, on_event, policy, tally)
-            counts.following += 1
-            if counts.following < signals.candle.size:
-                _prefetch_candle(candles, signals.candle[counts.following] + 1)
+            _signal(state, policy, candles, signals, turns, floor, ceiling, tally)
         floor, ceiling = quiet_range(state)
     price = candles.close[count - 1]
     end = state.timestamp

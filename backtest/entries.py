@@ -77,17 +77,22 @@ def _is_full(state: State) -> bool:
 def _is_possible(state: State, index: int, wanted: float, opening: float, price: float) -> bool:
     """Whether the market, its rules and the buying power allow what an order opens."""
     order = state.orders[index]
-    one = state.instruments[order.instrument]
     if wanted <= 0.0:
         return False
     if opening <= 0.0:
         return True
-    if order.side < 0 and not state.shorts:
-        return False
     asked = opening
     if order.source == FROM_QUEUE:
         # It was accepted as a whole; its parts are as small as trades make them.
         asked = np.inf if order.begun else wanted
+    return can_open(state, state.instruments[order.instrument], order.side, asked, opening, price)
+
+
+@compiled()
+def can_open(state: State, one: State, side: int, asked: float, opening: float, price: float) -> bool:
+    """Whether so much may be opened on this side at this price, by an order that asked for so much."""
+    if opening <= 0.0 or (side < 0 and not state.shorts):
+        return False
     if asked * price < one.least or (one.quantity == 0.0 and _is_full(state)):
         return False
     return bool(opening * price * (1.0 + one.taker) <= buying_power(state) * (1.0 + _ROOM))
@@ -97,16 +102,21 @@ def _is_possible(state: State, index: int, wanted: float, opening: float, price:
 def _wanted(state: State, index: int, price: float) -> float:
     """How much an order that opens or adds is for, in whole lots."""
     order = state.orders[index]
-    one = state.instruments[order.instrument]
     if order.begun:
         return float(order.left)
-    quantity = order.size
-    if order.sizing == OF_EQUITY:
-        quantity = min(order.size * (state.leverage * equity(state)), buying_power(state)) / (
+    return sized(state, state.instruments[order.instrument], order.sizing, order.size, price)
+
+
+@compiled()
+def sized(state: State, one: State, sizing: int, size: float, price: float) -> float:
+    """How much a size is at this price, in whole lots."""
+    quantity = size
+    if sizing == OF_EQUITY:
+        quantity = min(size * (state.leverage * equity(state)), buying_power(state)) / (
             price * (1.0 + one.taker)
         )
-    elif order.sizing != QUANTITY:
-        quantity = order.size / (price * (1.0 + one.taker))
+    elif sizing != QUANTITY:
+        quantity = size / (price * (1.0 + one.taker))
     return float(rounded_down(quantity, one.lot_digits, one.lot_scale))
 
 

@@ -101,7 +101,7 @@ def walk_sources(
         state["wake_at"] = 0
     elif len(sources) == 1 and sources[0].is_plain:
         frame = sources[0].frame
-        return walk(state, policy, on_event, columns(frame), signals[0], curve=curve)
+        return walk(state, policy, columns(frame), signals[0], curve=curve)
     feeds = [
         source.feed(each, _confidence(wanted, source, each))
         for source, each in zip(sources, signals, strict=True)

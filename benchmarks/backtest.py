@@ -20,7 +20,7 @@ from backtest.batch import walk
 from backtest.feeds import Source, columns
 from backtest.grid import setups
 from backtest.outcomes import results
-from backtest.policies import Policy, follow_signals
+from backtest.policies import Policy
 from backtest.run import execute
 from backtest.strategies import find
 from benchmarks import Figure, Figures
@@ -53,7 +53,7 @@ def run() -> Figures:
         return final
 
     def kernel() -> Any:
-        return walk(account.state(), policy, follow_signals, candles, signals, curve=True)
+        return walk(account.state(), policy, candles, signals, curve=True)
 
     final, record = bare(), kernel()
     if abs(record.daily[-1] / final - 1.0) > 1e-9:

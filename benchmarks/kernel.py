@@ -68,7 +68,7 @@ def _candles() -> Figures:
         return final
 
     def kernel() -> float:
-        record = walk(account.state(), Policy().record(), follow_signals, candles, signals, curve=True)
+        record = walk(account.state(), Policy().record(), candles, signals, curve=True)
         return float(record.daily[-1])
 
     return _compared(f"{CANDLES:,} candles with fills and curve", bare, kernel, CANDLES)

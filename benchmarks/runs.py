@@ -22,7 +22,6 @@ from backtest.batch import walk
 from backtest.bulk import copy_columns
 from backtest.feeds import Source, columns
 from backtest.grid import setups
-from backtest.policies import follow_signals
 from backtest.run import execute
 from backtest.run import run as backtest
 from backtest.setup import Setup, setup
@@ -181,7 +180,7 @@ def _bare_sweep(frame: CandleFrame, combinations: list[Setup]) -> float:
         for each in part:
             signals = each.strategy.signals(frame, each.values)
             state, policy = each.account.state(), each.policy.record()
-            walk(state, policy, follow_signals, candles, signals, curve=False)
+            walk(state, policy, candles, signals, curve=False)
 
     begun = perf_counter()
     with ThreadPoolExecutor(THREADS) as pool:

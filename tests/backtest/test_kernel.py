@@ -1,6 +1,7 @@
 """The kernel against the slow reference, and each rule of filling by itself."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -52,7 +53,7 @@ def kernel(rules: Rules, plan: Plan, times, length, opens, highs, lows, closes, 
     changes = Signals(
         np.array(list(signals), dtype=np.int64), np.array(list(signals.values()), dtype=np.int64)
     )
-    return walk(state_of(rules), policy_of(plan), follow_signals, candles, changes, curve=True)
+    return walk(state_of(rules), policy_of(plan), candles, changes, curve=True)
 
 
 def assert_equal(rules: Rules, plan: Plan, *market) -> list[dict]:
@@ -151,6 +152,14 @@ def markets(draw):
 def test_the_walk_agrees_with_the_reference_bit_for_bit(rules, plan, market):
     plan.shorts = rules.shorts
     assert_equal(rules, plan, *market)
+
+
+@settings(max_examples=CASES, deadline=None)
+@given(rules(), plans(), markets())
+def test_orders_that_only_turn_a_position_fill_as_in_the_reference(rules, plan, market):
+    # A signal and the open after it are one step then; the one that is liquidated at it is none.
+    rules = replace(rules, participation=0.0, order=0, maintenance=0.19 if rules.leverage > 1.0 else 0.0)
+    assert_equal(rules, Plan(fraction=plan.fraction, quantity=plan.quantity, shorts=rules.shorts), *market)
 
 
 @pytest.mark.parametrize(
@@ -252,4 +261,4 @@ def test_a_broken_candle_stops_the_batch_with_its_reason():
     candles = Candles(np.array([MINUTE, 0]), *[np.ones(2)] * 4, MINUTE)
     none = Signals(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
     with pytest.raises(DeltatapeError, match=ERRORS[TIME_WENT_BACK]):
-        walk(Account().state(), Policy().record(), follow_signals, candles, none, curve=False)
+        walk(Account().state(), Policy().record(), candles, none, curve=False)

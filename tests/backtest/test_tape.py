@@ -69,12 +69,17 @@ def rules(count=1, **more):
 POLICY = Policy(stop=0.004, target=0.006, trail=0.01, fraction=0.5)
 
 
-def test_candles_alone_give_what_the_plain_walk_gives():
+@pytest.mark.parametrize("policy", [POLICY, Policy(fraction=0.5)])
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_candles_alone_give_what_the_plain_walk_gives(policy, repeats):
     frame = random_frame()
-    signals = signals_of(frame)
-    plain = walk(state_of(rules()), POLICY.record(), follow_signals, columns(frame), signals, curve=True)
+    found = signals_of(frame)
+    # What a candle said first is not traded if it says something else after that.
+    kinds = np.repeat(found.kind, repeats) * np.resize([-1, 1][-repeats:], repeats * len(found.kind))
+    signals = Signals(np.repeat(found.candle, repeats), kinds)
+    plain = walk(state_of(rules()), policy.record(), columns(frame), signals, curve=True)
     tape = merge([Feed(columns(frame), signals)])
-    merged = walk_tape(state_of(rules()), POLICY.record(), follow_signals, tape, curve=True)
+    merged = walk_tape(state_of(rules()), policy.record(), follow_signals, tape, curve=True)
     equal(plain, merged)
     assert plain.timestamp.tolist() == merged.timestamp.tolist()
     assert (plain.cash + plain.value).tolist() == (merged.cash + merged.value).tolist()
