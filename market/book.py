@@ -1,5 +1,6 @@
 """The level-2 order book of one instrument, and what is kept of it each second."""
 
+from math import fsum
 from typing import Any
 
 from msgspec import Struct
@@ -21,24 +22,16 @@ _encode = Encoder().encode
 class BookSnapshot(Struct, frozen=True, gc=False):
     """The book of one instrument just before `timestamp` (whole seconds, in microseconds UTC).
 
-    Volumes and `imbalance` (percent: (bid - ask) / (bid + ask) * 100) are over the top 10 levels;
-    `bids` and `asks` are [[price, size], …] as JSON, best first, at most `depth` a side: what is stored, and
-    one object each for a busy stream, which holds many thousands.
+    `fields` are what is stored, from the best prices to the levels, as `market.book_fields` writes them: one
+    object, as a busy stream holds many thousands. `spread_bps` is in ten thousandths of the middle,
+    `imbalance` in percent: (bid - ask) / (bid + ask) * 100 of the volumes of the top 10 levels.
     """
 
     symbol: str
     timestamp: int
-    best_bid: float
-    best_ask: float
-    mid: float
-    spread: float
     spread_bps: float
-    bid_volume: float
-    ask_volume: float
     imbalance: float
-    depth: int
-    bids: bytes
-    asks: bytes
+    fields: bytes
     sequence: int | None = None
 
 
@@ -48,15 +41,27 @@ class OrderBook:
     Sizes are absolute, and zero removes the level. Where levels come as texts, these are kept as well.
     """
 
-    __slots__ = ("_counts", "_ladder", "_machine", "_numbers", "_state", "_text", "_texts", "_written")
+    __slots__ = (
+        "_counts",
+        "_ladder",
+        "_machine",
+        "_row",
+        "_state",
+        "_texts",
+        "_write",
+        "_write_given",
+        "_written",
+    )
 
     def __init__(self) -> None:
-        from market import ladder  # numba takes longer to import than all that a command without books needs
+        # Imported here: numba takes longer than all that a command needs which keeps no book.
+        from market import book_fields, ladder
 
         self._machine = ladder
         self._ladder, self._counts = ladder.empty(_ROOM), ladder.no_levels()
-        self._numbers, self._text = ladder.answer(DEEP_SNAPSHOT_DEPTH)
-        self._written = memoryview(self._text)
+        self._write, self._write_given = book_fields.write, book_fields.write_given
+        self._row = book_fields.row(DEEP_SNAPSHOT_DEPTH)
+        self._written = memoryview(self._row)
         self._texts: tuple[dict[float, tuple[str, str]], ...] = ({}, {})
         self._state = ladder.ONE_SIDED
 
@@ -161,36 +166,23 @@ class OrderBook:
         if self._state:
             return None
         depth = SNAPSHOT_DEPTH if timestamp % _MINUTE else DEEP_SNAPSHOT_DEPTH
-        middle, end = self._machine.summary(
-            self._ladder, self._counts, depth, SNAPSHOT_DEPTH, self._numbers, self._text
-        )
-        bid, ask, spread, bid_volume, ask_volume = self._numbers[:5].tolist()
-        mid = (bid + ask) / 2
-        if end:
-            bids, asks = self._written[:middle].tobytes(), self._written[middle:end].tobytes()
-        else:
-            spread, bids, asks = _difference(ask, bid), self._json(0, depth), self._json(1, depth)
+        end, spread_bps, imbalance = self._write(self._ladder, self._counts, depth, SNAPSHOT_DEPTH, self._row)
+        if not end:
+            end, spread_bps, imbalance = self._write_odd(depth)
         # By position: a busy stream makes many thousands, and each name would be looked up again.
-        return BookSnapshot(
-            symbol,
-            timestamp,
-            bid,
-            ask,
-            mid,
-            spread,
-            spread / mid * 10_000,
-            bid_volume,
-            ask_volume,
-            (bid_volume - ask_volume) / (bid_volume + ask_volume) * 100,
-            depth,
-            bids,
-            asks,
-            sequence,
-        )
+        fields = self._written[:end].tobytes()
+        return BookSnapshot(symbol, timestamp, spread_bps, imbalance, fields, sequence)
 
-    def _json(self, side: int, depth: int) -> bytes:
-        """The best levels, best first, of which not all numbers are of the common kind."""
-        return _encode(self._best(side, depth)[::-1].tolist())
+    def _write_odd(self, depth: int) -> tuple[int, float, float]:
+        """The same of a book that has numbers of more than 15 digits, or below 0.00001."""
+        bids, asks = (self._best(side, depth)[::-1].tolist() for side in (0, 1))
+        bid, ask = bids[0][0], asks[0][0]
+        bid_volume, ask_volume = (fsum([size for _, size in side[:SNAPSHOT_DEPTH]]) for side in (bids, asks))
+        spread = _difference(ask, bid)
+        written: tuple[int, float, float] = self._write_given(
+            bid, ask, spread, bid_volume, ask_volume, depth, _encode(bids), _encode(asks), self._row
+        )
+        return written
 
 
 def _difference(high: float, low: float) -> float:

@@ -1,4 +1,4 @@
-"""The levels of a book in machine code: sorted arrays, changes to them, and what is said of the best ones.
+"""The levels of a book in machine code: sorted arrays, and changes to them.
 
 A ladder is an array of [side, level, (price, size)]; beside it stands how many levels each side has. The best
 level of a side comes last, so that a change near the top of the book moves few others.
@@ -21,22 +21,9 @@ NO_ROOM, SOUND, ONE_SIDED, CROSSED = -1, 0, 1, 2
 
 _DOUBLE = 8
 _LEVEL = 2 * _DOUBLE
-_LEVEL_LENGTH = 48
-"""Bytes that one level takes at most as JSON."""
 
 _LADDER, _COUNTS = types.float64[:, :, ::1], types.int64[::1]
 _LEVELS = types.Bytes(types.uint8, 1, "C", readonly=True)
-_NUMBERS, _TEXT = types.float64[::1], types.uint8[::1]
-_PLACES = types.UniTuple(types.int64, 2)  # type: ignore[no-untyped-call]
-
-_POWERS = 10.0 ** np.arange(23)
-"""Those that a double holds exactly."""
-_SCALES = (2, 5, 8, 12, 16, 20)
-_SURE = 1e15
-"""A decimal of fewer digits than this has is the shortest one of the double that is nearest to it."""
-_PLAIN_FROM = 1e-5
-"""What is smaller is written with an exponent."""
-_ZERO, _POINT, _COMMA, _OPEN, _CLOSE = b"0.,[]"
 
 
 def empty(room: int) -> Any:
@@ -64,11 +51,6 @@ def whole(levels: bytes, side: int) -> Any:
     is_last = np.ones(len(found), np.bool_)
     is_last[:-1] = found[1:, 0] != found[:-1, 0]
     return found[is_last]
-
-
-def answer(depth: int) -> tuple[Any, Any]:
-    """The arrays that `summary` answers in, for at most `depth` levels a side."""
-    return np.empty(5 + depth), np.empty(2 * (depth + 1) * _LEVEL_LENGTH, np.uint8)
 
 
 @compiled()
@@ -151,128 +133,3 @@ def apply(ladder: Any, counts: Any, bids: bytes, asks: bytes) -> int:
     if counts[BID] == 0 or counts[ASK] == 0:
         return ONE_SIDED
     return CROSSED if ladder[BID, counts[BID] - 1, 0] >= ladder[ASK, counts[ASK] - 1, 0] else SOUND
-
-
-@compiled()
-def _exact_sum(side: Any, begin: int, end: int, partials: Any) -> float:
-    """What `math.fsum` gives for the sizes: Shewchuk's partial sums, rounded once, half to even."""
-    count = 0
-    for level in range(begin, end):
-        value, kept = side[level, 1], 0
-        for k in range(count):
-            other = partials[k]
-            if abs(value) < abs(other):
-                value, other = other, value
-            high = value + other
-            low = other - (high - value)
-            if low != 0.0:
-                partials[kept] = low
-                kept += 1
-            value = high
-        partials[kept] = value
-        count = kept + 1
-    total, low = 0.0, 0.0
-    while count > 0 and low == 0.0:
-        count -= 1
-        value = total
-        total = value + partials[count]
-        low = partials[count] - (total - value)
-    if count > 0 and low * partials[count - 1] > 0.0:
-        twice = 2.0 * low
-        if (total + twice) - total == twice:
-            total += twice
-    return total
-
-
-@compiled()
-def _scaled(value: float) -> Any:
-    """The shortest decimal of `value` as (digits, scale), zeros behind it or not; scale 0 if not sure."""
-    if _PLAIN_FROM <= value < _SURE:
-        for scale in _SCALES:
-            digits = np.rint(value * _POWERS[scale])
-            if digits >= _SURE:
-                break
-            if digits / _POWERS[scale] == value:
-                return np.int64(digits), scale
-    return np.int64(0), 0
-
-
-@compiled()
-def _difference(high: float, low: float) -> float:
-    """The difference of two decimals, NaN where that is not sure."""
-    digits, scale = _scaled(high)
-    lower, lower_scale = _scaled(low)
-    finest = max(scale, lower_scale)
-    more, lower_more = _POWERS[finest - scale], _POWERS[finest - lower_scale]
-    if scale == 0 or lower_scale == 0 or digits * more >= _SURE or lower * lower_more >= _SURE:
-        return np.nan
-    return float((digits * more - lower * lower_more) / _POWERS[finest])
-
-
-@compiled()
-def _write_number(text: Any, at: int, value: float) -> int:
-    """Write the shortest decimal of `value` as msgspec does; where it ends, 0 where that is not sure."""
-    rest, scale = _scaled(value)
-    if scale == 0:
-        return 0
-    while scale > 1 and rest % 10 == 0:
-        rest //= 10
-        scale -= 1
-    whole, length = rest // np.int64(_POWERS[scale]), 1
-    while whole >= 10:
-        whole //= 10
-        length += 1
-    end = at + length + 1 + scale
-    for place in range(end - 1, at - 1, -1):
-        if place == at + length:
-            text[place] = _POINT
-        else:
-            text[place] = _ZERO + rest % 10
-            rest //= 10
-    return int(end)
-
-
-@compiled()
-def _write_levels(text: Any, at: int, side: Any, count: int, depth: int) -> int:
-    """Write the best levels as JSON, best first; where it ends, 0 where a number is not sure."""
-    text[at] = _OPEN
-    at += 1
-    for level in range(count - 1, max(count - depth, 0) - 1, -1):
-        text[at] = _OPEN
-        at = _write_number(text, at + 1, side[level, 0])
-        if at == 0:
-            return 0
-        text[at] = _COMMA
-        at = _write_number(text, at + 1, side[level, 1])
-        if at == 0:
-            return 0
-        text[at], text[at + 1] = _CLOSE, _COMMA
-        at += 2
-    text[at - 1] = _CLOSE
-    return at
-
-
-@compiled(_PLACES(_LADDER, _COUNTS, types.int64, types.int64, _NUMBERS, _TEXT))
-def summary(ladder: Any, counts: Any, depth: int, summed: int, numbers: Any, text: Any) -> Any:
-    """What a snapshot holds of a book with two sides.
-
-    Args:
-        ladder: the levels.
-        counts: how many there are a side.
-        depth: how many are written as JSON, at most, a side.
-        summed: how many are summed.
-        numbers: takes best bid, best ask, their difference, and the sums of the bids' and the asks' sizes.
-        text: takes the bids' JSON and then the asks'.
-
-    Returns:
-        Where the two end in `text`; the latter is 0 where a number is not for here to write.
-    """
-    for place in (BID, ASK):
-        side, count = ladder[place], counts[place]
-        numbers[place] = side[count - 1, 0]
-        numbers[3 + place] = _exact_sum(side, max(count - summed, 0), count, numbers[5:])
-    numbers[2] = _difference(numbers[ASK], numbers[BID])
-    middle = _write_levels(text, 0, ladder[BID], counts[BID], depth)
-    if middle == 0 or np.isnan(numbers[2]):
-        return 0, 0
-    return middle, _write_levels(text, middle, ladder[ASK], counts[ASK], depth)

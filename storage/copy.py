@@ -25,7 +25,6 @@ _POSTGRESQL_EPOCH = 946_684_800_000_000
 _TIMESTAMPTZ_OID = 1184
 _pack_int8 = Struct("!q").pack
 _pack_length = Struct("!i").pack
-_pack_jsonb = Struct("!ib").pack
 _ROWS_A_PIECE = 2000
 _HEAD, _TAIL = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 NULL = b"\xff\xff\xff\xff"
@@ -70,11 +69,6 @@ def text_field(text: str) -> bytes:
     """A text as a field of a binary COPY."""
     data = text.encode()
     return _pack_length(len(data)) + data
-
-
-def jsonb_field(data: bytes) -> bytes:
-    """JSON as a field of a binary COPY."""
-    return _pack_jsonb(len(data) + 1, 1) + data
 
 
 def wire_time(timestamp: int) -> int:

@@ -18,7 +18,6 @@ from storage.copy import (
     Rows,
     all_or_nothing,
     copy_rows,
-    jsonb_field,
     names,
     stage_rows,
     text_field,
@@ -93,7 +92,6 @@ _pack_count = Struct("!h").pack
 _pack_begin = Struct("!hiq").pack
 _pack_integer = Struct("!iq").pack
 _pack_length = Struct("!i").pack
-_pack_book = Struct("!iq" + 8 * "id" + "iq").pack
 _SIDES = {None: NULL} | {side: text_field(side) for side in Side}
 _REJECTED_BYTES = 4096
 _REJECTED_ROWS = 10_000
@@ -398,25 +396,11 @@ def _packed_books(exchange: str, snapshots: Collection[BookSnapshot]) -> Packed[
     symbols = {symbol: begin + text_field(symbol) for symbol in {each.symbol for each in snapshots}}
 
     def pack(book: BookSnapshot) -> bytes:
-        return (
-            symbols[book.symbol]
-            + _book_numbers(book)
-            + jsonb_field(book.bids)
-            + jsonb_field(book.asks)
-            + (NULL if book.sequence is None else _pack_integer(8, book.sequence))
-        )
+        sequence = NULL if book.sequence is None else _pack_integer(8, book.sequence)
+        time = _pack_integer(8, wire_time(book.timestamp))
+        return b"".join((symbols[book.symbol], time, book.fields, sequence))
 
     return Packed(snapshots, pack)
-
-
-def _book_numbers(book: BookSnapshot) -> bytes:
-    # fmt: off
-    return _pack_book(
-        8, wire_time(book.timestamp),
-        8, book.best_bid, 8, book.best_ask, 8, book.mid, 8, book.spread, 8, book.spread_bps,
-        8, book.bid_volume, 8, book.ask_volume, 8, book.imbalance, 8, book.depth,
-    )
-    # fmt: on
 
 
 def _refuse_mixture(connection: Connection, exchange: str, trades: Sequence[Trade]) -> None:

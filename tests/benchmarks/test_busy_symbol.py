@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.busy_symbol import BusySymbol, Minute
 from market import DAY, MICROSECONDS, Side
+from tests.market.books import said
 
 BEGIN = 20_000 * DAY
 COUNT = 10
@@ -39,7 +40,7 @@ def test_a_book_a_second_half_of_which_stays() -> None:
         range(BEGIN, BEGIN + 60 * COUNT * MICROSECONDS, MICROSECONDS)
     )
     levels = [
-        {tuple(level) for side in (book.bids, book.asks) for level in msgspec.json.decode(side)[:10]}
+        {tuple(level) for side in said(book)[-2:] for level in msgspec.json.decode(side)[:10]}
         for book in books
     ]
     assert {len(each) for each in levels} == {20}

@@ -17,6 +17,7 @@ from collector.recording import read
 from collector.replay import ReplayReport, play
 from collector.session import Session
 from market import WrongUse
+from tests.market.books import said
 
 DEPTH = 4
 
@@ -120,8 +121,8 @@ def test_a_recorded_market_is_what_a_replay_stores(shared_data):
     for book in books:
         (bids, asks), _, is_whole = made_again(told, book.timestamp)
         assert is_whole
-        assert sorted(bids.items(), reverse=True)[:10] == [tuple(x) for x in json.loads(book.bids)][:10]
-        assert sorted(asks.items())[:10] == [tuple(x) for x in json.loads(book.asks)][:10]
+        assert sorted(bids.items(), reverse=True)[:10] == [tuple(x) for x in json.loads(said(book).bids)][:10]
+        assert sorted(asks.items())[:10] == [tuple(x) for x in json.loads(said(book).asks)][:10]
     assert found.instrument.tick_size == "0.1"
     assert not found.notes
 

@@ -14,6 +14,7 @@ from collector.exchanges.adapter import STREAMS
 from collector.session import Session
 from collector.simulator.server import serve
 from market import DAY, MICROSECONDS, Unavailable, WrongUse
+from tests.market.books import said
 
 EXCHANGE = "binanceus"
 
@@ -103,7 +104,7 @@ def test_trades_books_and_candles_of_all_symbols_come_through_ccxt():
         known = trades_between(symbol, START, START + 3_600 * MICROSECONDS)
         assert ids == known[known.index(ids[0]) :][: len(ids)]
         assert rows.books
-        assert all(book.best_bid < book.best_ask for book in rows.books)
+        assert all(book.best_bid < book.best_ask for book in map(said, rows.books))
 
 
 def test_a_lost_connection_is_said_and_opened_anew():

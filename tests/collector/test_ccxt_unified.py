@@ -23,6 +23,7 @@ from collector.exchanges.events import BookDelta, BookReset, CandleSeen, Heard, 
 from collector.session import Session
 from market import MICROSECONDS, Instrument, Side, Timeframe, Trade, WrongUse, parse_time
 from market.instrument import MarketType
+from tests.market.books import said
 
 START = parse_time("2026-03-01T00:00:00Z")
 MS = START // 1000
@@ -119,7 +120,7 @@ def test_books_given_whole_again_and_again_make_a_snapshot_each_second():
         session.message(text(Book(BTC, MS + quarter * 250, bids, [("200.0", "1.0")])), START)
     (stream,) = session.take().rows.values()
     assert [(b.timestamp - START) // MICROSECONDS for b in stream.books] == [1, 2, 3, 4]
-    assert [b.best_bid for b in stream.books] == [103.5, 107.5, 111.5, 115.5]
+    assert [said(b).best_bid for b in stream.books] == [103.5, 107.5, 111.5, 115.5]
     assert stream.gaps == []
 
 

@@ -14,6 +14,7 @@ from collector.recording import Received
 from collector.session import Session
 from collector.simulator.protocols import PROTOCOLS
 from market import MICROSECONDS, WrongUse, parse_time
+from tests.market.books import said
 
 START = parse_time("2026-03-01T12:00:10Z")
 SECONDS = 40
@@ -189,7 +190,7 @@ def test_a_lost_trade_is_the_hole_that_is_found_and_rest_has_it(exchange):
 
 
 def best(snapshot):
-    return [decode(levels)[:5] for levels in (snapshot.bids, snapshot.asks)]
+    return [decode(levels)[:5] for levels in said(snapshot)[-2:]]
 
 
 @SIMULATED
@@ -263,7 +264,7 @@ def test_a_crossed_book_gives_no_snapshot(exchange):
     stream = spoken.session.stream(symbol)
     assert stream.book.is_live
     last = spoken.rows(symbol, "books")[-1]
-    price = str(last.best_ask * 2)
+    price = str(said(last).best_ask * 2)
     crossing = BookReset(symbol, stream.book.time + MICROSECONDS // 2, [(price, "1")], [("1e-9", "1")])
     stream.book_reset(crossing)
     stream.show(stream.book.time + 10 * MICROSECONDS)

@@ -25,6 +25,7 @@ from collector.recording import Received
 from collector.session import MAX_AGE, MAX_RAW, MAX_REJECTED, Session
 from market import WrongUse, parse_time
 from market.timeframe import DAY
+from tests.market.books import said as values_of
 
 COUNT = int(os.environ.get("DELTATAPE_FUZZ_MESSAGES", "5000"))
 START = parse_time("2026-03-01T12:00:10Z")
@@ -170,7 +171,7 @@ def check(batch, now):
             assert candle.volume >= 0
             assert candle.timestamp % candle.timeframe.microseconds == 0
             assert now - 2 * MAX_AGE <= candle.timestamp <= now + DAY
-        for book in rows.books:
+        for book in map(values_of, rows.books):
             assert 0 < book.best_bid < book.best_ask < LARGEST
             assert -100 <= book.imbalance <= 100
             assert all(

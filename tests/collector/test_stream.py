@@ -7,6 +7,7 @@ from collector.exchanges import find
 from collector.exchanges.events import BookDelta, BookReset, CandleSeen
 from collector.stream import InstrumentStream
 from market import Side, Timeframe, Trade
+from tests.market.books import said
 
 SYMBOL = "BTC/USDT"
 SECOND = 1_000_000
@@ -246,7 +247,7 @@ def test_a_book_is_known_no_further_than_its_own_connection_has_come():
     found.book_delta(BookDelta(SYMBOL, START + 10 * SECOND, [("99", "7")], [], 11, 11))
     books = found.take().books
     assert [(book.timestamp - START) // SECOND for book in books] == list(range(1, 11))
-    assert {book.bid_volume for book in books} == {1.0}
+    assert {said(book).bid_volume for book in books} == {1.0}
     found.disconnected(cause="disconnected")
     assert found.take().books == []
 

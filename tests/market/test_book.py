@@ -8,6 +8,7 @@ from msgspec.json import decode, encode
 
 from market import OrderBook
 from market.levels import packed
+from tests.market.books import said
 
 PRICES = st.integers(1, 40).map(lambda ticks: f"{ticks / 2:.2f}")
 SIZES = st.one_of(
@@ -82,6 +83,14 @@ def test_removing_an_unknown_level_changes_nothing():
     assert book.top(5) == ([("1", "1")], [("2", "1")])
 
 
+def check_volumes(snapshot, sides):
+    values = said(snapshot)
+    bids, asks = (fsum(size for _, size in side[:10]) for side in sides)
+    assert (values.bid_volume, values.ask_volume) == (bids, asks)
+    assert snapshot.imbalance == values.imbalance == (bids - asks) / (bids + asks) * 100
+    assert snapshot.spread_bps == values.spread_bps == values.spread / values.mid * 10_000
+
+
 SOUND = st.lists(st.tuples(st.integers(1, 200), st.integers(1, 10**6)), min_size=1, max_size=150)
 
 
@@ -94,19 +103,16 @@ def test_a_snapshot_is_of_the_top_of_the_book(below, above, timestamp):
     snapshot = book.snapshot("BTC/USDT", timestamp, 42)
     best = [sorted(map(float, bids), reverse=True), sorted(map(float, asks))]
     depth = 10 if timestamp % 60_000_000 else 100
-    bid_levels, ask_levels = decode(snapshot.bids), decode(snapshot.asks)
+    values = said(snapshot)
+    bid_levels, ask_levels = decode(values.bids), decode(values.asks)
     assert [[price for price, _ in side] for side in (bid_levels, ask_levels)] == [
         side[:depth] for side in best
     ]
-    assert (snapshot.best_bid, snapshot.best_ask, snapshot.depth) == (best[0][0], best[1][0], depth)
+    assert (values.best_bid, values.best_ask, values.depth) == (best[0][0], best[1][0], depth)
     assert (snapshot.symbol, snapshot.timestamp, snapshot.sequence) == ("BTC/USDT", timestamp, 42)
-    assert snapshot.mid == (snapshot.best_bid + snapshot.best_ask) / 2
-    assert repr(snapshot.spread) == repr(round(snapshot.best_ask - snapshot.best_bid, 6))
-    assert snapshot.spread_bps == pytest.approx(snapshot.spread / snapshot.mid * 10_000)
-    assert snapshot.bid_volume == fsum(size for _, size in bid_levels[:10])
-    assert snapshot.ask_volume == fsum(size for _, size in ask_levels[:10])
-    assert -100 < snapshot.imbalance < 100
-    assert (snapshot.imbalance > 0) == (snapshot.bid_volume > snapshot.ask_volume)
+    assert values.mid == (values.best_bid + values.best_ask) / 2
+    assert repr(values.spread) == repr(round(values.best_ask - values.best_bid, 6))
+    check_volumes(snapshot, [bid_levels, ask_levels])
 
 
 @pytest.mark.parametrize(
@@ -142,11 +148,11 @@ def test_a_snapshot_says_numbers_of_any_length_as_they_are(below, above, timesta
     if not all(sides):
         assert snapshot is None
         return
-    assert (snapshot.bids, snapshot.asks) == tuple(encode(side[: snapshot.depth]) for side in sides)
-    assert snapshot.bid_volume == fsum(size for _, size in sides[0][:10])
-    assert snapshot.ask_volume == fsum(size for _, size in sides[1][:10])
-    bid, ask = (Decimal(repr(price)) for price in (snapshot.best_bid, snapshot.best_ask))
-    assert snapshot.spread == float(ask - bid)
+    values = said(snapshot)
+    assert (values.bids, values.asks) == tuple(encode(side[: values.depth]) for side in sides)
+    check_volumes(snapshot, sides)
+    bid, ask = (Decimal(repr(price)) for price in (values.best_bid, values.best_ask))
+    assert values.spread == float(ask - bid)
 
 
 def test_a_book_may_have_any_number_of_levels():

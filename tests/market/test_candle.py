@@ -37,9 +37,7 @@ def tape(spans):
 
 
 def snapshot(timestamp, imbalance, spread_bps):
-    return BookSnapshot(
-        "BTC/USDT", timestamp, 1.0, 2.0, 1.5, 1.0, spread_bps, 1.0, 1.0, imbalance, 10, b"[]", b"[]"
-    )
+    return BookSnapshot("BTC/USDT", timestamp, spread_bps, imbalance, b"")
 
 
 def books_of(spans, values):

@@ -8,6 +8,7 @@ from market import DAY, BookSnapshot, Candle, CandleBuilder, Cvd, CvdPoint, Side
 from market.timeframe import GRACE
 from storage import ledger, tape
 from storage.database import Connection
+from tests.market.books import Said, snapshot_of
 
 EXCHANGE = "simulated"
 SYMBOL = "BTC/USDT"
@@ -189,9 +190,7 @@ def _random_books(random: Random, spans: Sequence[Span]) -> list[BookSnapshot]:
 
 
 def random_book(random: Random, timestamp: int) -> BookSnapshot:
-    return BookSnapshot(
-        symbol=SYMBOL,
-        timestamp=timestamp,
+    values = Said(
         best_bid=1.0,
         best_ask=2.0,
         mid=1.5,
@@ -204,6 +203,7 @@ def random_book(random: Random, timestamp: int) -> BookSnapshot:
         bids=b"[[1.0,1e-7]]",
         asks=b"[[2.0,1.0]]",
     )
+    return snapshot_of(SYMBOL, timestamp, values)
 
 
 def random_number(random: Random) -> float:

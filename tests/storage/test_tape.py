@@ -10,6 +10,7 @@ from market import DAY, Candle, CvdPoint, Instrument, Side, Timeframe, Trade, Wr
 from market.timeframe import from_datetime
 from storage import tape
 from storage.database import Connection
+from tests.market.books import said, snapshot_of
 
 CANDLE = Candle(
     symbol=SYMBOL,
@@ -172,16 +173,20 @@ def test_of_several_candles_of_one_bucket_the_last_counts(connection: Connection
 
 
 def test_a_stored_book_stays(connection: Connection) -> None:
-    book = replace(random_book(Random(1), MIDNIGHT), sequence=7, bids=b"[[1.0,1e-7],[0.5,3.0]]")
+    values = said(random_book(Random(1), MIDNIGHT))._replace(bids=b"[[1.0,1e-7],[0.5,3.0]]")
+    book, other = (
+        replace(snapshot_of(SYMBOL, MIDNIGHT, each), sequence=7)
+        for each in (values, values._replace(imbalance=1.0))
+    )
     assert tape.write_books(connection, EXCHANGE, [book, book]) == 1
-    assert tape.write_books(connection, EXCHANGE, [replace(book, imbalance=1.0)]) == 0
+    assert tape.write_books(connection, EXCHANGE, [other]) == 0
     row = connection.execute("""
         SELECT timestamp, imbalance, spread_bps, depth, bids_json, asks_json, sequence
         FROM orderbook_snapshots
     """).fetchone()
     assert row is not None
-    values = (book.imbalance, book.spread_bps, 10, [[1.0, 1e-07], [0.5, 3.0]], [[2.0, 1.0]], 7)
-    assert (from_datetime(row[0]), *row[1:]) == (MIDNIGHT, *values)
+    found = (book.imbalance, book.spread_bps, 10, [[1.0, 1e-07], [0.5, 3.0]], [[2.0, 1.0]], 7)
+    assert (from_datetime(row[0]), *row[1:]) == (MIDNIGHT, *found)
 
 
 def test_a_cvd_point_is_replaced_where_it_differs(connection: Connection) -> None:
