@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from backtest.feeds import Source
     from backtest.metrics import Metrics
     from backtest.setup import Setup
+    from backtest.strategies import SignalsOf
 
     Runner: TypeAlias = Callable[[Source, Sequence[Setup]], Iterator[list["Outcome"]]]
     """What runs setups as `results` does: on this machine's threads, or see `backtest.cluster`."""
@@ -72,17 +73,23 @@ def outcome_of(setup: Setup, metrics: Metrics, record: Record, seconds: float) -
     )
 
 
-def ran(source: Source, setups: Sequence[Setup]) -> list[Outcome]:
+def ran(source: Source, setups: Sequence[Setup], signals_of: SignalsOf | None = None) -> list[Outcome]:
     """What comes out of each setup, without its curve.
 
     Neighbours in a grid that differ in their policy alone trade the same signals.
+
+    Args:
+        source: what they run over.
+        setups: of one strategy.
+        signals_of: what its `over` gave, where several calls share it.
     """
+    signals_of = signals_of or setups[0].strategy.over(source.frame)
     finished: list[Outcome] = []
     signals, before = None, None
     for each in setups:
         begun = perf_counter()
-        if before is None or (each.strategy, each.values) != (before.strategy, before.values):
-            signals, before = each.strategy.signals(source.frame, each.values), each
+        if before is None or each.values != before.values:
+            signals, before = signals_of(each.values), each
         record, metrics = execute(each, source, curve=False, signals=signals)
         finished.append(outcome_of(each, metrics, record, perf_counter() - begun))
     return finished
@@ -91,14 +98,15 @@ def ran(source: Source, setups: Sequence[Setup]) -> list[Outcome]:
 def results(
     source: Source, setups: Sequence[Setup], *, threads: int | None = None
 ) -> Iterator[list[Outcome]]:
-    """Run every setup; gives what came out in the setups' order, some at a time."""
+    """Run every setup, of one strategy; gives what came out in the setups' order, some at a time."""
+    signals_of = setups[0].strategy.over(source.frame)
     threads = threads or os.cpu_count() or 1
     parts = (setups[i : i + TOGETHER] for i in range(0, len(setups), TOGETHER))
     waiting: deque[Future[list[Outcome]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="sweep") as pool:
         try:
             for part in parts:
-                waiting.append(pool.submit(ran, source, part))
+                waiting.append(pool.submit(ran, source, part, signals_of))
                 # A bound on what is finished but not taken yet.
                 if len(waiting) >= 2 * threads:
                     yield waiting.popleft().result()

@@ -7,11 +7,13 @@ is warm. Nothing reads a candle later than the one at whose close it signals.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from backtest.averages import crosses, ema, stretches
 from backtest.batch import Signals
 from backtest.compiled import compiled
 from backtest.reversals import band_reversals, flow_divergences
@@ -19,10 +21,13 @@ from market.errors import WrongUse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypeAlias
 
     from signals.frame import CandleFrame
     from signals.options import SignalOptions
     from signals.strategies import Strategy as LiveStrategy
+
+    SignalsOf: TypeAlias = Callable[[Mapping[str, "Number"]], Signals]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -46,6 +51,7 @@ class Strategy:
             strategy has but one reason.
         confidence: of each of these candles, 0 … 100: of several instruments' entries at one instant the
             higher comes first; None where all signals are alike.
+        prepare: gives what `over` gives; None where sets of parameters share nothing.
     """
 
     name: str
@@ -56,6 +62,11 @@ class Strategy:
     policy: Mapping[str, Number | str] = field(default_factory=dict)
     reasons: Callable[[CandleFrame, Mapping[str, Number], Integers], list[tuple[str, ...]]] | None = None
     confidence: Callable[[CandleFrame, Mapping[str, Number], Integers], Floats] | None = None
+    prepare: Callable[[CandleFrame], SignalsOf] | None = None
+
+    def over(self, frame: CandleFrame) -> SignalsOf:
+        """What `signals` gives over these candles, for many sets of parameters: what they share is kept."""
+        return partial(self.signals, frame) if self.prepare is None else self.prepare(frame)
 
     def parameters(self, given: Mapping[str, Number]) -> dict[str, Number]:
         """Every parameter, as given or by default.
@@ -163,6 +174,24 @@ def _ema_cross(frame: CandleFrame, values: Mapping[str, Number]) -> Signals:
     )
 
 
+def _ema_crosses_over(frame: CandleFrame) -> SignalsOf:
+    """As `_ema_cross`, each average once however many sets of parameters have it."""
+    begins = stretches(frame.timestamp, frame.timeframe.microseconds)
+    averages: dict[int, Floats] = {}
+
+    def average(period: int) -> Floats:
+        # Threads that come at once both make it, alike.
+        if period not in averages:
+            averages[period] = ema(begins, frame.close, period)
+        return averages[period]
+
+    def signals(values: Mapping[str, Number]) -> Signals:
+        fast, slow = int(values["fast"]), int(values["slow"])
+        return Signals(*crosses(begins, average(fast), average(slow), max(fast, slow)))
+
+    return signals
+
+
 def _refuse_ema(values: Mapping[str, Number]) -> str | None:
     if not 1 <= values["fast"] < values["slow"]:
         return f"fast ({values['fast']}) must be at least 1 and below slow ({values['slow']})"
@@ -225,6 +254,7 @@ STRATEGIES = {
             {"fast": 12, "slow": 26},
             _ema_cross,
             _refuse_ema,
+            prepare=_ema_crosses_over,
         ),
         Strategy(
             "rsi_reversal",

@@ -9,6 +9,7 @@ import numpy as np
 from backtest.compiled import cache_folder
 from backtest.feeds import Source
 from backtest.frames import candles_of
+from backtest.outcomes import ran
 from backtest.run import run, run_markets
 from backtest.setup import setup
 from backtest.strategies import names
@@ -51,6 +52,8 @@ def warm_up(progress: Callable[[str], None] = lambda _: None) -> Path | None:
     progress("a run over trades")
     trades = Trades(frame.timestamp, frame.close, frame.volume)
     _look_at(run_markets(setup("ema_cross"), [Source("", frame, trades)]))
+    progress("a sweep")
+    ran(Source("", frame), [setup("ema_cross")])
     return cache_folder()
 
 

@@ -42,6 +42,25 @@ def test_ema_crosses_where_the_averages_pass_each_other(real_frame):
     assert len(expected) > 200
 
 
+@pytest.mark.parametrize("decimals", [0, 6])
+def test_many_sets_of_parameters_share_what_they_can_and_signal_as_each_alone(decimals):
+    whole = random_frame(2_000)
+    kept = np.random.default_rng(3).random(2_000) > 0.01
+    table = pl.DataFrame({name: whole.column(name)[kept] for name in ("open", "high", "low", "volume")})
+    # Rounded closes make averages that touch.
+    table = table.with_columns(timestamp=whole.timestamp[kept], close=whole.close[kept].round(decimals))
+    frame = CandleFrame.from_polars(table, Timeframe.M1)
+    strategy = find("ema_cross")
+    signals_over, found = strategy.over(frame), 0
+    for fast, slow in ((1, 2), (1, 9), (5, 9), (5, 40), (5, 1_999)):
+        values = strategy.parameters({"fast": fast, "slow": slow})
+        shared, alone = signals_over(values), strategy.signals(frame, values)
+        assert shared.candle.tolist() == alone.candle.tolist()
+        assert shared.kind.tolist() == alone.kind.tolist()
+        found += len(alone.candle)
+    assert found > 500
+
+
 def wilder_rsi(close, period):
     changes_ = [b - a for a, b in pairwise(close)]
     gain = sum(max(c, 0.0) for c in changes_[:period]) / period

@@ -113,7 +113,7 @@ def test_signals_are_found_once_for_policies_that_trade_the_same_ones(frame):
         asked.append(values["fast"])
         return find("ema_cross").signals(candles, values)
 
-    strategy = replace(find("ema_cross"), signals=signals)
+    strategy = replace(find("ema_cross"), signals=signals, prepare=None)
     setups, _ = grid.setups(strategy, {"fast": [5, 8], "stop": [0.0, 0.01, 0.02]})
     hashes = [outcome.fills_hash for outcome in ran(Source("", frame), setups)]
     assert asked == [5, 8]
