@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from hashlib import sha256
 from inspect import getsource
@@ -19,7 +19,7 @@ from backtest.fees import fees_of, is_listed
 from backtest.frames import candles_of, candles_of_trades
 from backtest.own_policies import OwnPolicy
 from backtest.policies import Policy
-from backtest.recordings import Recording, check
+from backtest.recordings import Recording, check, told
 from backtest.run import run_markets
 from backtest.setup import Setup, setup
 from backtest.stored_feeds import market_of
@@ -63,7 +63,8 @@ def backtest(
         frame: see `backtest.frames.candles_of`: polars, pandas or numpy. Or such tables by symbol: these
             instruments share the cash. Or a table of trades (timestamp, price, size): every trade happens,
             and the candles of `timeframe` (1m) that they make are what a strategy reads. Or a recording, as
-            `dt.recording` gives it: the same, and every change of the order book happens as well.
+            `dt.recording` gives it, or several by symbol: the same, and every change of the order book
+            happens as well.
         strategy: the name of one that ships, one of `backtest.strategies`, a class with `cites`, `score`
             and `reason` as for live signals, a policy of your own (see `backtest.own_policies.policy`), or
             the entries: a truth value for each candle.
@@ -85,19 +86,17 @@ def backtest(
     """
     beside = {"trades": trades, "finer": finer, "books": books, "funding": funding}
     given = {name: table for name, table in beside.items() if table is not None}
-    if isinstance(frame, Recording):
-        return _over_recording(frame, strategy, exits, timeframe, given, options)
+    tapes = [frame[name] for name in sorted(frame)] if _by_symbol(frame) else [frame]
+    if all(isinstance(tape, Recording) for tape in tapes):
+        return _over_recordings(tapes, strategy, exits, timeframe, given, options)
     costs = _costs(options, exchange, symbol)
     sources = _sources(frame, symbol, timeframe, given, costs.slippage)
-    if len(sources) > 1 and not options.keys() & {"fraction", "quantity"}:
-        # Or the first to enter would leave nothing to the others.
-        options["fraction"] = 1.0 / len(sources)
     wanted = _wanted(strategy, exits, options, costs, sources, _told(sources, given))
     return run_markets(wanted, sources, exchange=exchange)
 
 
-def _over_recording(
-    tape: Recording,
+def _over_recordings(
+    tapes: Sequence[Recording],
     strategy: Any,
     exits: Any,
     timeframe: Timeframe | str | None,
@@ -106,12 +105,15 @@ def _over_recording(
 ) -> Result:
     if given:
         raise WrongUse(f"a recording has everything in it: leave {', '.join(given)} out")
-    options.setdefault("market_type", tape.market_type)
-    costs = _costs(options, tape.exchange, tape.symbol)
+    first = tapes[0]
+    if any((tape.exchange, tape.market_type) != (first.exchange, first.market_type) for tape in tapes):
+        raise WrongUse("recordings that share the cash are of one exchange and one kind of market")
+    options.setdefault("market_type", first.market_type)
+    costs = _costs(options, first.exchange, first.symbol)
     check(costs)
-    sources = [tape.source(timeframe)]
-    wanted = _wanted(strategy, exits, options, costs, sources, tape.told())
-    return run_markets(wanted, sources, exchange=tape.exchange)
+    sources = [tape.source(timeframe) for tape in tapes]
+    wanted = _wanted(strategy, exits, options, costs, sources, told(tapes))
+    return run_markets(wanted, sources, exchange=first.exchange)
 
 
 def _wanted(
@@ -120,11 +122,14 @@ def _wanted(
     options: dict[str, Any],
     costs: Account,
     sources: list[Source],
-    told: dict[str, Any],
+    fed: dict[str, Any],
 ) -> Setup:
+    if len(sources) > 1 and not options.keys() & {"fraction", "quantity"}:
+        # Or the first to enter would leave nothing to the others.
+        options["fraction"] = 1.0 / len(sources)
     if isinstance(strategy, OwnPolicy):
-        return _of_policy(strategy, exits, options, costs, told)
-    return setup(_strategy(strategy, exits, sources), options, costs, told)
+        return _of_policy(strategy, exits, options, costs, fed)
+    return setup(_strategy(strategy, exits, sources), options, costs, fed)
 
 
 def _of_policy(

@@ -1,4 +1,4 @@
-"""A market out of recordings: every trade and every change of its book, in the kernel's words."""
+"""Markets out of recordings: every trade and every change of their books, in the kernel's words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from market.instrument import MarketType
 from market.timeframe import Timeframe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from backtest.account import Account
 
@@ -78,14 +78,18 @@ class Recording:
             is_ticks=True,
         )
 
-    def told(self) -> dict[str, Any]:
-        """What a run over it rests on, as plain data: a reproduction reads the same again."""
-        steps = {name: value for name, value in asdict(self.terms).items() if value is not None}
-        return {
-            "inside": INSIDE,
-            "recording": dict(self.files),
-            "terms": {self.symbol: steps} if steps else {},
-        }
+
+def told(tapes: Sequence[Recording]) -> dict[str, Any]:
+    """What a run over them rests on, as plain data: a reproduction reads the same again."""
+    steps = {
+        tape.symbol: {name: value for name, value in asdict(tape.terms).items() if value is not None}
+        for tape in tapes
+    }
+    return {
+        "inside": INSIDE,
+        "recording": {path: known for tape in tapes for path, known in tape.files.items()},
+        "terms": {symbol: known for symbol, known in steps.items() if known},
+    }
 
 
 def _within(depth: Depth, begin: int, end: int) -> Depth:

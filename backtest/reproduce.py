@@ -83,7 +83,8 @@ def reproduce(
     if files := wanted.sources.get("recording"):
         if recorded is None:
             raise WrongUse("this run was fed with recordings: deltatape backtest reproduce reads them again")
-        sources, inside = _recorded_again(row, recorded(files, row["exchange"], row["symbols"][0])), None
+        tapes = [recorded(files, row["exchange"], symbol) for symbol in row["symbols"]]
+        sources, inside = [_recorded_again(row, tape) for tape in tapes], None
     else:
         sources, inside = fed_again(url, row, frames_of_run(url, row))
     result = run_markets(wanted, sources, inside, row["exchange"])
@@ -123,12 +124,12 @@ def setup_of(row: Mapping[str, Any], options: SignalOptions | None = None) -> Se
     return setup(strategy, given, Account(**account), config.get("sources"))
 
 
-def _recorded_again(row: Mapping[str, Any], tape: Recording) -> list[Source]:
-    """What the run was fed with: the same part of the recording, with the steps that it had then."""
+def _recorded_again(row: Mapping[str, Any], tape: Recording) -> Source:
+    """What the run was fed with: the same part of a recording, with the steps that it had then."""
     since, until = from_datetime(row["start_date"]), from_datetime(row["end_date"])
     source = tape.source(row["interval"], since, until)
     steps = row["strategy_config"]["sources"]["terms"].get(tape.symbol, {})
-    return [replace(source, terms=Terms(**steps))]
+    return replace(source, terms=Terms(**steps))
 
 
 def fed_again(

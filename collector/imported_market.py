@@ -63,7 +63,8 @@ def imported_market(
     market.end()
     for kind, found in (("trade", len(market.trades.time)), ("change of the book", len(market.changes))):
         if not found:
-            raise WrongUse(f"no {kind} of {symbol} is in {', '.join(map(str, files))}: give {_FILES}")
+            others = f" ({', '.join(sorted(market.others))} is)" if market.others else ""
+            raise WrongUse(f"no {kind} of {symbol} is in {', '.join(map(str, files))}{others}: give {_FILES}")
     instrument = structs.replace(market.instrument, tick_size=_tick(market.changes.price))
     return RecordedMarket(instrument, market.trades, market.changes, market.notes)
 
@@ -85,6 +86,8 @@ class _Market:
     def __init__(self, adapter: Adapter, symbol: str, progress: Callable[[int], Any]) -> None:
         self.instrument = adapter.instrument_for(symbol)
         self.trades, self.changes = RecordedTrades(), BookChanges()
+        self.others = set[str]()
+        """Whose the rows are that were passed over, as the files say it."""
         self._ended_early: list[str] = []
         self._adapter = adapter
         self._progress = progress
@@ -106,30 +109,25 @@ class _Market:
 
     def read(self, source: Source) -> None:
         """One more file."""
-        count, others = self._rows, set[str]()
         if source.kind == "trades":
-            for rows in self._checked(source, others):
+            for rows in self._checked(source):
                 self._add_trades(rows)
         else:
-            for rows in _whole_messages(self._checked(source, others)):
+            for rows in _whole_messages(self._checked(source)):
                 self._add_changes(source.path, rows)
-        if self._rows == count and others:
-            raise WrongUse(
-                f"{source.path.name} holds {source.kind} of {min(others)}, none of {self.instrument.symbol}"
-            )
 
     def end(self) -> None:
         """Nothing is known of the book after the last file, as after a recording."""
         self._sync.stop("ended")
 
-    def _checked(self, source: Source, others: set[str]) -> Iterator[pl.DataFrame]:
-        """The rows of this instrument, in the order in which they came; whose the other ones are."""
+    def _checked(self, source: Source) -> Iterator[pl.DataFrame]:
+        """The rows of this instrument, in the order in which they came."""
         name = source.path.name
         try:
             for batch in source.batches:
                 names = batch["symbol"].unique().to_list()
                 strange = [each for each in names if each is not None and not self._is_mine(each)]
-                others.update(strange)
+                self.others.update(strange)
                 rows = batch.filter(~pl.col("symbol").is_in(strange).fill_null(False)) if strange else batch
                 if rows.is_empty():
                     continue

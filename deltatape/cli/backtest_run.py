@@ -1,4 +1,4 @@
-"""`deltatape backtest run`: a strategy over stored candles, of one instrument or several, or a recording."""
+"""`deltatape backtest run`: a strategy over stored candles, of one instrument or several, or recordings."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -59,7 +59,7 @@ def run(
     wanted = settings.load()
     from backtest.costs import needs_changes, queue_of
     from backtest.grid import parameter
-    from backtest.recordings import check
+    from backtest.recordings import check, told
     from backtest.run import run_markets
     from backtest.setup import setup
     from backtest.store import Market, running
@@ -97,18 +97,17 @@ def run(
     url = wanted.database()
     with connect(url) as connection:
         require_schema(connection)
-        tape = read_recording(recording, exchange, symbols, inside) if recording else None
+        tapes = read_recordings(recording, exchange, symbols, inside) if recording else []
         facts = facts_of(connection, exchange, symbols)
-        if tape is not None:
-            facts = {tape.symbol: Facts(tape.market_type, tape.terms)}
+        facts |= {tape.symbol: Facts(tape.market_type, tape.terms) for tape in tapes}
         account, origin = costs.account(exchange, facts)
         account = replace(account, queue=model)
         look = None
-        if tape is not None:
+        if tapes:
             check(account)
-            chosen = setup(found, parameters, account, tape.told() | {"fees": origin})
+            chosen = setup(found, parameters, account, told(tapes) | {"fees": origin})
             since, until = (None if text is None else parse_time(text) for text in (start, end))
-            sources = [tape.source(timeframe, since, until)]
+            sources = [tape.source(timeframe, since, until) for tape in tapes]
         else:
             inputs = Wanted(inside, account.slippage, funding and account.market_type is MarketType.LINEAR)
             chosen = setup(found, parameters, account, sources_of(inputs, facts, origin))
@@ -124,16 +123,16 @@ def run(
         show_run(connection, str(begun.run_id), wanted.home, as_json=as_json)
 
 
-def read_recording(files: Sequence[Path], exchange: str, symbols: Sequence[str], inside: str) -> "Recording":
-    """What was recorded of the one market that is asked for.
+def read_recordings(
+    files: Sequence[Path], exchange: str, symbols: Sequence[str], inside: str
+) -> list["Recording"]:
+    """What was recorded of the markets that are asked for.
 
     Raises:
-        WrongUse: several are, or it is not in the files; or what stands inside candles is said.
+        WrongUse: one is not in the files; or what stands inside candles is said.
     """
     from deltatape.recordings import recording
 
-    if len(symbols) > 1:
-        raise WrongUse("a recording is run over one market at a time: name one symbol")
     if inside != "stored":
         raise WrongUse("in a recording every trade happens: leave --inside out")
     with output.errors.status("reading the recording", spinner="dots") as status:
@@ -141,8 +140,8 @@ def read_recording(files: Sequence[Path], exchange: str, symbols: Sequence[str],
         def show(count: int) -> None:
             status.update(f"reading the recording: {count:,} messages or rows")
 
-        found = recording(files, exchange, symbols[0], show)
-    for note in found.notes:
+        found = [recording(files, exchange, symbol, show) for symbol in symbols]
+    for note in dict.fromkeys(note for each in found for note in each.notes):
         output.say(note)
     return found
 

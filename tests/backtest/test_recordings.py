@@ -1,16 +1,20 @@
 """Backtests over recordings: places in queues, stored runs made anew, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import deltatape as dt
 from backtest import history
 from backtest.account import Account
+from backtest.batch import Signals
 from backtest.reproduce import reproduce
 from backtest.run import run
 from backtest.store import save
+from backtest.strategies import Strategy
 from deltatape.recordings import recorded_again
-from market import WrongUse
+from market import MarketType, WrongUse
 
 SECOND = 1_000_000
 BEGIN = 1_700_000_040
@@ -70,6 +74,53 @@ def test_a_run_over_a_recording_fills_in_turn(file):
     assert told(plain)[0] == (80.0, 4.0, "trade")
     shared = dt.backtest(tape, "grid", queue="pro-rata", **GRID)
     assert shared.setup.account.queue == "pro_rata"
+
+
+BOTH = (
+    (0, '[1,{{"as":[["101","4","{t}"],["102","6","{t}"]],"bs":[["100","9","{t}"]]}},"book-10","XBT/USD"]'),
+    (1, '[2,[["101","1","{t}","b","l",""]],"trade","XBT/USD"]'),
+    (61, '[2,[["100","1","{t}","b","l",""]],"trade","XBT/USD"]'),  # bought here, the target is at 102
+    (62, '[1,{{"a":[["102","5","{t}"]]}},"book-10","XBT/USD"]'),
+    (63, '[2,[["102","7","{t}","b","l",""]],"trade","XBT/USD"]'),  # 5 stand before it
+    (64, '[2,[["103","1","{t}","b","l",""]],"trade","XBT/USD"]'),
+    (65, '[1,{{"a":[["101","3","{t}"]]}},"book-10","XBT/USD"]'),
+)
+
+
+@pytest.fixture
+def tapes(tmp_path):
+    lines = []
+    for later, each in BOTH:
+        text = f"{BEGIN + later}.0: {each.format(t=f'{BEGIN + later}.0')}"
+        # Of the other one less stands before it.
+        lines += [text, text.replace("XBT", "ETH").replace('"102","5"', '"102","4"')]
+    path = tmp_path / "both.ws"
+    path.write_text("\n".join(lines) + "\n")
+    return {name: dt.recording([path], "kraken_v1", name) for name in ("ETH/USD", "BTC/USD")}
+
+
+def test_several_markets_share_the_cash_and_fill_each_in_its_queue(tapes):
+    bought = Strategy("bought", "Buys once.", {}, lambda *_: Signals(np.array([0]), np.array([1])))
+    costs = {"queue": "pessimistic", "quantity": 4.0, "target": 0.02, "fee_bps": 0.0, "slippage": "fixed:0"}
+    both = dt.backtest(tapes, bought, **costs)
+    assert both.setup.sources["recording"] == tapes["BTC/USD"].files
+    fills = both.fills
+    for name, size in (("BTC/USD", 2.0), ("ETH/USD", 3.0)):
+        alone = told(dt.backtest(tapes[name], bought, **costs))
+        mine = [fill for fill, symbol in zip(told(both), fills["symbol"], strict=True) if symbol == name]
+        assert mine == alone == [(100.0, 4.0, "trade"), (102.0, size, "queue"), (102.0, 4.0 - size, "trade")]
+    swap = replace(tapes["ETH/USD"], market_type=MarketType.LINEAR)
+    with pytest.raises(WrongUse, match="one kind of market"):
+        dt.backtest(tapes | {"ETH/USD": swap}, bought)
+
+
+def test_a_stored_run_over_several_is_made_anew(connection, database, tapes):
+    result = dt.backtest(tapes, "ema_cross", queue="pessimistic", fee_bps=0.0)
+    row = history.run(connection, str(save(connection, result)))
+    connection.commit()
+    again = reproduce(database, row, recorded=recorded_again)
+    assert (again.is_same, again.causes) == (True, [])
+    assert [source.symbol for source in again.result.markets] == ["BTC/USD", "ETH/USD"]
 
 
 def test_a_part_of_a_recording_begins_with_its_book(file):

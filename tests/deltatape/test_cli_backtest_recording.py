@@ -88,7 +88,7 @@ def test_what_makes_no_sense_with_a_recording_is_refused(command, file):
         ((*RUN, *GRID, *COSTS, "--queue", "pessimistic"), "give a recording"),
         ((*over, "--queue", "fair"), "pessimistic or pro-rata"),
         ((*over, "--inside", "trades"), "leave --inside out"),
-        ((*over, "--symbol", "ETH/USD"), "one market at a time"),
+        ((*over, "--symbol", "ETH/USD"), "nothing of ETH/USD on kraken_v1"),
         ((*over, "--slippage", "walk"), "is not walked"),
         ((*over, "--from", "2024-01-01"), "no trade of BTC/USD is in this part"),
     ):
