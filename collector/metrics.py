@@ -18,7 +18,7 @@ RATE_SECONDS = 10
 LATE_COMMIT_SECONDS = 15.0
 """A live collector writes its heartbeat each second: without any commit for so long, the database is away."""
 MAX_SAMPLES = 512
-"""Receive times that one commit is measured by."""
+"""Trades that a batch's lags are measured by."""
 
 _SLICES = 6
 _LONGEST = (1 << 40) - 1
@@ -167,8 +167,12 @@ class Meter:
         self._commit_lag = LagWindow()
         self._committed: int | None = None
         self._samples: deque[tuple[int, int, int]] = deque()
-        self.received = self._exchange_lag.add
-        """Call with each trade's receipt less its exchange's time, in microseconds: 0.1 µs."""
+
+    def received(self, lags: Sequence[int]) -> None:
+        """Count the microseconds from the time of trades to their receipt; of many, some are measured."""
+        step = len(lags) // MAX_SAMPLES + 1
+        for lag in lags[::step]:
+            self._exchange_lag.add(lag, step)
 
     def committed(self, received_times: Sequence[int], now: int) -> None:
         """Rows were committed at `now`, a heartbeat alone too.

@@ -60,6 +60,10 @@ class StreamRows(Struct):
     def __len__(self) -> int:
         return sum(len(getattr(self, name)) for name in self.__struct_fields__)
 
+    def lags(self) -> list[int]:
+        """The microseconds from each trade's time to its receipt."""
+        return [at - trade.timestamp for at, (trade, _) in zip(self.received, self.trades, strict=True)]
+
     def extend(self, later: "StreamRows") -> None:
         """Take in what came after it."""
         for name in self.__struct_fields__:

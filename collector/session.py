@@ -164,12 +164,12 @@ class Session:
         self._rejected: list[Rejected] = []
         self._announced: set[str] = set()
         self._awaited: set[str] = set()
-        self.lag: Callable[[int], object] = _ignore
-        """Told of each trade's lag, from the exchange's time to its receipt, in microseconds."""
-        self._takers: dict[type[Event], Callable[[Any, int], str | None]] = {
+        self.lag: Callable[[Sequence[int]], object] = _ignore
+        """Told of the lags of the trades that are taken: microseconds from the exchange's time to receipt."""
+        self._takers: dict[type[Event], Callable[[Any, int], None]] = {
             TradeSeen: self._trade,
-            BookDelta: self._book,
-            BookReset: self._book,
+            BookDelta: self._book_delta,
+            BookReset: self._book_reset,
             CandleSeen: self._candle,
             Heard: self._hear,
         }
@@ -202,15 +202,14 @@ class Session:
         for raw in raws:
             try:
                 events = parse(raw, path)
+                if not takes_all:
+                    events = [event for event in events if _stream_of(event) in (None, *streams)]
+                self._take_events(events, received)
             except MalformedMessage as error:
                 self._reject(raw, received, str(error))
             except WrongUse as error:
                 _count(self.unresolved, str(error))
                 self._reject(raw, received, str(error))
-            else:
-                if not takes_all:
-                    events = [event for event in events if _stream_of(event) in (None, *streams)]
-                self._take_events(raw, events, received)
         return self._take_requests() if self._requests else []
 
     def rest(self, path: str, body: bytes | str, received: int) -> list[Request]:
@@ -218,12 +217,10 @@ class Session:
         self._shows_book = True
         try:
             found = self.adapter.parse_rest(path, body)
+            self.adapter.add_instruments([item for item in found if isinstance(item, Instrument)])
+            self._take_events([item for item in found if not isinstance(item, Instrument)], received)
         except (MalformedMessage, WrongUse) as error:
             self._reject(body, received, str(error))
-        else:
-            instruments = [item for item in found if isinstance(item, Instrument)]
-            self.adapter.add_instruments(instruments)
-            self._take_events(body, [item for item in found if not isinstance(item, Instrument)], received)
         return self._take_requests()
 
     def connected(
@@ -287,33 +284,29 @@ class Session:
             if len(rows):
                 batch.rows[symbol] = rows
                 self.counts.gaps += len(rows.gaps)
+                self.lag(rows.lags())
                 if symbol not in self._announced:
                     self._announced.add(symbol)
                     batch.instruments.append(self.adapter.instrument_for(symbol))
         self.counts.candles = sum(stream.candle_count for stream in self.streams.values())
+        self.counts.checksums = sum(stream.book.checksums for stream in self.streams.values())
         return batch
 
     # Events
 
-    def _take_events(self, raw: bytes | str, events: list[Event], received: int) -> None:
+    def _take_events(self, events: list[Event], received: int) -> None:
+        """Take what events say; raises MalformedMessage at the first whose time or id cannot be."""
         for event in events:
-            if reason := self._takers.get(type(event), self._take_other)(event, received):
-                self._reject(raw, received, reason)
-                return
+            self._takers.get(type(event), self._take_other)(event, received)
 
-    # Each takes what an event says, or says why its time or id cannot be
-
-    def _untimely(self, time: int | None, received: int) -> str | None:
-        """Why a time cannot be: one wrong year would make candles of all the time between."""
-        if time is None:
-            return None
-        if time > received + DAY:
-            return "its time lies more than a day ahead of ours"
-        if time < self._newest - MAX_AGE:
-            return "its time lies more than a month before what came"
+    def _believe(self, time: int, received: int) -> None:
+        """Raise MalformedMessage for a time that cannot be: candles of all between would be made."""
         if time > self._newest:
+            if time > received + DAY:
+                raise MalformedMessage("its time lies more than a day ahead of ours")
             self._newest = time
-        return None
+        elif time < self._newest - MAX_AGE:
+            raise MalformedMessage("its time lies more than a month before what came")
 
     def _take_other(self, event: Event, _: int) -> None:
         match event:
@@ -327,70 +320,58 @@ class Session:
                 self.counts.unhandled += 1
                 _count(self.shapes, shape)
 
-    def _trade(self, event: TradeSeen, received: int) -> str | None:
+    def _trade(self, event: TradeSeen, received: int) -> None:
         trade = event.trade
-        if reason := self._untimely(trade.timestamp, received):
-            return reason
-        stream = self._wanted(trade.symbol)
+        stream = self._wanted(trade.symbol, trade.timestamp, received)
         if stream is None:
-            return None
-        if stream.refuses(trade):
-            return "its id lies too far ahead of those that came"
+            return
+        stream.trade(trade, received)
         self.counts.trades += 1
         lag = received - trade.timestamp
-        self.lag(lag)
         if self._min_lag is None or lag < self._min_lag:
             self._min_lag = lag
-        stream.trade(trade, received)
         if self.behind and (missed := self.behind.get(trade.symbol)) and missed[0] <= trade.trade_seq:
             del self.behind[trade.symbol]
-        return None
 
-    def _book(self, event: BookDelta | BookReset, received: int) -> str | None:
-        if reason := self._untimely(event.timestamp, received):
-            return reason
-        symbol = event.symbol
-        stream = self._wanted(symbol)
-        if stream is None:
-            return None
-        before = stream.book.checksums
-        if isinstance(event, BookDelta):
+    def _book_delta(self, event: BookDelta, received: int) -> None:
+        stream = self._wanted(event.symbol, event.timestamp, received)
+        if stream is not None:
             self.counts.book_updates += 1
             stream.book_delta(event)
-        else:
-            self._awaited.discard(symbol)
+            self._hear_book(stream, received)
+
+    def _book_reset(self, event: BookReset, received: int) -> None:
+        stream = self._wanted(event.symbol, event.timestamp, received)
+        if stream is not None:
+            self._awaited.discard(event.symbol)
             stream.book_reset(event)
-        self.counts.checksums += stream.book.checksums - before
-        self.books_heard[symbol] = received
+            self._hear_book(stream, received)
+
+    def _hear_book(self, stream: InstrumentStream, received: int) -> None:
+        self.books_heard[stream.symbol] = received
         if stream.book.wants_book:
             self._want_book(stream)
-        return None
 
-    def _candle(self, event: CandleSeen, received: int) -> str | None:
-        for time in (event.timestamp, event.open_time):
-            if reason := self._untimely(time, received):
-                return reason
-        if stream := self._wanted(event.symbol):
+    def _candle(self, event: CandleSeen, received: int) -> None:
+        stream = self._wanted(event.symbol, event.timestamp, received)
+        self._believe(event.open_time, received)
+        if stream is not None:
             stream.candle(event)
-        return None
 
     def _want_book(self, stream: InstrumentStream) -> None:
         stream.book.wants_book = False
         self._ask_for_book(stream.symbol)
         self._requests += [Send(text, stream.symbol) for text in self.adapter.resubscribe_book(stream.symbol)]
 
-    def _hear(self, event: Heard, received: int) -> str | None:
-        if reason := self._untimely(event.timestamp, received):
-            return reason
-        stream = None if event.symbol is None else self._wanted(event.symbol)
+    def _hear(self, event: Heard, received: int) -> None:
+        stream = self._wanted(event.symbol, event.timestamp, received)
         if stream is None:
-            return None
+            return
         newest = event.last_trade_id
         if newest is not None and stream.last_id is not None and newest > stream.last_id:
             self.behind.setdefault(stream.symbol, (newest, received))
         if event.timestamp is not None:
             stream.show(event.timestamp)
-        return None
 
     def _ask_for_book(self, symbol: str) -> None:
         if symbol in self._awaited:
@@ -414,12 +395,18 @@ class Session:
             self.streams[symbol] = stream
         return stream
 
-    def _wanted(self, symbol: str) -> InstrumentStream | None:
+    def _wanted(self, symbol: str | None, time: int | None, received: int) -> InstrumentStream | None:
+        """The stream of a symbol that is collected; raises MalformedMessage for a time that cannot be."""
+        if time is not None:
+            self._believe(time, received)
+        if symbol is None:
+            return None
         stream = self.streams.get(symbol)
-        if stream is None and (self._symbols is None or symbol in self._symbols):
+        if stream is None:
+            if self._symbols is not None and symbol not in self._symbols:
+                return None
             stream = self.stream(symbol)
-        if stream is not None:
-            stream.shows_book = self._shows_book
+        stream.shows_book = self._shows_book
         return stream
 
     def _reject(self, raw: bytes | str, received: int, reason: str) -> None:
@@ -451,5 +438,5 @@ def _count(kinds: dict[str, int], kind: str) -> None:
         kinds[kind] = kinds.get(kind, 0) + 1
 
 
-def _ignore(_: int) -> None:
+def _ignore(_: Sequence[int]) -> None:
     """Nobody measures."""

@@ -5,7 +5,7 @@ what belongs before a moment counts as come once that time has passed the moment
 """
 
 from collector.book_sync import BookSync
-from collector.exchanges.adapter import STREAMS, Stream
+from collector.exchanges.adapter import STREAMS, MalformedMessage, Stream
 from collector.exchanges.events import BookDelta, BookReset, CandleSeen
 from collector.rows import Gap, Span, StreamRows
 from market import FAR_AHEAD, BookSnapshot, Candle, CandleBuilder, Cvd, Timeframe, Trade
@@ -92,16 +92,15 @@ class InstrumentStream:
         """The time of the newest trade, None before the first."""
         return None if self._last is None else self._last.timestamp
 
-    def refuses(self, trade: Trade) -> bool:
-        """Whether the trade's id is so far ahead that it cannot be true.
+    def _believe(self, trade: Trade) -> None:
+        """Raise MalformedMessage where the trade's id is so far ahead that it cannot be true.
 
         A new count of ids that begins far ahead is believed once its next one follows.
         """
-        heard = self._heard_id
-        if heard is None or trade.trade_seq - heard <= FAR_AHEAD or not self._is_far_ahead(trade):
-            return False
-        is_next, self._refused_id = trade.trade_seq == self._refused_id + 1, trade.trade_seq
-        return not is_next
+        if self._is_far_ahead(trade):
+            is_next, self._refused_id = trade.trade_seq == self._refused_id + 1, trade.trade_seq
+            if not is_next:
+                raise MalformedMessage("its id lies too far ahead of those that came")
 
     def _is_far_ahead(self, trade: Trade) -> bool:
         heard, last = self._heard_id, self._last
@@ -115,13 +114,17 @@ class InstrumentStream:
 
         One that came before is dropped; one that comes after its time was settled is kept aside as late; one
         whose id jumps ahead waits a moment for those before it, which may only be late.
+
+        Raises:
+            MalformedMessage: its id cannot be true.
         """
-        time = trade.timestamp
-        if time - self.time > LEAP:
-            self._leap()
         if self._is_next(trade):
             self._add(trade, received)
             return
+        self._believe(trade)
+        time = trade.timestamp
+        if time - self.time > LEAP:
+            self._leap()
         if self.shows_book and time > self._book_shown:
             self._book_shown = time
         if self._is_duplicate(trade):
@@ -145,7 +148,7 @@ class InstrumentStream:
             and last is not None
             and (trade.trade_seq - 1 == self._heard_id or not self._has_consecutive_ids)
             and (time > last.timestamp or trade.order > last.order)
-            and time >= self._candles.closed_until
+            and self._candles.closed_until <= time <= self.time + LEAP
             and time >= self._cvd.settled_until
         )
 

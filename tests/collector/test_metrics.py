@@ -84,8 +84,7 @@ def test_a_clock_that_jumps_does_no_harm(steps):
 def test_a_meter_measures_receipt_and_commit():
     meter, counts = Meter("kraken"), Counts()
     assert meter.reading(START, counts).exchange_lag_p50 is None
-    for lag in range(1, 101):
-        meter.received(lag * 1000)
+    meter.received([lag * 1000 for lag in range(1, 101)])
     meter.committed([START, START + 100_000, START + 200_000], START + SECOND // 2)
     found = meter.reading(START + 2 * SECOND, counts)
     assert found.exchange_lag_p50 == pytest.approx(0.050, rel=1 / 15)
@@ -138,7 +137,7 @@ def test_values_have_every_number_that_is_known():
         "commit_lag_p99",
         "commit_age",
     }
-    meter.received(5)
+    meter.received([5])
     meter.committed([START], START)
     late = meter.reading(START, Counts(messages=3), stale=["BTC/USD: silent"], queue_depth=7).values()
     assert set(late) == set(METRICS)

@@ -24,7 +24,7 @@ NOW = 1_700_000_000_000_000
 
 def readings(exchange="kraken", **more):
     meter = Meter(exchange)
-    meter.received(2_000)
+    meter.received([2_000])
     meter.committed([NOW - 10_000], NOW)
     return meter.reading(NOW, Counts(messages=12, trades=3, gaps=1), streams_live=2, **more)
 
