@@ -23,15 +23,15 @@ class Timeframe(StrEnum):
     H4 = "4h"
     D1 = "1d"
 
-    @property
-    def microseconds(self) -> int:
-        """Its length in microseconds."""
-        return _LENGTHS[self]
+    microseconds: int
+    """Its length."""
+
+    def __init__(self, text: str) -> None:
+        self.microseconds = int(text[:-1]) * _UNIT_SECONDS[text[-1]] * MICROSECONDS
 
     def open_of(self, timestamp: int) -> int:
         """The open time of the bucket that holds `timestamp`, both in microseconds UTC."""
-        length = _LENGTHS[self]
-        return timestamp - timestamp % length
+        return timestamp - timestamp % self.microseconds
 
     @classmethod
     def parse(cls, text: str) -> "Timeframe":
@@ -44,9 +44,6 @@ class Timeframe(StrEnum):
             return cls(text)
         except ValueError:
             raise WrongUse(f"unknown timeframe {text!r}: use one of {', '.join(cls)}") from None
-
-
-_LENGTHS = {t: int(t.value[:-1]) * _UNIT_SECONDS[t.value[-1]] * MICROSECONDS for t in Timeframe}
 
 
 def to_datetime(timestamp: int) -> datetime:
