@@ -12,14 +12,18 @@ from signals.frame import Array, CandleFrame
 from signals.indicators.flow import window_divergence, window_slope, window_sum, window_walk_slope
 from signals.indicators.momentum import relative_strength
 from signals.indicators.trend import exponential_average, moving_average
+from signals.indicators.volatility import average_range
 
 MakeFrame = Callable[..., CandleFrame]
 RealFrame = Callable[[str], CandleFrame]
 PERIODS = (2, 3, 5, 14, 50, 200)
 
 
-def assert_equals_talib(close: Array, period: int) -> None:
+def assert_equals_talib(frame: CandleFrame, period: int) -> None:
     """Bit for bit; except that the RSI of what did not move at all is NaN, where TA-Lib says 0."""
+    high, low, close = frame.high, frame.low, frame.close
+    ranges = average_range(high, low, close, np.zeros(3), period)
+    assert np.array_equal(ranges, talib.ATR(high, low, close, period), equal_nan=True)
     assert np.array_equal(moving_average(close, period), talib.SMA(close, period), equal_nan=True)
     assert np.array_equal(
         exponential_average(close, np.zeros(2), period), talib.EMA(close, period), equal_nan=True
@@ -32,13 +36,13 @@ def assert_equals_talib(close: Array, period: int) -> None:
 
 @pytest.mark.parametrize("period", PERIODS)
 def test_our_kernels_equal_talib(period: int, make_frame: MakeFrame) -> None:
-    assert_equals_talib(make_frame(3000).close, period)
+    assert_equals_talib(make_frame(3000), period)
 
 
 @pytest.mark.parametrize("name", ["ETH_BTC-5m", "UNITTEST_BTC-1m", "XRP_USDT_USDT-5m-futures"])
 def test_our_kernels_equal_talib_on_real_candles(name: str, real_frame: RealFrame) -> None:
     for period in PERIODS:
-        assert_equals_talib(real_frame(name).close, period)
+        assert_equals_talib(real_frame(name), period)
 
 
 def test_rsi_of_a_market_that_does_not_move_is_unknown() -> None:
