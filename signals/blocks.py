@@ -55,11 +55,14 @@ class Pass:
         self.frame = frame
         self.lead = lead
         self.start = start
-        self._since, self._until = int(frame.timestamp[lead]), int(frame.timestamp[-1])
+        # No candle is missing: the others' times follow from one.
+        self._length = frame.timeframe.microseconds
+        self._begin = int(frame.timestamp[0])
+        self._since = self._begin + lead * self._length
+        self._until = self._begin + (len(frame) - 1) * self._length
         self._warmup = warmup
         self._memory = memory
         self._whole: dict[str, Mapping[str, Array]] = {}
-        self._covered: dict[str, Array] = {}
 
     def __getitem__(self, name: str) -> Array:
         if name in COLUMNS:
@@ -71,36 +74,25 @@ class Pass:
         missing = len(self.frame) - len(values)
         return np.concatenate((np.full(missing, np.nan), values)) if missing else values
 
-    def covered(self, name: str) -> Array:
-        """As `pass_[name]`, over the candles that are covered alone."""
-        known = self._covered.get(name)
-        if known is not None:
-            return known
-        if name in COLUMNS:
-            values = self.frame.column(name)[self.lead :]
-        else:
-            bound, output = locate(name)
-            values = self.outputs(bound)[output]
-        self._covered[name] = values
-        return values
-
     def outputs(self, bound: Bound) -> Mapping[str, Array]:
         """All outputs of an indicator over the candles that are covered."""
         first, since, until = self._first(bound), self._since, self._until
-        begin = int(self.frame.timestamp[first])
+        begin = self._begin + first * self._length
         known = self._memory.get(bound.name)
-        if known and known.since == since and known.until == until and known.begin == begin:
+        if known is not None and known.begin != begin:
+            known = None
+        if known is not None and known.until == until and known.since == since:
             return known.outputs
         state = None
         if bound.indicator.is_windowed:
             first = max(self.lead - bound.warmup, 0)
+        elif known is not None and known.state is not None and known.until == since - self._length:
+            first, state = self.lead, known.state.copy()
         elif bound.has_state:
             state = bound.fresh_state()
-            before = since - self.frame.timeframe.microseconds
-            if known and known.state is not None and known.begin == begin and known.until == before:
-                first, state = self.lead, known.state.copy()
-        every = bound.compute(self._inputs(first), state)
-        outputs = {name: values[self.lead - first :].copy() for name, values in every.items()}
+        outputs = bound.compute(self._inputs(first), state)
+        if first < self.lead:
+            outputs = {name: values[self.lead - first :].copy() for name, values in outputs.items()}
         self._memory[bound.name] = Remembered(begin, since, until, outputs, state)
         return outputs
 
@@ -116,14 +108,26 @@ class Pass:
         return lambda name: self.frame.input(name)[start:]
 
 
-class Covered:
-    """The candles of a pass that are covered, for what looks at one candle at a time; gives what it does."""
+class Covered(dict[str, Array]):
+    """What a pass gives, over the candles that are covered alone: for what looks at one at a time.
+
+    Attributes:
+        part: the pass.
+    """
 
     def __init__(self, part: Pass) -> None:
-        self._part = part
+        super().__init__()
+        self.part = part
 
-    def __getitem__(self, name: str) -> Array:
-        return self._part.covered(name)
+    def __missing__(self, name: str) -> Array:
+        part = self.part
+        if name in COLUMNS:
+            values = part.frame.column(name)[part.lead :]
+        else:
+            bound, output = locate(name)
+            values = part.outputs(bound)[output]
+        self[name] = values
+        return values
 
 
 def passes(frame: CandleFrame, warmup: int, start: int = 0) -> Iterator[Pass]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from signals.blocks import BLOCK, anchor, passes
+from signals.blocks import BLOCK, Covered, anchor, passes
 from signals.calibrate import samples
 from signals.engine import evaluate
 from signals.frame import COLUMNS
@@ -248,8 +248,9 @@ def _cited(strategy: Strategy, frame: CandleFrame, start: int) -> dict[str, Arra
     """The indicators of the candles from `start` on that reasons cite."""
     found = {name: np.full(len(frame), np.nan) for name in strategy.cites if name not in COLUMNS}
     for part in passes(frame, strategy.warmup, start):
+        covered = Covered(part)
         for name, values in found.items():
-            values[part.start : part.start + len(part.frame) - part.lead] = part.covered(name)
+            values[part.start : part.start + len(part.frame) - part.lead] = covered[name]
     return {name: values[start:] for name, values in found.items()}
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from signals.blocks import Covered, Pass, passes
+from signals.blocks import Covered, passes
 from signals.cautions import warnings_of
+from signals.frame import Remembered
 from signals.higher import Higher, seen, seen_at
 from signals.kernel import compiled
 from signals.rules import KINDS
@@ -93,16 +94,16 @@ def evaluate(
         start: index of the first candle wanted.
         higher: closed candles of the timeframes that confirm it; one that is missing abstains.
     """
-    score = np.full(len(frame), np.nan)
+    score = np.full(len(frame) - start, np.nan)
     opinions = _opinions(strategy, frame, start, higher)
     for part in passes(frame, strategy.warmup, start):
-        block = slice(part.start, part.start + len(part.frame) - part.lead)
-        total, weight = _weigh(strategy, part)
+        first = part.start - start
+        block = slice(first, first + len(part.frame) - part.lead)
+        total, weight = _weigh(strategy, Covered(part))
         is_quorate = _quorate(strategy, weight)
         for opinion in opinions.values():
             _add(total, weight, float(strategy.confirm_weight), opinion[block])
         np.divide(total, weight, out=score[block], where=is_quorate)
-    score = score[start:]
     return SignalSeries(score, type_codes(score, strategy.thresholds), 100.0 * np.abs(score))
 
 
@@ -124,15 +125,17 @@ def explain(
     wanted = np.asarray(bars, dtype=np.int64)
     if not len(wanted):
         return explanations
-    opinions = _opinions(strategy, frame, int(wanted[0]), higher)
-    for part in passes(frame, strategy.warmup, int(wanted[0])):
+    first = int(wanted[0])
+    opinions = _opinions(strategy, frame, first, higher)
+    for part in passes(frame, strategy.warmup, first):
         stop = part.start + len(part.frame) - part.lead
         inside = wanted[(wanted >= part.start) & (wanted < stop)]
         if len(inside):
-            scores = {w.rule.kind: _score(w.rule, part) for w in strategy.rules}
-            for bar in inside:
-                said = {name: float(opinion[bar]) for name, opinion in opinions.items()}
-                explanations.append(_explain(strategy, part, scores, int(bar), said))
+            covered = Covered(part)
+            scores = {w.rule.kind: _score(w.rule, covered) for w in strategy.rules}
+            for bar in inside.tolist():
+                said = {name: float(opinion[bar - first]) for name, opinion in opinions.items()}
+                explanations.append(_explain(strategy, covered, scores, bar, said))
     return explanations
 
 
@@ -167,31 +170,41 @@ def _opinions(
         candles = higher.get(timeframe)
         if candles is None or start >= len(frame):
             continue
-        first = seen_at(frame.timeframe, int(frame.timestamp[start]), timeframe)
-        since = candles.find(first)
-        score = np.full(len(candles), np.nan)
-        score[since:] = evaluate(strategy.unconfirmed, candles, since).score
-        opinions[timeframe] = seen(frame, candles, score)
+        since = candles.find(seen_at(frame.timeframe, int(frame.timestamp[start]), timeframe))
+        opinions[timeframe] = seen(frame, start, candles, since, _scores(strategy, candles, since))
     return opinions
 
 
-def _weigh(strategy: Strategy, part: Pass) -> tuple[Array, Array]:
+def _scores(strategy: Strategy, candles: CandleFrame, since: int) -> Array:
+    """What the rules say on higher candles from index `since` on, which sixty lower ones may ask for."""
+    if candles.memory is None or since == len(candles):
+        return evaluate(strategy.unconfirmed, candles, since).score
+    begin, until = int(candles.timestamp[since]), int(candles.timestamp[-1])
+    name = strategy.unconfirmed.config_hash
+    known = candles.memory.get(name)
+    if known is None or known.begin != begin or known.until != until:
+        score = evaluate(strategy.unconfirmed, candles, since).score
+        known = candles.memory[name] = Remembered(begin, begin, until, {"score": score}, None)
+    return known.outputs["score"]
+
+
+def _weigh(strategy: Strategy, covered: Covered) -> tuple[Array, Array]:
     """The weighted sum of the rules with an opinion, and their weight, over the block."""
-    total = np.zeros(len(part.frame) - part.lead)
+    total = np.zeros(len(covered.part.frame) - covered.part.lead)
     weight = np.zeros(len(total))
     for weighted in strategy.rules:
-        score = _score(weighted.rule, part)
+        score = _score(weighted.rule, covered)
         if score.shape != total.shape or not _add(total, weight, float(weighted.weight), score):
             raise ValueError(f"{weighted.rule.kind} must score each candle from -1 to 1, or NaN")
     return total, weight
 
 
-def _score(rule: Rule, part: Pass) -> Array:
+def _score(rule: Rule, covered: Covered) -> Array:
     """A rule's scores of the candles that are covered."""
     # One's own may look back over candles before those; the rules that ship do not.
     if type(rule) in _POINTWISE:
-        return rule.score(Covered(part))
-    return np.asarray(rule.score(part), dtype=np.float64)[part.lead :]
+        return rule.score(covered)
+    return np.asarray(rule.score(covered.part), dtype=np.float64)[covered.part.lead :]
 
 
 @compiled
@@ -214,13 +227,14 @@ def _quorate(strategy: Strategy, weight: Array) -> npt.NDArray[np.bool_]:
 
 def _explain(
     strategy: Strategy,
-    part: Pass,
+    covered: Covered,
     scores: dict[str, Array],
     bar: int,
     said: Mapping[Timeframe, float],
 ) -> Explanation:
+    part = covered.part
     i = bar - part.start
-    values = {name: float(part.covered(name)[i]) for name in strategy.cites}
+    values = {name: float(covered[name][i]) for name in strategy.cites}
     scored = {kind: float(score[i]) for kind, score in scores.items()}
     active = [w for w in strategy.rules if not np.isnan(scored[w.rule.kind])]
     silent = [w.rule.kind for w in strategy.rules if w not in active]

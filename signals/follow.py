@@ -8,6 +8,7 @@ and the values of indicators, is a second one behind it; the state says how far 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from signals.announce import announce
@@ -57,7 +58,7 @@ CHUNK_WITH_TRADES = 1_440
 """Candles of one transaction whose trades are read too, at most."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Job:
     """A strategy to follow on a target.
 
@@ -75,18 +76,18 @@ class Job:
     routes: Routes = SILENT
     horizons: tuple[int, ...] = HORIZONS
 
-    @property
+    @cached_property
     def key(self) -> Key:
         """Whose signals they are."""
         return Key.of(self.strategy, self.target)
 
-    @property
+    @cached_property
     def targets(self) -> tuple[Target, ...]:
         """Whose candles are read: the target's, and those of the timeframes that confirm it."""
         confirming = self.strategy.confirming(self.target.timeframe)
         return (self.target, *(replace(self.target, timeframe=timeframe) for timeframe in confirming))
 
-    @property
+    @cached_property
     def warmup(self) -> int:
         """Candles before a block that must be read."""
         return max(self.strategy.warmup, *(find(name).warmup for name in self.indicators), 0)

@@ -32,6 +32,7 @@ EXTRAS = (
     "spread_bps_mean",
 )
 COLUMNS = PRICES + EXTRAS
+_ARRAYS = ("timestamp", *COLUMNS, "is_whole")
 TRADES = "trades"
 INPUTS = (*COLUMNS, "timestamp", TRADES)
 """What an indicator may read."""
@@ -59,7 +60,7 @@ Memory = dict[str, Remembered]
 """By the indicator's name with its parameters."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class CandleFrame:
     """Closed candles in ascending order of open time; a candle that is not there is a hole.
 
@@ -96,9 +97,10 @@ class CandleFrame:
     memory: Memory | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        if np.any(np.diff(self.timestamp) <= 0):
+        times = self.timestamp
+        if (times[1:] <= times[:-1]).any():
             raise WrongUse("candles must be in ascending order of time, each once")
-        if np.any(self.timestamp % self.timeframe.microseconds):
+        if (times % self.timeframe.microseconds).any():
             raise WrongUse(f"candles must open at whole multiples of {self.timeframe}")
 
     def __len__(self) -> int:
@@ -150,12 +152,10 @@ class CandleFrame:
     def part(self, start: int, stop: int) -> Self:
         """Candles [start, stop) as views of the same arrays."""
         # Parts of what is in order are: not checked again.
-        part = object.__new__(type(self))
-        object.__setattr__(part, "timeframe", self.timeframe)
-        for name in ("timestamp", *COLUMNS, "is_whole"):
-            object.__setattr__(part, name, getattr(self, name)[start:stop])
-        object.__setattr__(part, "memory", None)
-        return part.holding(None if self.trades is None else self.trades[start:stop])
+        part, whole, wanted = object.__new__(type(self)), self.__dict__, slice(start, stop)
+        values = {name: whole[name][wanted] for name in _ARRAYS}
+        part.__dict__.update(values, timeframe=self.timeframe, memory=None)
+        return part.holding(None if self.trades is None else self.trades[wanted])
 
     def holding(self, trades: CandleTrades | None) -> Self:
         """The frame itself, which holds these trades from now on: for one that nobody else has yet."""
@@ -173,7 +173,7 @@ class CandleFrame:
 
     def find(self, timestamp: int) -> int:
         """Index of the first candle that opens at `timestamp` (µs) or later."""
-        return int(np.searchsorted(self.timestamp, timestamp))
+        return int(self.timestamp.searchsorted(timestamp))
 
 
 def _times(candles: pl.DataFrame) -> Indices:

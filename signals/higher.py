@@ -27,9 +27,13 @@ def seen_at(lower: Timeframe, timestamp: int, higher: Timeframe) -> int:
     return higher.open_of(timestamp + lower.microseconds) - higher.microseconds
 
 
-def seen(frame: CandleFrame, higher: CandleFrame, values: Array) -> Array:
-    """The `values` of the candles of `higher` as those of `frame` see them; NaN where there is none."""
-    return _seen(frame.close_time, higher.timestamp, higher.timeframe.microseconds, values)
+def seen(frame: CandleFrame, start: int, higher: CandleFrame, since: int, values: Array) -> Array:
+    """The `values` of the candles of `higher` from index `since` on as those of `frame` see them.
+
+    Those of `frame` from index `start` on; NaN where there is none.
+    """
+    closes, length = frame.timestamp[start:] + frame.timeframe.microseconds, higher.timeframe.microseconds
+    return _seen(closes, higher.timestamp[since:], length, values)
 
 
 @compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, LiteralString
 
@@ -27,12 +28,13 @@ _CANDLES = sql.SQL(
     " WHERE exchange = %s AND symbol = %s AND interval = %s AND timestamp >= %s AND timestamp < %s"
     " AND is_closed ORDER BY timestamp"
 ).format(_NAMES)
+# The least of all times is one for the whole plan: chunks before it are left out once, not for each target.
 _SINCE = sql.SQL(
-    "SELECT place, candle.* FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[])"
-    " WITH ORDINALITY AS target (exchange, symbol, interval, since, place),"
-    " LATERAL (SELECT (extract(epoch FROM timestamp) * 1000000)::bigint, is_whole, {} FROM candles"
-    " WHERE (exchange, symbol, interval) = (target.exchange, target.symbol, target.interval)"
-    " AND timestamp >= since AND is_closed ORDER BY timestamp LIMIT %s) candle"
+    "SELECT place, (extract(epoch FROM timestamp) * 1000000)::bigint, is_whole, {}"
+    " FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[])"
+    " WITH ORDINALITY AS target (exchange, symbol, interval, since, place)"
+    " JOIN candles USING (exchange, symbol, interval)"
+    " WHERE timestamp >= %s AND timestamp >= since AND is_closed ORDER BY timestamp LIMIT %s"
 ).format(_NAMES)
 
 
@@ -54,34 +56,39 @@ def read_frame(connection: Connection, target: Target, start: int, end: int) -> 
     return _frame(target.timeframe, rows)
 
 
-def read_since(connection: Connection, since: Mapping[Target, int], limit: int) -> dict[Target, CandleFrame]:
-    """The first `limit` closed candles of each target that open at its time or later, in one read.
+def read_since(
+    connection: Connection, since: Mapping[Target, int], limit: int
+) -> dict[Target, CandleFrame] | None:
+    """The closed candles of each target that open at its time or later, in one read; None if too many.
 
     Args:
         connection: the database.
         since: microseconds UTC, by target.
-        limit: how many of each target at most.
+        limit: how many are too many.
     """
     wanted = [
         (target.exchange, target.symbol, target.timeframe.value, to_datetime(start))
         for target, start in since.items()
     ]
-    rows: dict[Target, list[tuple[Any, ...]]] = {target: [] for target in since}
     targets = list(since)
+    rows: dict[Target, list[Sequence[Any]]] = defaultdict(list)
+    parameters = (*columns(wanted, 4), to_datetime(min(since.values())), limit)
     with connection.cursor(binary=True) as cursor:
-        for place, *row in cursor.execute(_SINCE, (*columns(wanted, 4), limit)):
-            rows[targets[place - 1]].append(tuple(row))
-    return {target: _frame(target.timeframe, found) for target, found in rows.items()}
+        found = cursor.execute(_SINCE, parameters).fetchall()
+    for place, *row in found:
+        rows[targets[place - 1]].append(row)
+    if len(found) == limit:
+        return None
+    return {target: _frame(target.timeframe, rows[target]) for target in rows}
 
 
-def _frame(timeframe: Timeframe, rows: Sequence[tuple[Any, ...]]) -> CandleFrame:
-    times, flags, *values = zip(*rows, strict=True) if rows else [()] * (2 + len(COLUMNS))
-    floats = {name: np.array(column, dtype=np.float64) for name, column in zip(COLUMNS, values, strict=True)}
+def _frame(timeframe: Timeframe, rows: Sequence[Sequence[Any]]) -> CandleFrame:
+    values = np.array([row[2:] for row in rows], dtype=np.float64).reshape(-1, len(COLUMNS))
     return CandleFrame(
         timeframe,
-        np.array(times, dtype=np.int64),
-        **floats,
-        is_whole=np.array(flags, dtype=np.bool_),
+        np.array([row[0] for row in rows], dtype=np.int64),
+        **dict(zip(COLUMNS, values.T.copy(), strict=True)),
+        is_whole=np.array([row[1] for row in rows], dtype=np.bool_),
     )
 
 

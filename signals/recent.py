@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 MOST_KEPT = 1_000
 """Frames; each takes half a megabyte."""
-MOST_NEW = 1_000
-"""Candles of a target that are read with those of others, at most."""
+MOST_NEW = 10_000
+"""So many new candles are not read together any more."""
 _ROOM = 256
 _ARRAYS = ("timestamp", *COLUMNS, "is_whole")
 
@@ -128,13 +128,13 @@ class _RecentTape(Tape):
 
     def fetch(self, targets: Iterable[Target]) -> None:
         since = {target: kept.end for target in targets if (kept := self._valid(target))}
-        for target, more in read_since(self._connection, since, MOST_NEW).items() if since else ():
-            if len(more) == MOST_NEW:
-                # There may be more of them: read by themselves.
-                del self._kept[target]
-                continue
+        found = read_since(self._connection, since, MOST_NEW) if since else None
+        if found is None:
+            # With too many of them each target is read by itself.
+            return
+        for target, more in found.items():
             self._kept[target].add(more)
-            self._fetched.add(target)
+        self._fetched.update(since)
 
     def read(self, target: Target, start: int, end: int) -> CandleFrame:
         """As `Tape.read`."""

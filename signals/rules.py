@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
@@ -44,7 +45,7 @@ class Rule(Protocol):
         """Why a candle scored as it did, with the numbers that it cites."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EmaTrend:
     """With the trend: the fast EMA above the slow one buys, fully at `full` ATR(14) apart."""
 
@@ -53,7 +54,7 @@ class EmaTrend:
     slow: int = 26
     full: float = 1.0
 
-    @property
+    @cached_property
     def cites(self) -> tuple[str, ...]:
         """Both averages and the ATR."""
         return f"ema_{self.fast}", f"ema_{self.slow}", "atr_14"
@@ -73,7 +74,7 @@ class EmaTrend:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DirectionalTrend:
     """With a strong trend: the larger of +DI and -DI wins, from an ADX of `low` on, fully at `full`."""
 
@@ -86,7 +87,7 @@ class DirectionalTrend:
         if not self.low < self.full:
             raise ValueError("directional_trend needs low < full")
 
-    @property
+    @cached_property
     def cites(self) -> tuple[str, ...]:
         """The trend's strength, and both directions."""
         return tuple(f"{name}_{self.period}" for name in ("adx", "plus_di", "minus_di"))
@@ -106,7 +107,7 @@ class DirectionalTrend:
         return f"{name} with +DI {up:.1f} {relation} -DI {down:.1f}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RsiMomentum:
     """With momentum: an RSI above 50 buys, fully at `full` points from there."""
 
@@ -114,7 +115,7 @@ class RsiMomentum:
     period: int = 14
     full: float = 20.0
 
-    @property
+    @cached_property
     def cites(self) -> tuple[str, ...]:
         """The RSI."""
         return (f"rsi_{self.period}",)
@@ -130,7 +131,7 @@ class RsiMomentum:
         return f"RSI({self.period}) = {strength:.1f} {side} 50"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RsiReversal:
     """Against exhaustion: 0 between the limits, ±0.5 at them, ±1 twenty points beyond."""
 
@@ -139,7 +140,7 @@ class RsiReversal:
     low: float = 30.0
     high: float = 70.0
 
-    @property
+    @cached_property
     def cites(self) -> tuple[str, ...]:
         """The RSI."""
         return (f"rsi_{self.period}",)
@@ -159,7 +160,7 @@ class RsiReversal:
         return f"{name} between {self.low:g} and {self.high:g}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MacdMomentum:
     """With momentum: a positive MACD histogram buys, fully at `full` ATR(14)."""
 
@@ -169,7 +170,7 @@ class MacdMomentum:
     signal: int = 9
     full: float = 0.25
 
-    @property
+    @cached_property
     def cites(self) -> tuple[str, ...]:
         """Histogram, line, signal line and ATR."""
         name = f"macd_{self.fast}_{self.slow}_{self.signal}"
@@ -187,7 +188,7 @@ class MacdMomentum:
         return f"{name} = {_text(line)} {relation} its signal {_text(signal)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BollingerReversal:
     """Against stretched prices: 0 inside the bands, ±0.5 at a band, ±1 half a width beyond."""
 
@@ -195,7 +196,7 @@ class BollingerReversal:
     period: int = 20
     deviations: float = 2.0
 
-    @property
+    @cached_property
     def cites(self) -> tuple[str, ...]:
         """The close and the three bands."""
         name = f"bbands_{self.period}_{self.deviations:.10g}"
@@ -217,7 +218,7 @@ class BollingerReversal:
         return f"close {_text(close)} inside {bands} {_text(lower)} … {_text(upper)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FlowTrend:
     """With the flow: CVD that rises over the window buys, fully at `full` of the mean volume."""
 
@@ -225,7 +226,7 @@ class FlowTrend:
     period: int = 20
     full: float = 0.3
 
-    @property
+    @cached_property
     def cites(self) -> tuple[str, ...]:
         """The window's CVD, its slope, and the slope as a share of volume."""
         return tuple(f"{name}_{self.period}" for name in ("cvd", "cvd_slope", "cvd_trend"))
@@ -243,7 +244,7 @@ class FlowTrend:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FlowDivergence:
     """With the flow where it parts from the price: bought while it falls buys, fully at `full`."""
 
@@ -251,7 +252,7 @@ class FlowDivergence:
     period: int = 20
     full: float = 0.5
 
-    @property
+    @cached_property
     def cites(self) -> tuple[str, ...]:
         """How far CVD and price trend apart over the window, and the CVD."""
         return f"cvd_divergence_{self.period}", f"cvd_{self.period}"
@@ -267,14 +268,14 @@ class FlowDivergence:
         return f"CVD over {self.period} candles = {_signed(total)}, divergence {apart:+.2f}: {way}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BookPressure:
     """With the book: more volume bid than asked buys, fully at `full` percent of imbalance."""
 
     kind: ClassVar[str] = "book_pressure"
     full: float = 50.0
 
-    @property
+    @cached_property
     def cites(self) -> tuple[str, ...]:
         """The mean imbalance inside the candle."""
         return ("imbalance_mean",)

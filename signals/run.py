@@ -74,11 +74,15 @@ class Follower:
         self._seen: dict[Target, _Seen] = {}
         self._apart = Apart(options)
         self._following = Following(connection, self._apart.judge, self._tell)
+        self._jobs: dict[Target, list[Job]] = {}
         self._bad: dict[str, str] = {}
 
     def look(self) -> None:
         """Find the targets that candles are stored of by now."""
         self._targets = stored_targets(self._connection, self._selection)
+        for target in self._targets:
+            if target not in self._jobs:
+                self._jobs[target] = jobs(self._strategies, target, self._options, self._routes)
 
     def advance(self) -> Iterator[list[Step]]:
         """Follow each target with new candles or revisions to its end; yields what each transaction did.
@@ -107,9 +111,7 @@ class Follower:
         self._following.settle()
 
     def _follow(self, targets: Sequence[Target], newest: Mapping[Target, int]) -> Iterator[list[Step]]:
-        for together in self._together(
-            [job for target in targets for job in jobs(self._strategies, target, self._options, self._routes)]
-        ):
+        for together in self._together([job for target in targets for job in self._jobs[target]]):
             yield from self._following.follow(together, newest)
 
     def _together(self, wanted: Sequence[Job]) -> Iterator[list[Job]]:

@@ -36,7 +36,8 @@ def test_a_candle_sees_the_higher_one_that_closed_last_and_no_other(
     frame = make_frame(300, seed=seed, holes=tuple(holes))
     higher = resampled(frame, M15)
     opens = dict(zip(higher.timestamp.tolist(), higher.close.tolist(), strict=True))
-    for now, value in zip(frame.close_time.tolist(), seen(frame, higher, higher.close).tolist(), strict=True):
+    said = seen(frame, 0, higher, 0, higher.close).tolist()
+    for now, value in zip(frame.close_time.tolist(), said, strict=True):
         wanted = range(0, now + 1 - M15.microseconds, M15.microseconds)[-1]
         assert wanted == seen_at(Timeframe.M1, now - Timeframe.M1.microseconds, M15)
         assert value == opens[wanted] if wanted in opens else np.isnan(value)

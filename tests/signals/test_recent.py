@@ -107,8 +107,8 @@ def test_what_is_new_of_many_is_read_at_once(
         [Target(target.exchange, symbol, target.timeframe) for symbol in ("A/B", "C/D", "E/F")],
     )
     frame = make_frame(40, holes=(33,))
-    # The last one has no candle yet; more are new of the second one than are read at once.
-    for start, stops in ((0, (30, 30, 0)), (30, (31, 39, 3)), (31, (31, 39, 3))):
+    # The last one has no candle yet; then more are new than are read at once, and then few.
+    for start, stops in ((0, (30, 30, 0)), (30, (31, 39, 3)), (31, (34, 40, 3)), (34, (34, 40, 3))):
         for each, stop in zip(targets, stops, strict=True):
             first = start if each is not targets[2] else 0
             put_candles(session, each, frame.part(first, max(stop, first)))

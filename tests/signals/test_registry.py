@@ -8,7 +8,7 @@ import pytest
 
 from market.errors import WrongUse
 from signals import registry
-from signals.blocks import compute, passes
+from signals.blocks import Covered, compute, passes
 from signals.frame import Array, CandleFrame, Indices
 from signals.registry import available, find, indicator, locate
 
@@ -152,7 +152,7 @@ def test_an_output_that_is_not_there_is_one_clear_line(name: str) -> None:
 def test_passes_give_outputs_by_name(make_frame: MakeFrame) -> None:
     (part,) = passes(make_frame(100), 30, 50)
     bands = part.outputs(find("bbands_20_2.5"))
-    assert np.array_equal(part.covered("bbands_20_2.5.lower"), bands["lower"], equal_nan=True)
+    assert np.array_equal(Covered(part)["bbands_20_2.5.lower"], bands["lower"], equal_nan=True)
     assert np.array_equal(part["bbands_20_2.5.lower"][part.lead :], bands["lower"], equal_nan=True)
 
 
