@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -93,20 +95,29 @@ def paid_in(symbol: str) -> str:
 def walk_sources(
     wanted: Setup, sources: Sequence[Source], signals: Sequence[Signals], *, curve: bool
 ) -> Record:
-    """The kernel once over every instrument; `curve` keeps the equity's points."""
+    """The kernel once over every instrument; `curve` keeps the equity's points.
+
+    Where candles are all that happens they are not kept, but made when they are asked for.
+    """
+    if wanted.own is None and len(sources) == 1 and sources[0].is_plain:
+        record = _walk_candles(wanted, sources[0], signals[0], curve=False)
+        again = partial(_walk_candles, wanted, sources[0], signals[0], curve=True)
+        return replace(record, again=again) if curve else record
     state = wanted.account.state([source.terms for source in sources], most_open=wanted.policy.most_open)
     policy, on_event = wanted.policy.record(), follow_signals
     if wanted.own is not None:
         policy, on_event = wanted.own.record(), wanted.own.callback
         state["wake_at"] = 0
-    elif len(sources) == 1 and sources[0].is_plain:
-        frame = sources[0].frame
-        return walk(state, policy, columns(frame), signals[0], curve=curve)
     feeds = [
         source.feed(each, _confidence(wanted, source, each))
         for source, each in zip(sources, signals, strict=True)
     ]
     return walk_tape(state, policy, on_event, merge(feeds), curve=curve)
+
+
+def _walk_candles(wanted: Setup, source: Source, signals: Signals, *, curve: bool) -> Record:
+    state = wanted.account.state([source.terms], most_open=wanted.policy.most_open)
+    return walk(state, wanted.policy.record(), columns(source.frame), signals, curve=curve)
 
 
 def _confidence(wanted: Setup, source: Source, signals: Signals) -> Floats | None:

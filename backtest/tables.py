@@ -111,6 +111,7 @@ def position_instruments(record: Record) -> Integers:
 
 def equity_columns(record: Record, initial: float) -> Columns:
     """A point at each candle close and each fill; drawdown is the fraction below the highest before."""
+    record = record.with_curve()
     equity = record.cash + record.value
     peak = np.maximum(np.maximum.accumulate(equity), initial)
     return {

@@ -1,7 +1,8 @@
 """What a walk writes down: fills, the equity curve, the day's ends, the deepest fall."""
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
 
 import numba
 import numpy as np
@@ -72,7 +73,7 @@ class Record:
         daily: equity at the end of each UTC day from the first event's to the last one's; a day
             without one carries the last on.
         timestamp, cash, value: a point at each candle close and each fill, one an instant (the last
-            state of it counts); equity is cash + value. Empty where no curve was asked for.
+            state of it counts); equity is cash + value. Empty where no curve was kept: see `with_curve`.
         events: how many the kernel saw.
         held: candle closes with an open position.
         drawdown: the largest fraction below an earlier peak, over candle closes and trades.
@@ -80,6 +81,7 @@ class Record:
         rejected: orders that could not be filled at all.
         funding: received in all, less what was paid.
         closes: candle closes.
+        again: walks once more, and keeps the curve.
     """
 
     fills: Records
@@ -94,6 +96,11 @@ class Record:
     rejected: int
     funding: float = 0.0
     closes: int = 0
+    again: Callable[[], Self] | None = field(default=None, repr=False, compare=False)
+
+    def with_curve(self) -> Self:
+        """It with its curve, which is as much to write as all the rest and looked at by few."""
+        return self if self.again is None else self.again()
 
 
 def begin(first: int, last: int, initial: float, fills: int, points: int) -> Tally:

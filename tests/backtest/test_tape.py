@@ -11,11 +11,13 @@ from backtest.batch import Candles, Signals, walk
 from backtest.compiled import compiled
 from backtest.entries import settle
 from backtest.exits import recheck
-from backtest.feeds import columns
+from backtest.feeds import Source, columns
 from backtest.kernel import step
 from backtest.merged import walk_tape
 from backtest.orders import submit
 from backtest.policies import Policy, follow_signals, on_event_type
+from backtest.portfolio import walk_sources
+from backtest.setup import setup
 from backtest.state import (
     AT_CLOSE,
     BOOK,
@@ -85,6 +87,20 @@ def test_candles_alone_give_what_the_plain_walk_gives(policy, repeats):
     assert (plain.cash + plain.value).tolist() == (merged.cash + merged.value).tolist()
     assert plain.drawdown == merged.drawdown
     assert len(plain.fills) > 50
+
+
+def test_a_curve_that_was_not_kept_is_made_when_asked_for():
+    frame, wanted = random_frame(), setup("ema_cross", {"fast": 3, "slow": 8, "stop": 0.002})
+    signals = signals_of(frame)
+    record = walk_sources(wanted, [Source("", frame)], [signals], curve=True)
+    made = record.with_curve()
+    kept = walk(wanted.account.state(), wanted.policy.record(), columns(frame), signals, curve=True)
+    equal(record, made)
+    equal(made, kept)
+    for name in ("timestamp", "cash", "value"):
+        assert getattr(made, name).tolist() == getattr(kept, name).tolist()
+    assert not len(record.timestamp)
+    assert len(made.timestamp) > len(frame)
 
 
 def order(tape):
