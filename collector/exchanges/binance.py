@@ -3,7 +3,7 @@
 Source: https://developers.binance.com/docs/binance-spot-api-docs, as of November 2026.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -34,6 +34,7 @@ from collector.exchanges.binance_messages import (
     Kline,
     ListedSymbol,
     Payload,
+    Shutdown,
     SingleTrade,
     WholeBook,
 )
@@ -71,9 +72,6 @@ _TIMEFRAMES = {timeframe.value: timeframe for timeframe in Timeframe}
 _BUY, _SELL = Side.BUY, Side.SELL  # Python 3.11 takes its time to look up an enumeration's member
 
 _TAGS = ("trade", "depthUpdate", "kline", "aggTrade", "serverShutdown")
-_BARE: Decoder[Payload] = Decoder(Payload)
-_COMBINED = Decoder(Combined)
-_WRAPPED = ('{"stream"', b'{"stream"')
 _ANY: Decoder[Any] = Decoder()
 _WHOLE_BOOK = Decoder(WholeBook)
 _EXCHANGE_INFO = Decoder(ExchangeInfo)
@@ -125,6 +123,21 @@ class Binance(Adapter):
         as_of="2026-11",
     )
 
+    _combined: ClassVar[Decoder[Any]] = Decoder(Combined)
+    _payload: ClassVar[Decoder[Any]] = Decoder(Payload)
+
+    def __init__(self) -> None:
+        super().__init__()
+        # By type, as `isinstance` takes long where it is not.
+        self._readers: dict[type, Callable[[Any], Event]] = {
+            SingleTrade: self._single_trade,
+            AggregateTrade: self._aggregate,
+            DepthUpdate: self._depth,
+            Kline: self._candle,
+            Shutdown: _closing,
+        }
+        self._decode_combined, self._decode_payload = self._combined.decode, self._payload.decode
+
     def by_rule(self, exchange_symbol: str) -> Instrument | None:
         """BTCUSDT is BTC/USDT: the longest known quote that it ends with."""
         for quote in QUOTES:
@@ -153,27 +166,32 @@ class Binance(Adapter):
     def parse(self, message: bytes | str, path: str = "") -> list[Event]:
         """Combined and bare payloads alike."""
         try:
-            if message[:9] in _WRAPPED:
-                return self._events(_COMBINED.decode(message).data)
-            return self._events(_BARE.decode(message))
+            return self._events(self._decode_combined(message).data)
+        except ValidationError:
+            return self._bare(message)
+        except (ValueError, RecursionError) as error:
+            raise MalformedMessage(str(error)) from None
+
+    def _bare(self, message: bytes | str) -> list[Event]:
+        """What is no combined payload, as nearly all are."""
+        try:
+            return self._events(self._decode_payload(message))
         except ValidationError:
             return self._untyped(decode(_ANY, message))
         except (ValueError, RecursionError) as error:
             raise MalformedMessage(str(error)) from None
 
-    def _events(self, payload: Payload) -> list[Event]:
-        if isinstance(payload, SingleTrade):
-            return [TradeSeen(self._trade(payload, str(payload.trade_id), 1))]
-        if isinstance(payload, DepthUpdate):
-            return [self._depth(payload)]
-        if isinstance(payload, Kline):
-            return [self._candle(payload)]
-        if isinstance(payload, AggregateTrade):
-            fill_count = payload.last_fill - payload.first_fill + 1
-            if fill_count < 1:
-                raise ValueError("the last fill of an aggregate is before its first")
-            return [TradeSeen(self._trade(payload, f"a{payload.trade_id}", fill_count))]
-        return [Closing("the server is shutting down")]
+    def _events(self, payload: Any) -> list[Event]:
+        return [self._readers[type(payload)](payload)]
+
+    def _single_trade(self, payload: SingleTrade) -> TradeSeen:
+        return TradeSeen(self._trade(payload, str(payload.trade_id), 1))
+
+    def _aggregate(self, payload: AggregateTrade) -> TradeSeen:
+        fill_count = payload.last_fill - payload.first_fill + 1
+        if fill_count < 1:
+            raise ValueError("the last fill of an aggregate is before its first")
+        return TradeSeen(self._trade(payload, f"a{payload.trade_id}", fill_count))
 
     def _trade(self, payload: SingleTrade | AggregateTrade, trade_id: str, fill_count: int) -> Trade:
         return Trade(
@@ -204,23 +222,19 @@ class Binance(Adapter):
         timeframe = _TIMEFRAMES.get(bar.interval)
         if timeframe is None:
             return Heard(f"kline_{bar.interval[:8]}", symbol, timestamp)
-        first, high, low, last = self.numbers.candle((bar.open, bar.high, bar.low, bar.close))
         open_time = bar.open_time * 1000
         if timeframe.open_of(open_time) != open_time:
             raise ValueError(f"a {timeframe} candle does not open at {open_time}")
         return CandleSeen(
-            symbol=symbol,
-            timestamp=timestamp,
-            timeframe=timeframe,
-            open_time=open_time,
-            open=first,
-            high=high,
-            low=low,
-            close=last,
-            volume=self.numbers.amount(bar.volume),
-            buy_volume=self.numbers.amount(bar.buy_volume),
-            trade_count=bar.trade_count,
-            is_closed=bar.is_closed,
+            symbol,
+            timestamp,
+            timeframe,
+            open_time,
+            *self.numbers.candle((bar.open, bar.high, bar.low, bar.close)),
+            self.numbers.amount(bar.volume),
+            self.numbers.amount(bar.buy_volume),
+            bar.trade_count,
+            bar.is_closed,
         )
 
     def _untyped(self, body: Any) -> list[Event]:
@@ -231,7 +245,7 @@ class Binance(Adapter):
         kind = payload.get("e")
         try:
             if kind in _TAGS:
-                return self._events(_BARE.decode(msgspec.json.encode(payload)))
+                return self._events(self._decode_payload(msgspec.json.encode(payload)))
             if kind is None and "B" in payload and "A" in payload:
                 prices = msgspec.convert(payload, BestPrices)
                 return [Heard("bookTicker", self.instrument_of(prices.symbol).symbol)]
@@ -305,3 +319,7 @@ class Binance(Adapter):
             min_notional=notional.min_notional if notional else None,
             is_active=listed.status == "TRADING",
         )
+
+
+def _closing(_: Shutdown) -> Closing:
+    return Closing("the server is shutting down")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from msgspec import ValidationError, structs
+from msgspec import structs
 from msgspec.json import Decoder
 
 from collector.exchanges import binance_futures_history
@@ -80,9 +80,6 @@ _NOT_STORED = frozenset(
 _NOT_STORED_PATHS = frozenset(
     f"{_API}/{name}" for name in ("trades", "historicalTrades", "aggTrades", "klines")
 )
-_WRAPPED = ('{"stream"', b'{"stream"')
-_BARE: Decoder[FuturesPayload] = Decoder(FuturesPayload)
-_COMBINED = Decoder(CombinedFutures)
 _ANY: Decoder[Any] = Decoder()
 _WHOLE_BOOK = Decoder(WholeBook)
 _FUTURES_INFO = Decoder(FuturesInfo)
@@ -132,6 +129,12 @@ class BinanceUsdm(Binance):
         source="https://developers.binance.com/docs/derivatives/usds-margined-futures",
         as_of="2026-11",
     )
+    _combined: ClassVar[Decoder[Any]] = Decoder(CombinedFutures)
+    _payload: ClassVar[Decoder[Any]] = Decoder(FuturesPayload)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._readers[FuturesDepthUpdate] = self._changes
 
     def by_rule(self, exchange_symbol: str) -> Instrument | None:
         """BTCUSDT is BTC/USDT:USDT, BTCUSDT_210924 is BTC/USDT:USDT-210924."""
@@ -166,22 +169,6 @@ class BinanceUsdm(Binance):
         """The check of `pu` and `u`."""
         return UsdmBook()
 
-    def parse(self, message: bytes | str, path: str = "") -> list[Event]:
-        """Combined and bare payloads alike."""
-        try:
-            if message[:9] in _WRAPPED:
-                return self._futures_events(_COMBINED.decode(message).data)
-            return self._futures_events(_BARE.decode(message))
-        except ValidationError:
-            return self._untyped(decode(_ANY, message))
-        except (ValueError, RecursionError) as error:
-            raise MalformedMessage(str(error)) from None
-
-    def _futures_events(self, payload: FuturesPayload) -> list[Event]:
-        if isinstance(payload, FuturesDepthUpdate):
-            return [self._changes(payload)]
-        return self._events(payload)
-
     def _changes(self, payload: FuturesDepthUpdate) -> BookDelta:
         if not payload.previous < payload.first <= payload.last:
             raise ValueError("the update ids do not rise")
@@ -202,7 +189,7 @@ class BinanceUsdm(Binance):
         kind = payload.get("e")
         if kind in _TAGS:
             try:
-                return self._futures_events(_BARE.decode(msgspec.json.encode(payload)))
+                return self._events(self._decode_payload(msgspec.json.encode(payload)))
             except ValueError as error:
                 raise MalformedMessage(str(error)) from None
         if isinstance(kind, str) and kind in _NOT_STORED:

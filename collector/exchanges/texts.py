@@ -95,7 +95,7 @@ class Numbers:
     def read_sides(self, bids: Raw, asks: Raw) -> tuple[PackedLevels, PackedLevels]:
         """The levels in two JSON lists of [price, size] texts: prices above zero, sizes not below."""
         read, values, view = _plain_reader()
-        middle, end = read(bytes(bids), bytes(asks), values)
+        middle, end = read(bids, asks, values)
         if end < 0:
             return self._read_levels(bids), self._read_levels(asks)
         return view[:middle].tobytes(), view[middle:end].tobytes()
