@@ -67,7 +67,7 @@ def say(settings: Settings, title: str, message: str, severity: Severity) -> Non
     rows = settings.alerts.routes().rows(event)
     try:
         made = outlets(settings, Console(stderr=True), None, only=[row.channel for row in rows])
-        found = send_directly(made, rows)
+        found = send_directly(made, rows, settings.database_if_up())
     except DeltatapeError as error:
         log.warning("cannot tell that %s: %s", title, error)
         return

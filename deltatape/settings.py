@@ -278,6 +278,10 @@ class Settings(BaseSettings):
         """Where collectors keep what the database does not take, at most `spool_bytes` each."""
         return self.home / "spool"
 
+    def database_if_up(self) -> str:
+        """The database's URL, whether it runs or not: what must be said without one starts none."""
+        return self.database_url or server.url(self.home)
+
     def database(self) -> str:
         """The database's URL; starts the private server where no other is named, and fills an empty one."""
         if self.database_url:

@@ -70,7 +70,8 @@ class Limiter(BaseRateLimiter[None]):
         """Nothing is to be opened."""
 
     async def shutdown(self) -> None:
-        """Nothing is to be closed."""
+        """No call is made any more."""
+        await self._turns.close()
 
     async def process_request(
         self,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import psycopg
@@ -49,11 +51,14 @@ class Turns(Protocol):
     async def take(self, chat: int) -> Turn:
         """A turn in `chat`, to be released."""
 
+    async def close(self) -> None:
+        """No turn is wanted any more."""
+
 
 class SharedTurns:
     """Turns that this program shares with whatever else writes to the same chats.
 
-    Without the database alerts wait, and the bot is alone.
+    Without the database alerts wait, and the bot is alone. One session is kept for all turns.
 
     Args:
         url: the database.
@@ -61,6 +66,8 @@ class SharedTurns:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._session: Connection | None = None
+        self._lock = threading.Lock()
 
     async def take(self, chat: int) -> Turn:
         """A turn in `chat`."""
@@ -70,14 +77,32 @@ class SharedTurns:
             log.info("the bot counts alone: %s", error)
             return Turn()
 
+    async def close(self) -> None:
+        """End the session."""
+        if self._session is not None:
+            await asyncio.to_thread(self._session.close)
+
     def _take(self, where: str) -> Turn:
-        connection = connect(self._url, application_name="deltatape telegram turn", autocommit=True)
+        now = wall_clock()
         try:
-            now = wall_clock()
-            return _SharedTurn(connection, where, now, turns.take(connection, where, now, GROUP_PER_MINUTE))
-        except BaseException:
-            connection.close()
-            raise
+            connection = self._connected()
+            ends = turns.take(connection, where, now, GROUP_PER_MINUTE)
+        except psycopg.OperationalError:
+            # The server was away since the last turn; whether it is back shows at the second try.
+            connection = self._connected()
+            ends = turns.take(connection, where, now, GROUP_PER_MINUTE)
+        return _SharedTurn(connection, where, now, ends)
+
+    def _connected(self) -> Connection:
+        with self._lock:
+            kept = self._session
+            if kept is not None and not kept.closed:
+                return kept
+            if kept is not None:
+                # It was lost: what is left of it here is given back.
+                kept.close()
+            self._session = connect(self._url, application_name="deltatape telegram turns", autocommit=True)
+            return self._session
 
 
 class _SharedTurn(Turn):
@@ -94,8 +119,13 @@ class _SharedTurn(Turn):
         await asyncio.to_thread(self._note, turns.end)
 
     async def release(self) -> None:
-        # The turn ends with its session.
-        await asyncio.to_thread(self._connection.close)
+        # Where the session was lost, its turns ended with it.
+        if self.is_free:
+            await asyncio.to_thread(self._release)
+
+    def _release(self) -> None:
+        with suppress(psycopg.Error):
+            turns.release(self._connection, self._where)
 
     def _note(self, what: Callable[[Connection, str, int], None]) -> None:
         try:

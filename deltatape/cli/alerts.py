@@ -190,7 +190,7 @@ def _send_now(
         severity=Severity(severity),
     )
     made = outlets(wanted, output.errors if as_json else output.console, None, only=channels or None)
-    found = send_directly(made, alert_rows(event, made))
+    found = send_directly(made, alert_rows(event, made), wanted.database_if_up())
     said = {name: "sent" if failure is None else failure.reason for name, failure in found.items()}
     if as_json:
         output.print_json(said)

@@ -120,6 +120,41 @@ def test_answers_wait_for_what_alerts_have_sent(database):
         assert turns.take(dispatcher, place(ALICE), wall_clock(), 1) == []
         ask(ALICE)
         assert waited[-1] <= 0.05
+        asyncio.run(limiter.shutdown())
+
+
+def test_the_bot_keeps_one_session_for_its_turns_and_makes_another_when_it_is_lost(database):
+    shared = SharedTurns(database)
+
+    async def call(chat):
+        turn = await shared.take(chat)
+        assert turn.is_free
+        await turn.begin()
+        await turn.end()
+        await turn.release()
+
+    with connect(database, autocommit=True) as other:
+
+        def sessions():
+            name = "deltatape telegram turns"
+            found = other.execute(
+                "SELECT pid FROM pg_stat_activity"
+                " WHERE application_name = %s AND datname = current_database()",
+                (name,),
+            )
+            return [pid for (pid,) in found]
+
+        for chat in (ALICE, GROUP, ALICE):
+            asyncio.run(call(chat))
+        (first,) = sessions()
+        # The turn was given back, though its session goes on.
+        assert turns.take(other, place(ALICE), wall_clock(), 5) is not None
+        turns.release(other, place(ALICE))
+        other.execute("SELECT pg_terminate_backend(%s, 60000)", (first,))
+        asyncio.run(call(ALICE))
+        (second,) = sessions()
+        assert second != first
+    asyncio.run(shared.close())
 
 
 def test_without_the_database_the_bot_counts_alone():
