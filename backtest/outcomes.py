@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 TOGETHER = 8
 """Combinations that a thread takes at once: enough that handing them over costs nothing."""
+_AHEAD = 32
+"""How many times as much is begun at most before what is finished is taken: who takes it may be storing."""
 
 
 class Outcome(NamedTuple):
@@ -100,15 +102,16 @@ def results(
 ) -> Iterator[list[Outcome]]:
     """Run every setup, of one strategy; gives what came out in the setups' order, some at a time."""
     signals_of = setups[0].strategy.over(source.frame)
+    # The first alone: what numba notes of a type when it first meets it is not made for threads.
+    yield ran(source, setups[:1], signals_of)
     threads = threads or os.cpu_count() or 1
-    parts = (setups[i : i + TOGETHER] for i in range(0, len(setups), TOGETHER))
+    parts = (setups[i : i + TOGETHER] for i in range(1, len(setups), TOGETHER))
     waiting: deque[Future[list[Outcome]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="sweep") as pool:
         try:
             for part in parts:
                 waiting.append(pool.submit(ran, source, part, signals_of))
-                # A bound on what is finished but not taken yet.
-                if len(waiting) >= 2 * threads:
+                if len(waiting) >= _AHEAD * threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 IN_SAMPLE, OUT_OF_SAMPLE = "in_sample", "out_of_sample"
 
-_SECONDS_BETWEEN_COMMITS = 0.5
+_SECONDS_BETWEEN_COMMITS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
