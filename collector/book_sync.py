@@ -141,7 +141,8 @@ class BookSync:
         if not self.is_live:
             # What is wrong now may have been since the message before.
             return []
-        self.time = max(self.time, time)
+        if time > self.time:
+            self.time = time
         if self.changes is not None:
             self.changes.changed(self._book, event, self.time)
         return snapshots

@@ -1,5 +1,6 @@
 """Websocket messages many at a time: what one read of the socket brings is handed over at once."""
 
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.client import ClientConnection
@@ -13,6 +14,8 @@ MAX_PENDING = 1000
 """Messages that wait to be taken; with more, the socket is not read."""
 _LARGE = 0xFFFF
 """Bytes beyond which a message that has not come whole is gathered by the library."""
+_SHORT, _LONG = Struct("!H"), Struct("!Q")
+"""How the length of a frame is written that is none of 125 bytes or less."""
 _WHOLE = (0x81, 0x82)
 """The first byte of a text's and a binary's only frame (RFC 6455, section 5.2)."""
 
@@ -74,15 +77,16 @@ class BurstConnection(ClientConnection):
         while size - position >= 2:
             first, length = data[position], data[position + 1]
             begin = position + 2
-            if length > 127:
-                # Masked, which a server must not do: the library refuses it.
-                super().data_received(data[position:])
-                return b""
             if length > 125:
-                begin += 2 if length == 126 else 8
+                if length > 127:
+                    # Masked, which a server must not do: the library refuses it.
+                    super().data_received(data[position:])
+                    return b""
+                unpack = _SHORT if length == 126 else _LONG
+                begin += unpack.size
                 if begin > size:
                     break
-                length = int.from_bytes(data[position + 2 : begin], "big")
+                (length,) = unpack.unpack_from(data, position + 2)
             end = begin + length
             if end <= size and first in _WHOLE and not is_fragment:
                 messages.append(data[begin:end])

@@ -41,25 +41,14 @@ class OrderBook:
     Sizes are absolute, and zero removes the level. Where levels come as texts, these are kept as well.
     """
 
-    __slots__ = (
-        "_counts",
-        "_ladder",
-        "_machine",
-        "_row",
-        "_state",
-        "_texts",
-        "_write",
-        "_write_given",
-        "_written",
-    )
+    __slots__ = ("_counts", "_fields", "_ladder", "_machine", "_row", "_state", "_texts", "_written")
 
     def __init__(self) -> None:
         # Imported here: numba takes longer than all that a command needs which keeps no book.
         from market import book_fields, ladder
 
-        self._machine = ladder
+        self._machine, self._fields = ladder, book_fields
         self._ladder, self._counts = ladder.empty(_ROOM), ladder.no_levels()
-        self._write, self._write_given = book_fields.write, book_fields.write_given
         self._row = book_fields.row(DEEP_SNAPSHOT_DEPTH)
         self._written = memoryview(self._row)
         self._texts: tuple[dict[float, tuple[str, str]], ...] = ({}, {})
@@ -166,7 +155,9 @@ class OrderBook:
         if self._state:
             return None
         depth = SNAPSHOT_DEPTH if timestamp % _MINUTE else DEEP_SNAPSHOT_DEPTH
-        end, spread_bps, imbalance = self._write(self._ladder, self._counts, depth, SNAPSHOT_DEPTH, self._row)
+        end, spread_bps, imbalance = self._fields.write(
+            self._ladder, self._counts, depth, SNAPSHOT_DEPTH, self._row
+        )
         if not end:
             end, spread_bps, imbalance = self._write_odd(depth)
         # By position: a busy stream makes many thousands, and each name would be looked up again.
@@ -179,7 +170,7 @@ class OrderBook:
         bid, ask = bids[0][0], asks[0][0]
         bid_volume, ask_volume = (fsum([size for _, size in side[:SNAPSHOT_DEPTH]]) for side in (bids, asks))
         spread = _difference(ask, bid)
-        written: tuple[int, float, float] = self._write_given(
+        written: tuple[int, float, float] = self._fields.write_given(
             bid, ask, spread, bid_volume, ask_volume, depth, _encode(bids), _encode(asks), self._row
         )
         return written
