@@ -96,8 +96,10 @@ def reproduce(
     }
     stored = {"data": row["data_fingerprint"], "code": row["code_version"], "machine": row["machine"]}
     causes = [Difference(n, _short(stored[n]), _short(now[n])) for n in now if now[n] != stored[n]]
-    if wanted.config() != row["strategy_config"]:
-        causes.append(Difference("setup", str(row["strategy_config"]), str(wanted.config())))
+    config = wanted.config()
+    known = _with_defaults(row["strategy_config"], config)
+    if known != config:
+        causes.append(Difference("setup", str(known), str(config)))
     is_same = provenance.fills_hash(record) == row["fills_hash"]
     return Reproduction(result, is_same, causes, [] if is_same else _effects(row, result))
 
@@ -122,6 +124,12 @@ def setup_of(row: Mapping[str, Any], options: SignalOptions | None = None) -> Se
     account["lags"] = tuple(account.get("lags", ()))
     given = {**config["parameters"], **config["policy"]}
     return setup(strategy, given, Account(**account), config.get("sources"))
+
+
+def _with_defaults(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored setup, and what it did not know of yet as it is by default: that is how it ran."""
+    parts = {name: {**now[name], **stored[name]} for name in ("parameters", "policy", "account")}
+    return {**stored, **parts}
 
 
 def _recorded_again(row: Mapping[str, Any], tape: Recording) -> Source:

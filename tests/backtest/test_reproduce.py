@@ -65,6 +65,15 @@ def test_another_default_is_a_cause(connection, database, tape):
     assert "fills" in {effect.what for effect in again.effects} or again.effects
 
 
+def test_what_a_setup_did_not_know_of_yet_is_no_difference(connection, database, tape):
+    _, row = stored(connection, tape)
+    del row["strategy_config"]["account"]["queue"]
+    again = reproduce(database, row)
+    assert (again.is_same, again.causes) == (True, [])
+    row["strategy_config"]["account"]["gone"] = 1
+    assert [cause.what for cause in reproduce(database, row).causes] == ["setup"]
+
+
 def test_what_cannot_be_made_anew_says_why(connection, database, tape):
     _, row = stored(connection, tape, np.arange(COUNT) % 50 == 0, stop=0.01)
     with pytest.raises(WrongUse, match="is not known by name"):
