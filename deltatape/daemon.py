@@ -16,6 +16,7 @@ from collector.collect import look_for_cycles_seldom, open_collector
 from deltatape import upkeep
 from deltatape.outage import Outage
 from deltatape.parts import Part
+from deltatape.sweeps import sweep_of_the_day
 from deltatape.telegram_bot import bot_options, is_configured
 from market import DeltatapeError, Unavailable, WrongUse
 from storage import database
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from alerts.dispatcher import Outlet
     from collector.collect import Collector, Target
     from collector.metrics import Readings
-    from deltatape.settings import Settings, SweepOptions
+    from deltatape.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -250,19 +251,8 @@ class Daemon:
 
         if Part.SWEEPS in self._parts:
             for options in self._settings.sweep:
-                each_day(options.at, _sweep_quietly, self._url, options, self._settings)
+                each_day(options.at, sweep_of_the_day, self._url, options, self._settings)
         if Part.UPKEEP in self._parts:
             each_day(self._settings.upkeep.at, upkeep.run, self._url, self._settings, self._stop)
         scheduler.start()
         return scheduler
-
-
-def _sweep_quietly(url: str, options: SweepOptions, settings: Settings) -> None:
-    from deltatape.sweeps import run_sweep
-
-    what = f"sweep of {options.strategy} on {options.symbol}"
-    try:
-        done = run_sweep(url, options, signals=settings.signals, routes=settings.alerts.routes())
-        log.info("%s: %s runs", what, done.total if done else 0)
-    except DeltatapeError as error:
-        log.warning("%s: %s", what, error)

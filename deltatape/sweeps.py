@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from market import MarketType, Timeframe, WrongUse
+import psycopg
+
+from deltatape import upkeep
+from market import DeltatapeError, MarketType, Timeframe, WrongUse
+from storage.clock import wall_clock
+from storage.database import connect, require_schema
 from storage.routes import SILENT
 
 if TYPE_CHECKING:
@@ -16,9 +22,38 @@ if TYPE_CHECKING:
     from backtest.stored_setup import Costs
     from backtest.strategies import Number
     from backtest.sweep import Sweep
-    from deltatape.settings import SweepOptions
+    from deltatape.settings import Settings, SweepOptions
     from signals.options import SignalOptions
     from storage.routes import Routes
+
+log = logging.getLogger(__name__)
+
+
+def sweep_of_the_day(url: str, options: SweepOptions, settings: Settings) -> None:
+    """Run a sweep of the settings; where it comes to nothing, that is logged and goes to the outbox.
+
+    Args:
+        url: the database.
+        options: what to sweep.
+        settings: of signals, whose strategies may be named, and of alerts.
+    """
+    market = f"{options.symbol} {options.timeframe} on {options.exchange}"
+    what = f"sweep of {options.strategy} on {market}"
+    try:
+        done = run_sweep(url, options, signals=settings.signals, routes=settings.alerts.routes())
+        if done is not None:
+            log.info("%s: %s runs", what, done.total)
+            return
+        wrong = f"no closed candles of {market} are stored: collect, backfill or import them"
+    except Exception as error:
+        log.warning("%s failed", what, exc_info=not isinstance(error, DeltatapeError))
+        wrong = str(error) or type(error).__name__
+    log.error("%s: %s", what, wrong)
+    try:
+        with connect(url, application_name="deltatape sweep", autocommit=True) as connection:
+            upkeep.tell(connection, settings, what, [wrong], wall_clock())
+    except (DeltatapeError, psycopg.Error) as error:
+        log.warning("%s: cannot tell: %s", what, error)
 
 
 def run_sweep(
@@ -56,7 +91,6 @@ def run_sweep(
     from backtest.strategies import find
     from backtest.sweep import sweep
     from storage import read
-    from storage.database import connect, require_schema
 
     axes = dict(grids.axis(f"{name}={values}") for name, values in options.grid.items())
     if both := axes.keys() & (fixed or {}).keys():

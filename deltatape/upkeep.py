@@ -109,18 +109,19 @@ def _do(connection: Connection, url: str, settings: Settings, name: str, work: W
     for line in wrong:
         log.error("upkeep: %s: %s", name, line)
     if wrong:
-        _alert(connection, settings, name, wrong, now)
+        tell(connection, settings, f"upkeep: {name}", wrong, now)
 
 
-def _alert(connection: Connection, settings: Settings, name: str, wrong: list[str], now: int) -> None:
+def tell(connection: Connection, settings: Settings, title: str, wrong: list[str], now: int) -> None:
+    """Write to the outbox what is wrong with something that is done each day, once a day."""
     from storage.outbox import AlertType, Event, write_alerts
 
     event = Event(
         alert_type=AlertType.SYSTEM_ERROR,
         timestamp=now,
-        title=f"upkeep: {name}",
+        title=title,
         message="\n".join(wrong[:10]),
-        dedupe_key=f"upkeep:{name}:{format_time(now)[:10]}",
+        dedupe_key=f"{title}:{format_time(now)[:10]}",
         payload={"wrong": len(wrong)},
     )
     with connection.transaction():
