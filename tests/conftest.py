@@ -90,7 +90,7 @@ def _link_programs() -> None:
         make_home(place.home, owner)
     with server.locked(on_disk):
         binaries.find(on_disk, report=lambda line: print(line, file=sys.stderr))  # noqa: T201
-        if on_disk.binaries.exists() and not in_memory.binaries.is_symlink():
+        if on_disk.binaries.exists() and not os.path.lexists(in_memory.binaries):
             in_memory.binaries.symlink_to(on_disk.binaries)
 
 
