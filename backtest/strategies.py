@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Number = int | float
+SHARED_BYTES = 256 * 2**20
+"""What sets of parameters share of one frame, at most."""
 
 _BUY, _SELL = 1, -1
 
@@ -178,12 +180,16 @@ def _ema_crosses_over(frame: CandleFrame) -> SignalsOf:
     """As `_ema_cross`, each average once however many sets of parameters have it."""
     begins = stretches(frame.timestamp, frame.timeframe.microseconds)
     averages: dict[int, Floats] = {}
+    most = SHARED_BYTES // max(frame.close.nbytes, 1)
 
     def average(period: int) -> Floats:
         # Threads that come at once both make it, alike.
-        if period not in averages:
-            averages[period] = ema(begins, frame.close, period)
-        return averages[period]
+        found = averages.get(period)
+        if found is None:
+            found = ema(begins, frame.close, period)
+            if len(averages) < most:
+                averages[period] = found
+        return found
 
     def signals(values: Mapping[str, Number]) -> Signals:
         fast, slow = int(values["fast"]), int(values["slow"])

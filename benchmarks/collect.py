@@ -31,7 +31,7 @@ from benchmarks import Figure, Figures
 from benchmarks.apart import in_process, peak_memory, spawn
 from benchmarks.databases import fresh_database, raw_copy
 from benchmarks.flood import CHANNELS, SYMBOLS, serve_flood
-from collector.collect import Target, look_for_cycles_seldom, open_collector
+from collector.collect import Target, open_collector, prepare_process
 
 HOURS = 24.0
 """Of the market: some seconds of load."""
@@ -169,7 +169,7 @@ async def _collect(url: str, ws_url: str, rest_url: str, count: int, spool: Path
     loop = asyncio.get_running_loop()
     target = Target(exchange="simulated", symbols=SYMBOLS, ws_url=ws_url, rest_url=rest_url)
     collector = await open_collector(target, url, spool)
-    look_for_cycles_seldom()
+    prepare_process()
     unloaded, began = peak_memory(), process_time()
     running = asyncio.create_task(collector.run())
     feed, outlet = collector.feed, collector.outlet

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -35,8 +36,13 @@ from storage.routes import SILENT, Routes
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.25
+"""How long rows gather before they are written."""
+MANY_MESSAGES = 5_000
+"""With so many taken, what they became is written as soon as the batch before it is."""
 TRACKED_OBJECTS = 20_000
 """How many more there must be before cycles are looked for."""
+SWITCH_SECONDS = 0.001
+"""How long one thread may keep another waiting."""
 BEAT_SECONDS = 1.0
 """How often the database is told that this collector lives, at least."""
 STANDBY_SECONDS = 0.25
@@ -267,10 +273,15 @@ def drain_left_behind(url: str, exchange: str, folder: Path) -> int:
     return batches
 
 
-def look_for_cycles_seldom() -> None:
-    """Rows hold no cycles: let the garbage collector leave them alone in a process that collects."""
+def prepare_process() -> None:
+    """Make the interpreter fit for collecting, where reading and writing go on at the same time.
+
+    Rows hold no cycles: the garbage collector leaves them alone. And a thread that writes waits for the
+    interpreter each time the server has taken something: never long, or the server would wait as well.
+    """
     gc.freeze()
     gc.set_threshold(TRACKED_OBJECTS)
+    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 class Collector:
@@ -295,7 +306,9 @@ class Collector:
         self.healer = healer
         self.meter = Meter(self.session.adapter.exchange)
         self.session.lag = self.meter.received
-        self._stopping = asyncio.Event()
+        self._is_stopping = False
+        self._due = asyncio.Event()
+        """Set where the next flush should not wait for its time."""
         self._holding = asyncio.Lock()
 
     @property
@@ -350,7 +363,8 @@ class Collector:
             for task in (feeding, *beside):
                 task.cancel()
             await asyncio.gather(feeding, *beside, return_exceptions=True)
-            self._stopping.set()
+            self._is_stopping = True
+            self._due.set()
             await asyncio.wait({flushing})
             await self._finish(writing)
         for task in (flushing, feeding):
@@ -386,10 +400,11 @@ class Collector:
 
     async def _flush_until_stopped(self) -> None:
         beaten = 0.0
-        while not self._stopping.is_set():
+        while not self._is_stopping:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_SECONDS):
-                    await self._stopping.wait()
+                    await self._due.wait()
+            self._due.clear()
             self.feed.advance()
             await self.outlet.retry()
             if self.outlet.writer.merging and self.outlet.is_idle:
@@ -401,6 +416,8 @@ class Collector:
                 self.outlet.beat(self._statuses())
 
     def _written(self, batch: TapeBatch) -> None:
+        if self.feed.unwritten >= MANY_MESSAGES:
+            self._due.set()
         times = [time for rows in batch.rows.values() for time in rows.received]
         self.meter.committed(times, wall_clock())
         if any(gap.stream == "trades" for rows in batch.rows.values() for gap in rows.gaps):
@@ -412,6 +429,9 @@ class Collector:
         Whether it was done: not where the stream went on by itself, or the database is away.
         """
         async with self._hold():
+            if not await self.outlet.idle(RESTORE_SECONDS):
+                # Where nothing can be written, nothing more is taken.
+                return False
             await self.outlet.put(self.feed.take())
             stream = self.session.stream(symbol)
             since = stream.last_trade_time

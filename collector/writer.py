@@ -115,24 +115,41 @@ class Writer:
         return True
 
     def _cut_off_frozen(self, symbol: str, key: str) -> bool:
-        """End the session that holds the lock, if its process does nothing any more; whether it does."""
+        """End the sessions of a process that does nothing any more; whether it held the lock.
+
+        These are the one that holds the lock, and those that stopped while they changed a tape: they would
+        keep its lock for as long as the process is frozen.
+        """
         found = self._connection.execute(
             """
-            SELECT pg_terminate_backend(holder.pid)
-            FROM pg_locks AS lock
+            WITH wanted AS (
+                SELECT hashtextextended(%(key)s, 0) AS lock, 0 AS idle
+                UNION ALL
+                SELECT hashtextextended('tape:' || exchange || ':' || symbol, 0), %(idle)s
+                FROM stream_state WHERE exchange = %(exchange)s AND stream = 'trades'
+            )
+            SELECT pg_terminate_backend(holder.pid), wanted.idle
+            FROM wanted
+            JOIN pg_locks AS held ON ((held.classid::bigint << 32) | held.objid::bigint) = wanted.lock
             JOIN pg_stat_activity AS holder USING (pid)
             JOIN stream_state AS state
                 ON state.exchange = %(exchange)s AND state.symbol = %(symbol)s AND state.stream = 'trades'
-            WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1
+            WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 1
                 AND holder.datname = current_database()
-                AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                AND ((lock.classid::bigint << 32) | lock.objid::bigint) = hashtextextended(%(key)s, 0)
+                AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                 AND state.updated_timestamp < clock_timestamp() - %(frozen)s * '1 s'::interval
                 AND (holder.state <> 'active' OR holder.wait_event_type = 'Client')
+                AND holder.state_change < clock_timestamp() - wanted.idle * '1 s'::interval
             """,
-            {"exchange": self.exchange, "symbol": symbol, "key": key, "frozen": FROZEN_SECONDS},
+            {
+                "exchange": self.exchange,
+                "symbol": symbol,
+                "key": key,
+                "frozen": FROZEN_SECONDS,
+                "idle": FROZEN_SECONDS / 2,
+            },
         )
-        return bool(found.fetchall())
+        return any(idle == 0 for _, idle in found.fetchall())
 
     def beat(self, statuses: Mapping[str, tuple[Status, str]]) -> None:
         """Show that this writer lives, and how its streams are.

@@ -12,7 +12,7 @@ from threading import Event as Stop
 from typing import TYPE_CHECKING
 
 from alerts.watching import tell_of_collectors
-from collector.collect import look_for_cycles_seldom, open_collector
+from collector.collect import open_collector, prepare_process
 from deltatape import upkeep
 from deltatape.outage import Outage
 from deltatape.parts import Part
@@ -83,7 +83,7 @@ class Daemon:
                 away, and what came last waits in the spool.
         """
         await self._reach_database(wait=wait)
-        look_for_cycles_seldom()
+        prepare_process()
         scheduler = self._schedule() if {Part.SWEEPS, Part.UPKEEP} & set(self._parts) else None
         collecting = [
             asyncio.create_task(self._keep_collecting(target, wait=wait)) for target in self._targets

@@ -121,10 +121,10 @@ async def _collect_in_turn(
     tap: "Tap | None",
 ) -> None:
     """Collect; when another collector takes over, stand by until its turn comes again."""
-    from collector.collect import look_for_cycles_seldom, open_collector
+    from collector.collect import open_collector, prepare_process
     from storage.ledger import Superseded
 
-    look_for_cycles_seldom()
+    prepare_process()
     while True:
         try:
             async with asyncio.timeout(options.seconds):

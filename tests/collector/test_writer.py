@@ -1,16 +1,19 @@
 """A session's rows in the database, under faults: stored is what was delivered, the rest is known."""
 
+import time
 from itertools import pairwise
 from random import Random
 
+import psycopg
 import pytest
 
 from collector import exchanges
 from collector.session import Fetch, Session
 from collector.simulator.protocols.binance import Binance
-from collector.writer import Writer
+from collector.writer import FROZEN_SECONDS, Writer
 from market import MICROSECONDS, parse_time
 from storage import ledger, rebuild
+from storage.amend import lock_tapes
 from storage.clock import wall_clock
 from storage.database import connect
 from storage.holes import list_holes
@@ -201,6 +204,25 @@ def test_a_writer_that_was_overtaken_writes_no_more(database):
     feed.writer.close()
     with connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM trades").fetchone() == (0,)
+
+
+def test_a_frozen_process_keeps_no_tape_from_its_successor(database):
+    frozen = Writer(database, "simulated", origin="live", proof="ids")
+    frozen.claim(SYMBOL)
+    with connect(database) as healing, connect(database) as another:
+        lock_tapes(healing, "simulated", [SYMBOL])
+        lock_tapes(another, "kraken", [SYMBOL])
+        with connect(database) as connection:
+            connection.execute(
+                "UPDATE stream_state SET updated_timestamp = updated_timestamp - '1 min'::interval"
+            )
+        time.sleep(FROZEN_SECONDS / 2 + 0.1)
+        successor = Feed(database, Random(1))
+        another.execute("SELECT 1")
+        with pytest.raises(psycopg.OperationalError):
+            healing.execute("SELECT 1")
+    successor.close()
+    frozen.close()
 
 
 def test_what_cannot_be_read_is_kept_aside_and_the_stream_goes_on(database):

@@ -254,7 +254,7 @@ class Collector:
         """SIGTERM; the exit code."""
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(40)
+        return self._process.wait(120)
 
 
 def environment(folder: Path, url: str, **settings: str) -> dict[str, str]:
