@@ -18,8 +18,9 @@ from typing import Any, TypeVar, cast
 import numba
 from numba import types
 from numba.core import config
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
-from numba.core.runtime.nrt import rtsys
+from numba.core.caching import CompileResultCacheImpl
+
+from market.compiled import DiskCache
 
 _PACKAGE = Path(__file__).parent
 _COMPILES = re.compile(rb"^@compiled\(", re.MULTILINE)
@@ -76,10 +77,10 @@ class _Payload(CompileResultCacheImpl):
         return *rest, tuple(each for each in environments if each.consts)
 
 
-class _Files(FunctionCache):
+class _Files(DiskCache):
     """numba's cache of one function, in a folder of ours."""
 
-    _impl_class = _Payload
+    _impl_class = _Payload  # type: ignore[assignment]
 
     def __init__(self, function: Callable[..., Any], folder: Path) -> None:
         before = vars(config)["CACHE_DIR"]
@@ -89,17 +90,6 @@ class _Files(FunctionCache):
             super().__init__(function)  # type: ignore[no-untyped-call]
         finally:
             vars(config)["CACHE_DIR"] = before
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The machine code for this signature, None where there is none yet.
-
-        Without the tables that only compiling needs: numba loads all that it knows of types and lowering
-        before it looks for machine code, which takes longer than all that a run loads. Where there is no
-        machine code its compiler loads them.
-        """
-        rtsys.initialize(target_context)
-        with self._guard_against_spurious_io_errors():
-            return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
 
 
 class _Cache:

@@ -27,14 +27,14 @@ def compiled(signature: Any = None) -> Callable[[Function], Function]:
             return cast("Function", dispatcher)
         # Where no folder can be written each process compiles for itself.
         with suppress(RuntimeError):
-            dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
+            dispatcher._cache = DiskCache(function)  # type: ignore[no-untyped-call]
         dispatcher.compile(signature)
         return cast("Function", dispatcher.overloads[signature.args].entry_point)
 
     return decorate
 
 
-class _Cache(FunctionCache):
+class DiskCache(FunctionCache):
     """numba's cache of one function, without the tables that only compiling needs.
 
     numba loads all that it knows of types and lowering before it looks for machine code, which takes longer
