@@ -21,6 +21,7 @@ from collector.simulator.server import serve
 from market import MICROSECONDS, Timeframe, WrongUse, parse_time
 from storage import rebuild
 from storage.database import connect
+from tests.market.books import said
 
 HOUR = 3600 * MICROSECONDS
 START = parse_time("2026-03-01T21:58:30Z")
@@ -94,7 +95,8 @@ def test_the_book_stays_live_and_is_the_simulated_one(exchange):
             # The book before the whole second: what changes at it is not yet in.
             state = SimulatedBook(market).state(snapshot.timestamp // MICROSECONDS - 1)
             expected = [in_units(market, side[:10]) for side in (state.bids, state.asks)]
-            levels = [json.loads(side)[:10] for side in (snapshot.bids, snapshot.asks)]
+            values = said(snapshot)
+            levels = [json.loads(side)[:10] for side in (values.bids, values.asks)]
             assert [list(map(tuple, side)) for side in levels] == expected
 
 
