@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.recording import Received, read
 from storage.database import connect
 
 PROGRAM = Path(sys.executable).parent / "deltatape"
@@ -74,11 +75,11 @@ def test_ctrl_c_finishes_the_file(tmp_path):
     with simulating(tmp_path) as (target, _):
         command = [PROGRAM, "record", *target, "--dir", folder]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            while not list(folder.glob("*.rec.gz")):
+            while not any(isinstance(frame, Received) for frame in read(sorted(folder.glob("*.rec.gz")))):
                 assert process.poll() is None
                 time.sleep(0.1)
             process.send_signal(signal.SIGINT)
-            shown, errors = process.communicate(timeout=20)
+            shown, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     (path,) = folder.iterdir()
     assert str(path) in shown
