@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from collector.recording import Received, read
+from market import WrongUse
 from storage.database import connect
 
 PROGRAM = Path(sys.executable).parent / "deltatape"
@@ -32,6 +33,13 @@ def simulating(tmp_path, *arguments):
             yield (*TARGET, "--ws-url", address, "--rest-url", address.replace("ws:", "http:")), truth
         finally:
             process.terminate()
+
+
+def has_message(folder):
+    try:
+        return any(isinstance(frame, Received) for frame in read(sorted(folder.glob("*.rec.gz"))))
+    except WrongUse:
+        return False  # the file has just begun
 
 
 def tape(url):
@@ -75,7 +83,7 @@ def test_ctrl_c_finishes_the_file(tmp_path):
     with simulating(tmp_path) as (target, _):
         command = [PROGRAM, "record", *target, "--dir", folder]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            while not any(isinstance(frame, Received) for frame in read(sorted(folder.glob("*.rec.gz")))):
+            while not has_message(folder):
                 assert process.poll() is None
                 time.sleep(0.1)
             process.send_signal(signal.SIGINT)
